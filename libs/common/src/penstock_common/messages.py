@@ -1,0 +1,310 @@
+"""Wire types: everything that travels over NATS or lies in it, as versioned pydantic models.
+
+Unknown fields are ignored, so that a newer service can talk to an older one. Instants are aware
+UTC; durations are seconds. A record's one writer is named in its docstring.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, field_validator
+
+from penstock_common.specs import EndpointSpec, load_endpoint
+from penstock_common.states import (
+    DesiredState,
+    EndpointReason,
+    EndpointState,
+    Phase,
+    TicketOutcome,
+    WorkerReason,
+    WorkerState,
+)
+
+RuntimeKind = Literal["docker", "process"]
+
+
+class Message(BaseModel):
+    """Base of the wire types: immutable, JSON, unknown fields ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def encode(self) -> bytes:
+        """The message as JSON bytes."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The message in these JSON bytes.
+
+        Raises:
+            pydantic.ValidationError: they hold no such message.
+        """
+        return cls.model_validate_json(data)
+
+
+class _WithSpec(Message):
+    spec: EndpointSpec
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _lenient(cls, value: object) -> object:
+        return load_endpoint(value) if isinstance(value, Mapping) else value
+
+
+class EndpointRecord(_WithSpec):
+    """An endpoint as its owner wants it. Bucket ENDPOINTS; written by the api."""
+
+    endpoint_id: str
+    #: counts the changes of what runs, from 1
+    revision: int
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    #: set = its workers are being stopped; the api removes the record when all are gone
+    deleted_at: AwareDatetime | None = None
+    paused: bool = False
+
+
+class EndpointStatus(Message):
+    """What became of an endpoint. Bucket ENDPOINT_STATUS; written by the scheduler."""
+
+    endpoint_id: str
+    state: EndpointState
+    reason: EndpointReason | None = None
+    #: one sentence for a person: which nodes lack what, how the last start failed
+    message: str | None = None
+    revision: int
+    desired_workers: int = 0
+    workers_running: int = 0
+    workers_starting: int = 0
+    workers_draining: int = 0
+    #: `crash_backoff`: when the next start is tried
+    retry_at: AwareDatetime | None = None
+    exit_code: int | None = None
+    #: last lines of the worker that failed last
+    log_tail: tuple[str, ...] = ()
+    fencing_token: int
+    updated_at: AwareDatetime
+
+
+class WorkerAssignment(_WithSpec):
+    """A worker as the scheduler wants it. Bucket WORKERS; written by the scheduler (leader).
+
+    A record whose `fencing_token` is lower than one already seen for the same worker comes from a
+    deposed leader and is ignored.
+    """
+
+    worker_id: str
+    node_id: str
+    endpoint_id: str
+    revision: int
+    #: NVML UUIDs that belong to this worker alone
+    gpus: tuple[str, ...] = ()
+    #: the router that counts this worker's slots
+    driver: str | None = None
+    desired: DesiredState = DesiredState.RUNNING
+    #: why it is to drain or stop
+    reason: WorkerReason | None = None
+    fencing_token: int
+    decided_at: AwareDatetime
+    assigned_at: AwareDatetime
+
+
+class WorkerStatus(Message):
+    """A worker as its node agent sees it. Bucket WORKER_STATUS; written by the node agent."""
+
+    worker_id: str
+    node_id: str
+    endpoint_id: str
+    revision: int
+    state: WorkerState
+    reason: WorkerReason | None = None
+    #: one sentence for a person
+    message: str | None = None
+    #: where its HTTP server listens, from `running` on
+    host: str | None = None
+    port: int | None = None
+    #: when each phase of its start was reached
+    phases: Mapping[Phase, AwareDatetime] = {}
+    exit_code: int | None = None
+    #: last 20 lines it wrote; filled when it failed
+    log_tail: tuple[str, ...] = ()
+    updated_at: AwareDatetime
+
+
+class Gpu(Message):
+    """One GPU of a node."""
+
+    #: NVML UUID, or `static-<n>` from a static list
+    uuid: str
+    #: `<model>-<vram>gb` in lower case, e.g. `rtx-4090-24gb`
+    product: str
+    vram_bytes: int
+    healthy: bool = True
+    #: GPUs with the same group share an NVLink domain or PCIe switch
+    link_group: int = 0
+
+
+class NodeRecord(Message):
+    """A node's heartbeat. Bucket NODES, expiring; written by its node agent."""
+
+    node_id: str
+    hostname: str
+    #: address on which its workers are reached
+    address: str
+    runtime: RuntimeKind
+    gpus: tuple[Gpu, ...] = ()
+    #: true = `gpus` is an operator's list, not NVML's
+    static_gpus: bool = False
+    driver_version: str | None = None
+    #: highest CUDA version that the driver supports, e.g. "12.8"
+    cuda_version: str | None = None
+    cpu_count: int
+    memory_bytes: int
+    disk_free_bytes: int
+    #: image references on the node
+    images: tuple[str, ...] = ()
+    labels: Mapping[str, str] = {}
+    version: str
+    started_at: AwareDatetime
+    #: counts heartbeats since the start
+    beat: int
+
+
+class RouterRecord(Message):
+    """A router's heartbeat. Bucket ROUTERS, expiring; written by the router."""
+
+    router_id: str
+    hostname: str
+    #: where clients reach it, e.g. `http://127.0.0.1:8080`
+    url: str
+    version: str
+    started_at: AwareDatetime
+    beat: int
+
+
+class ApiKeyRecord(Message):
+    """A key's hash and rights. Bucket API_KEYS; written by the api."""
+
+    key_id: str
+    #: SHA-256 of the key, hex; keys have 256 random bits, so no slow hash is needed
+    sha256: str
+    scope: Literal["admin", "read", "invoke"]
+    #: for `invoke`: the endpoints it may call; empty = all
+    endpoint_ids: tuple[str, ...] = ()
+    created_at: AwareDatetime
+
+
+class WorkerLoad(Message):
+    """What a driver knows of one worker that it drives."""
+
+    worker_id: str
+    in_flight: int
+    #: false = it gives out no slot of this worker (draining, ejected, not yet running)
+    accepting: bool
+    #: seconds since its last request ended (or since it was first seen running); 0 when busy
+    idle_s: float
+    #: revision in KV of the assignment that the driver has applied
+    assignment_revision: int
+    requests_total: int = 0
+
+
+class QueueReport(Message):
+    """One router's view of one endpoint. Core subject `metrics.queue.<endpoint_id>`.
+
+    Sent at once when the queue goes from empty to waiting, else on change at most every 250 ms,
+    and every second while anything waits, is in flight, or a worker of it is driven here.
+    """
+
+    router_id: str
+    endpoint_id: str
+    sent_at: AwareDatetime
+    #: this router's clients that wait for a slot
+    waiting: int
+    #: seconds that the oldest of them has waited
+    oldest_wait_s: float
+    #: this router's clients that hold a slot
+    in_flight: int
+    #: counters since the router started
+    arrivals_total: int
+    completions_total: int
+    #: decayed mean of the time between dispatch and the response's end; null = none measured yet
+    service_time_s: float | None = None
+    #: the workers that this router drives
+    workers: tuple[WorkerLoad, ...] = ()
+
+
+class Ticket(Message):
+    """A synchronous request that waits for a slot. Stream TICKETS; written by its origin router."""
+
+    ticket_id: str
+    router_id: str
+    endpoint_id: str
+    enqueued_at: AwareDatetime
+    deadline_at: AwareDatetime
+
+
+class GrantRequest(Message):
+    """A driver offers the origin router of a ticket a slot."""
+
+    ticket_id: str
+    endpoint_id: str
+    lease_id: str
+    driver_id: str
+    worker_id: str
+    host: str
+    port: int
+
+
+class GrantReply(Message):
+    """Whether the origin takes the slot; false = it no longer holds that ticket."""
+
+    accepted: bool
+
+
+class Release(Message):
+    """The origin gives a granted slot back to its driver. Safe to repeat."""
+
+    lease_id: str
+    endpoint_id: str
+    worker_id: str
+    outcome: Literal["ok", "error", "connect_failed", "cancelled"]
+    service_time_s: float
+
+
+class HeldLeases(Message):
+    """Every lease that this origin holds of one driver, sent once a second."""
+
+    router_id: str
+    lease_ids: tuple[str, ...]
+
+
+class TicketEnd(Message):
+    """Outcome of a ticket, for events and tests."""
+
+    ticket_id: str
+    outcome: TicketOutcome
+    waited_s: float
+
+
+def cloud_event(
+    *, event_id: str, event_type: str, source: str, subject: str, time: datetime
+) -> dict[str, str]:
+    """Headers of a CloudEvents 1.0 message in NATS binary mode; the payload is JSON data.
+
+    Source: CloudEvents 1.0.2, NATS protocol binding, §3.1 (attributes as `ce-` headers).
+    """
+    return {
+        "ce-specversion": "1.0",
+        "ce-id": event_id,
+        "ce-type": event_type,
+        "ce-source": source,
+        "ce-subject": subject,
+        "ce-time": time.isoformat(),
+        "content-type": "application/json",
+    }
+
+
+def to_json(message: BaseModel) -> dict[str, Any]:
+    """The message as plain JSON values."""
+    return message.model_dump(mode="json")

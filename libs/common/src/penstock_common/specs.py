@@ -1,0 +1,275 @@
+"""The endpoint document: what a person writes, validated, with every bad field named.
+
+`parse_endpoint` takes a JSON object as it came and gives an `EndpointSpec`, or raises one
+`InvalidDocumentError` that holds every problem, each with a JSON pointer and what to do about it.
+Units are in the names: `_s` seconds, `_gb` 10⁹ bytes.
+"""
+
+import difflib
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from penstock_common.errors import InvalidDocumentError, Problem
+
+#: First path segments of the router and the api that no endpoint may be called.
+RESERVED_APP_NAMES: Final = frozenset(
+    {"v1", "v2", "api", "docs", "healthz", "readyz", "metrics", "openapi", "admin", "console"}
+)
+_APP_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: Variables that the platform sets itself.
+RESERVED_ENV_PREFIX: Final = "PENSTOCK_"
+RESERVED_ENV: Final = frozenset({"PORT"})
+
+
+class _Part(BaseModel):
+    """A part of the document: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _check_shell_words(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"is no list of shell words ({error}); close the quote") from None
+    return value
+
+
+class ImageSpec(_Part):
+    """What runs: a container image, or with the process runtime a command."""
+
+    #: image reference, e.g. `vllm/vllm-openai:latest`; needed by the docker runtime
+    image: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    #: credentials to pull with, by id
+    registry_auth_id: str | None = None
+    #: replaces the image's entrypoint; shell words
+    entrypoint: str | None = None
+    #: arguments to the entrypoint (docker), the whole command line (process); shell words
+    command: str | None = None
+    #: the port that the image listens on; the process runtime gives a free one in `PORT` instead
+    http_port: Annotated[int, Field(ge=1, le=65535)] = 8000
+
+    _words = field_validator("entrypoint", "command")(_check_shell_words)
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> Self:
+        if not self.image and not (self.command and self.command.strip()):
+            raise ValueError("give image.image (docker runtime) or image.command (process runtime)")
+        return self
+
+    def argv(self) -> list[str]:
+        """Entrypoint and command as words."""
+        return shlex.split(self.entrypoint or "") + shlex.split(self.command or "")
+
+
+class GpuSpec(_Part):
+    """GPUs of one worker."""
+
+    #: acceptable products in order of preference, `<model>-<vram>gb`; empty = any
+    products: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    #: GPUs per worker; 0 = none
+    count: Annotated[int, Field(ge=0, le=64)] = 1
+    #: lowest CUDA version that the node's driver must support, e.g. "12.4"
+    min_cuda_version: Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,3}$")] | None = None
+
+
+class WorkersSpec(_Part):
+    """How many workers may run, and how one lives."""
+
+    #: workers kept without any request
+    min: Annotated[int, Field(ge=0, le=10_000)] = 0
+    #: most workers ever
+    max: Annotated[int, Field(ge=1, le=10_000)] = 3
+    #: slots of a worker: requests in flight at once
+    max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1
+    #: a worker above `min` without a request for so long is stopped
+    idle_timeout_s: Annotated[float, Field(ge=0, le=604_800)] = 60.0
+    #: longest life of a request at its worker
+    request_timeout_s: Annotated[float, Field(gt=0, le=604_800)] = 600.0
+    #: a worker not healthy so long after its start has failed
+    start_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900.0
+    #: between SIGTERM and SIGKILL
+    stop_grace_s: Annotated[float, Field(ge=0, le=3_600)] = 5.0
+    #: `http`: the image serves HTTP
+    protocol: Literal["http"] = "http"
+
+    @model_validator(mode="after")
+    def _min_within_max(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}; raise max or lower min")
+        return self
+
+
+class ScalingSpec(_Part):
+    """When to add a worker."""
+
+    #: `queue_delay`: keep the wait within `value` seconds;
+    #: `request_count`: `value` requests (waiting or in flight) per worker
+    type: Literal["queue_delay", "request_count"] = "queue_delay"
+    value: Annotated[float, Field(gt=0, le=100_000)] = 4.0
+
+
+class QueueSpec(_Part):
+    """How many requests may wait, and for how long."""
+
+    #: more than so many waiting are refused with 429
+    max_waiting: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
+    #: one that waited so long is answered 503
+    max_wait_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+
+
+class HealthSpec(_Part):
+    """How to know that a worker is ready and alive."""
+
+    #: answers 200 when ready; null = ready as soon as the port accepts a connection
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=2_000)] | None = "/health"
+    #: seconds between probes of a running worker
+    interval_s: Annotated[float, Field(ge=0.1, le=3_600)] = 5.0
+    #: longest wait for one probe's answer
+    timeout_s: Annotated[float, Field(ge=0.05, le=600)] = 2.0
+    #: so many failed probes in a row end the worker
+    failure_threshold: Annotated[int, Field(ge=1, le=1_000)] = 3
+
+
+class LocalVolume(_Part):
+    """A volume of the worker's own, removed with it."""
+
+    type: Literal["local"]
+    size_gb: Annotated[int, Field(ge=1, le=100_000)] = 30
+    mount_path: Annotated[str, Field(pattern=r"^/[^:\x00]+$", max_length=1_000)]
+
+
+class NetworkVolume(_Part):
+    """A volume that outlives workers and is reached from several nodes."""
+
+    type: Literal["network"]
+    id: Annotated[str, Field(min_length=1, max_length=100)]
+    mount_path: Annotated[str, Field(pattern=r"^/[^:\x00]+$", max_length=1_000)]
+
+
+class StorageSpec(_Part):
+    """Disks of one worker."""
+
+    #: size of the container's own file system; enforced where the engine's storage driver can
+    container_disk_gb: Annotated[int, Field(ge=1, le=100_000)] = 100
+    volumes: tuple[Annotated[LocalVolume | NetworkVolume, Field(discriminator="type")], ...] = ()
+
+
+class EndpointSpec(_Part):
+    """The endpoint document. Only something to run is required; the rest has defaults."""
+
+    name: Annotated[str, Field(min_length=1, max_length=220)]
+    #: first path segment, and first host label, of the endpoint's URL
+    app_name: Annotated[str, Field(min_length=1, max_length=63)]
+    image: ImageSpec
+    gpu: GpuSpec = GpuSpec()
+    workers: WorkersSpec = WorkersSpec()
+    scaling: ScalingSpec = ScalingSpec()
+    queue: QueueSpec = QueueSpec()
+    health: HealthSpec = HealthSpec()
+    storage: StorageSpec = StorageSpec()
+    #: environment variables, readable by all who may read the endpoint
+    env: Mapping[str, str] = {}
+    #: environment variables that are write-only; in KV their values are sealed (`sealing.py`)
+    secrets: Mapping[str, str] = {}
+    #: true = no key is asked of callers
+    public: bool = False
+
+    @field_validator("app_name")
+    @classmethod
+    def _check_app_name(cls, value: str) -> str:
+        if not _APP_NAME.fullmatch(value):
+            raise ValueError(
+                "takes lower-case letters, digits and inner hyphens, at most 63 of them"
+            )
+        if value in RESERVED_APP_NAMES:
+            raise ValueError(f"'{value}' is a reserved word; choose another name")
+        return value
+
+    @field_validator("env", "secrets")
+    @classmethod
+    def _check_env(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name, text in value.items():
+            if not _ENV_NAME.fullmatch(name):
+                raise ValueError(
+                    f"'{name}' is no variable name; use letters, digits and _, no digit first"
+                )
+            if name in RESERVED_ENV or name.startswith(RESERVED_ENV_PREFIX):
+                raise ValueError(f"'{name}' is set by Penstock; choose another name")
+            if "\0" in text:
+                raise ValueError(f"the value of '{name}' holds a NUL character; remove it")
+        return value
+
+    @model_validator(mode="after")
+    def _no_name_twice(self) -> Self:
+        both = sorted(set(self.env) & set(self.secrets))
+        if both:
+            raise ValueError(f"{', '.join(both)} stands in env and in secrets; keep one")
+        return self
+
+
+#: Sections whose change makes a new revision, since it changes what runs.
+REVISION_SECTIONS: Final = ("image", "gpu", "health", "storage", "env", "secrets")
+#: Fields of `workers` that do as well.
+REVISION_WORKER_FIELDS: Final = ("protocol", "start_timeout_s", "stop_grace_s")
+
+
+def changes_what_runs(old: EndpointSpec, new: EndpointSpec) -> bool:
+    """Whether going from `old` to `new` needs new workers (a new revision)."""
+    return any(getattr(old, s) != getattr(new, s) for s in REVISION_SECTIONS) or any(
+        getattr(old.workers, f) != getattr(new.workers, f) for f in REVISION_WORKER_FIELDS
+    )
+
+
+def parse_endpoint(document: object) -> EndpointSpec:
+    """The endpoint spec in this JSON value.
+
+    Args:
+        document: parsed JSON; `name` and `app_name` must be there (the api generates them).
+
+    Raises:
+        InvalidDocumentError: with every problem found, each with a JSON pointer.
+    """
+    if not isinstance(document, Mapping):
+        raise InvalidDocumentError([Problem("", "must be a JSON object")])
+    try:
+        return EndpointSpec.model_validate(document)
+    except ValidationError as error:
+        raise InvalidDocumentError([_problem(e) for e in error.errors()]) from None
+
+
+def load_endpoint(document: Mapping[str, Any]) -> EndpointSpec:
+    """A stored spec: like `parse_endpoint`, but fields of a newer Penstock are ignored."""
+    return EndpointSpec.model_validate(document, extra="ignore")
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    # A tagged union puts its tag into the location; it is no part of the document.
+    loc = [str(part) for part in error["loc"]]
+    if len(loc) > 3 and loc[:2] == ["storage", "volumes"]:
+        loc = loc[:3] + loc[4:]
+    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in loc)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = f"is no known field{_nearest(loc)}"
+    elif error["type"] == "missing":
+        message = "is required"
+    return Problem(pointer, message[:1].lower() + message[1:])
+
+
+def _nearest(loc: list[str]) -> str:
+    model: type[BaseModel] | None = EndpointSpec
+    for part in loc[:-1]:
+        field = model.model_fields.get(part) if model else None
+        inner: Any = field.annotation if field else None
+        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    names = list(model.model_fields) if model else []
+    close = difflib.get_close_matches(loc[-1], names, n=1)
+    return f"; did you mean '{close[0]}'?" if close else "; remove it"

@@ -1,0 +1,101 @@
+"""Every NATS name of Penstock: subjects, buckets, streams, consumers. Nothing else spells one.
+
+Subjects begin with `penstock.v1.`, buckets and streams with `PENSTOCK_`. A KV bucket B is, to the
+server, the stream `KV_B` over the subjects `$KV.B.<key>` (ADR-8 of NATS).
+"""
+
+from typing import Final
+
+PREFIX: Final = "penstock.v1"
+
+# KV buckets
+ENDPOINTS: Final = "PENSTOCK_ENDPOINTS"  # <endpoint_id> → EndpointRecord, by api
+ENDPOINT_STATUS: Final = "PENSTOCK_ENDPOINT_STATUS"  # <endpoint_id> → EndpointStatus, by scheduler
+WORKERS: Final = "PENSTOCK_WORKERS"  # <node_id>.<worker_id> → WorkerAssignment, by scheduler
+WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"  # <node_id>.<worker_id> → WorkerStatus, by agent
+NODES: Final = "PENSTOCK_NODES"  # <node_id> → NodeRecord, by node-agent, expiring
+ROUTERS: Final = "PENSTOCK_ROUTERS"  # <router_id> → RouterRecord, by router, expiring
+API_KEYS: Final = "PENSTOCK_API_KEYS"  # <key_id> → ApiKeyRecord, by api
+
+# The scheduler's lease lives in the bucket that it guards, since a server-side fence reaches only
+# the stream of the write (docs/adr/0002). "lease" is never a node id: those begin with "node-".
+SCHEDULER_LEASE_KEY: Final = "lease.scheduler"
+WORKER_KEYS: Final = "*.*"
+
+# streams
+TICKETS: Final = "PENSTOCK_TICKETS"
+EVENTS: Final = "PENSTOCK_EVENTS"
+
+TICKETS_ALL: Final = f"{PREFIX}.tickets.*"
+EVENTS_ALL: Final = f"{PREFIX}.events.>"
+QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
+
+
+def kv_stream(bucket: str) -> str:
+    """The stream behind a bucket."""
+    return f"KV_{bucket}"
+
+
+def kv_subject(bucket: str, key: str) -> str:
+    """The subject of one key of a bucket (or of a pattern of keys)."""
+    return f"$KV.{bucket}.{key}"
+
+
+def worker_key(node_id: str, worker_id: str) -> str:
+    """Key of a worker in `WORKERS` and `WORKER_STATUS`."""
+    return f"{node_id}.{worker_id}"
+
+
+def node_worker_keys(node_id: str) -> str:
+    """Pattern of the keys of one node's workers."""
+    return f"{node_id}.*"
+
+
+def tickets(endpoint_id: str) -> str:
+    """Where routers publish the tickets of one endpoint."""
+    return f"{PREFIX}.tickets.{endpoint_id}"
+
+
+def tickets_consumer(endpoint_id: str) -> str:
+    """The durable consumer on `TICKETS` that hands out one endpoint's tickets in order."""
+    return f"tickets-{endpoint_id}"
+
+
+def queue_metrics(endpoint_id: str) -> str:
+    """Where routers report one endpoint's queue (core NATS, not stored)."""
+    return f"{PREFIX}.metrics.queue.{endpoint_id}"
+
+
+def router_grant(router_id: str) -> str:
+    """Request/reply: a driver offers this router a slot for one of its tickets."""
+    return f"{PREFIX}.router.{router_id}.grant"
+
+
+def router_release(router_id: str) -> str:
+    """A router tells this driver that a slot it lent is free again."""
+    return f"{PREFIX}.router.{router_id}.release"
+
+
+def router_leases(router_id: str) -> str:
+    """Once a second a router tells this driver which of its slots it holds."""
+    return f"{PREFIX}.router.{router_id}.leases"
+
+
+def endpoint_event(endpoint_id: str, verb: str) -> str:
+    """Event about an endpoint; `verb` in past tense: created, updated, deleted, paused, resumed."""
+    return f"{PREFIX}.events.endpoint.{endpoint_id}.{verb}"
+
+
+def worker_event(worker_id: str, verb: str) -> str:
+    """Event about a worker: assigned, running, draining, stopped, failed."""
+    return f"{PREFIX}.events.worker.{worker_id}.{verb}"
+
+
+def node_event(node_id: str, verb: str) -> str:
+    """Event about a node: joined, left, lost."""
+    return f"{PREFIX}.events.node.{node_id}.{verb}"
+
+
+def scale_event(endpoint_id: str) -> str:
+    """Event: the autoscaler changed the desired number of workers."""
+    return f"{PREFIX}.events.scale.{endpoint_id}.decided"
