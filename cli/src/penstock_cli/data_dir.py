@@ -1,0 +1,149 @@
+"""The data directory of `penstock up`: keys, NATS's store and configuration, what runs now.
+
+admin.key      API key with every right (mode 600)
+secret.key     seals secrets in KV (mode 600); without it they are lost
+nats.password  password of the embedded nats-server (mode 600)
+nats.conf      its configuration, written at each start (mode 600)
+nats/          its store: endpoints, workers, events
+node/          the node agent's: its id, the process runtime's workers
+logs/          what each service wrote, as JSON lines
+ready.json     addresses and pids while it runs
+up.lock        held by the one `penstock up` that uses the directory
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from penstock_common.entropy import random_secret
+from penstock_common.sealing import new_key
+
+NATS_USER = "penstock"
+#: A log larger than this is started anew when the service starts.
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+class DataDirBusyError(Exception):
+    """Another `penstock up` uses the directory."""
+
+
+class DataDir:
+    """An open, locked data directory; use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> "DataDir":
+        """Make and lock it.
+
+        Raises:
+            DataDirBusyError: it is in use; the message names the process.
+            OSError: it cannot be made or written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        for folder in ("nats", "node", "logs"):
+            (self.path / folder).mkdir(exist_ok=True)
+        lock = (self.path / "up.lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            pid = lock.read().strip() or "unknown"
+            lock.close()
+            raise DataDirBusyError(
+                f"{self.path} is in use by another `penstock up` (pid {pid}); "
+                "stop it, or choose another --data"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        (self.path / "ready.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def admin_key_file(self) -> Path:
+        """Where the admin API key lies; made at first use."""
+        return self._secret("admin.key", lambda: f"psk_{random_secret()}")
+
+    @property
+    def secret_key_file(self) -> Path:
+        """Where the key that seals secrets lies; made at first use."""
+        return self._secret("secret.key", new_key)
+
+    @property
+    def nats_password(self) -> str:
+        """Password of the embedded nats-server; made at first use."""
+        return self._secret("nats.password", random_secret).read_text().strip()
+
+    def write_nats_config(self, host: str, port: int, monitor_port: int) -> Path:
+        """Write the embedded server's configuration; gives its path.
+
+        `sync_interval: always` makes an acknowledgement mean "on disk" (the server's own default
+        syncs every two minutes).
+        """
+        listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        config = (
+            f'listen: "{listen}"\n'
+            f'http: "127.0.0.1:{monitor_port}"\n'
+            "server_name: penstock\n"
+            "max_payload: 8MB\n"
+            "jetstream {\n"
+            f"  store_dir: {json.dumps(str(self.path / 'nats'))}\n"
+            "  sync_interval: always\n"
+            "  limits { default_max_consumers: -1 }\n"
+            "}\n"
+            "authorization {\n"
+            f"  user: {NATS_USER}\n"
+            f"  password: {json.dumps(self.nats_password)}\n"
+            "}\n"
+        )
+        path = self.path / "nats.conf"
+        _write_private(path, config)
+        return path
+
+    def open_log(self, name: str) -> IO[bytes]:
+        """The log of one child, to append to."""
+        path = self.path / "logs" / f"{name}.log"
+        if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
+            path.unlink()
+        return path.open("ab")
+
+    def write_ready(self, urls: Mapping[str, str], pids: Mapping[str, int]) -> None:
+        """Say what runs: read by the CLI and by operators' scripts."""
+        document = {**urls, "pid": os.getpid(), "children": dict(pids)}
+        temporary = self.path / "ready.json.new"
+        temporary.write_text(json.dumps(document, indent=2) + "\n")
+        temporary.replace(self.path / "ready.json")
+
+    def _secret(self, name: str, make: Callable[[], str]) -> Path:
+        path = self.path / name
+        if not path.exists():
+            _write_private(path, make() + "\n")
+        return path
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

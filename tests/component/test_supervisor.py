@@ -1,0 +1,127 @@
+"""The supervisor with real child processes."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from penstock_cli.supervisor import ChildFailedError, ChildSpec, Supervisor
+from penstock_common.clock import SystemClock
+
+READY = """
+import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"]); s.send(b"READY=1\\nX_URL=u")
+print("hello", flush=True)
+time.sleep(60)
+"""
+
+
+class World:
+    def __init__(
+        self, supervisor: Supervisor, lines: list[str], starts: asyncio.Queue[int]
+    ) -> None:
+        self.supervisor = supervisor
+        self.lines = lines
+        self.starts = starts
+
+
+@asynccontextmanager
+async def world(folder: Path) -> AsyncIterator[World]:
+    lines: list[str] = []
+    starts: asyncio.Queue[int] = asyncio.Queue()
+    supervisor = Supervisor(
+        clock=SystemClock(),
+        open_log=lambda name: (folder / f"{name}.log").open("ab"),
+        echo=lambda name, line: lines.append(f"{name}: {line}"),
+        on_change=lambda: starts.put_nowait(max(supervisor.pids.values())),
+        notify_folder=folder,
+    )
+    try:
+        yield World(supervisor, lines, starts)
+    finally:
+        await supervisor.stop()
+
+
+def child(name: str, code: str, *, stop_order: int = 1, grace_s: float = 2.0) -> ChildSpec:
+    return ChildSpec(
+        name=name,
+        argv=(sys.executable, "-S", "-c", code),
+        env=dict(os.environ),
+        stop_order=stop_order,
+        stop_grace_s=grace_s,
+    )
+
+
+async def test_ready_children_run_and_stop_leaves_none(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.supervisor.start([child("a", READY), child("b", READY)], wait_s=10)
+        pids = w.supervisor.pids
+        assert set(pids) == {"a", "b"}
+    for pid in pids.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert (tmp_path / "a.log").read_bytes() == b"hello\n"
+
+
+async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.supervisor.start([child("a", READY)], wait_s=10)
+        first = w.starts.get_nowait()
+        os.kill(first, signal.SIGKILL)
+        second = await asyncio.wait_for(w.starts.get(), 10)
+        assert second != first
+        assert any("SIGKILL" in line for line in w.lines)
+
+
+async def test_a_child_that_dies_quickly_again_and_again_stops_all_and_says_why(
+    tmp_path: Path,
+) -> None:
+    code = (
+        """print('{"level": "error", "message": "m", "error": "no disk"}'); raise SystemExit(3)"""
+    )
+    async with world(tmp_path) as w:
+        with pytest.raises(ChildFailedError, match=r"a ended with code 3 .* 6 times .* no disk"):
+            await w.supervisor.start([child("a", code)], wait_s=30)
+
+
+async def test_a_misconfigured_child_is_not_tried_again(tmp_path: Path) -> None:
+    code = (
+        """print('{"level": "error", "message": "m", "error": "no engine"}'); raise SystemExit(2)"""
+    )
+    async with world(tmp_path) as w:
+        with pytest.raises(ChildFailedError, match=r"^no engine$") as caught:
+            await w.supervisor.start([child("a", code)], wait_s=30)
+        assert caught.value.exit_code == 2
+        assert w.starts.qsize() == 1
+
+
+async def test_a_child_that_never_gets_ready_is_named(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        with pytest.raises(ChildFailedError, match="not ready after 1 s: slow"):
+            await w.supervisor.start([child("slow", "import time; time.sleep(60)")], wait_s=1)
+
+
+async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + READY
+    async with world(tmp_path) as w:
+        await w.supervisor.start([child("deaf", code, grace_s=0.2)], wait_s=10)
+        pid = w.supervisor.pids["deaf"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_its_end_is_seen_although_a_grandchild_holds_its_output(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(8)'])\n" + READY
+    )
+    async with world(tmp_path) as w:
+        await w.supervisor.start([child("a", code)], wait_s=10)
+        os.kill(w.starts.get_nowait(), signal.SIGKILL)
+        assert await asyncio.wait_for(w.starts.get(), 5)

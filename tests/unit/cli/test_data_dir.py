@@ -1,0 +1,31 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from penstock_cli.data_dir import DataDir, DataDirBusyError
+
+
+def test_keys_are_private_and_stay_the_same(tmp_path: Path) -> None:
+    with DataDir(tmp_path / "d") as first:
+        key = first.admin_key_file.read_text()
+        password = first.nats_password
+        assert stat.S_IMODE(first.admin_key_file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(first.secret_key_file.stat().st_mode) == 0o600
+    with DataDir(tmp_path / "d") as second:
+        assert second.admin_key_file.read_text() == key
+        assert second.nats_password == password
+
+
+def test_a_second_user_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
+    with DataDir(tmp_path), pytest.raises(DataDirBusyError, match=r"pid \d+"), DataDir(tmp_path):
+        pass
+
+
+def test_the_servers_configuration_is_private_and_syncs_every_write(tmp_path: Path) -> None:
+    with DataDir(tmp_path) as folder:
+        path = folder.write_nats_config("::1", 4222, 8222)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text()
+    assert 'listen: "[::1]:4222"' in text
+    assert "sync_interval: always" in text

@@ -1,0 +1,35 @@
+import json
+
+from penstock_cli.log_lines import for_person
+from penstock_cli.supervisor import error_in
+
+
+def test_a_json_line_becomes_one_readable_line() -> None:
+    line = json.dumps(
+        {
+            "ts": "2030-01-01T12:00:01.123+00:00",
+            "level": "warning",
+            "service": "router",
+            "logger": "penstock_router.app",
+            "message": "worker ejected",
+            "action": "worker_ejected",
+            "worker_id": "wk-1",
+        }
+    )
+    assert for_person("router", line) == (
+        "12:00:01.123 router      WARNING worker ejected worker_id=wk-1"
+    )
+
+
+def test_a_line_that_is_no_json_stays_as_it_is() -> None:
+    assert for_person("nats", "[1] [INF] ready").endswith("[1] [INF] ready")
+    assert for_person("nats", "123").endswith(" 123")
+
+
+def test_the_error_of_a_line_is_its_error_field_or_the_exceptions_last_line() -> None:
+    assert error_in('{"level": "error", "message": "m", "error": "no engine"}') == "no engine"
+    assert error_in('{"level": "error", "message": "m", "exception": "Trace\\nValueError: x"}') == (
+        "ValueError: x"
+    )
+    assert error_in('{"level": "info", "message": "m"}') == ""
+    assert error_in("plain") == ""
