@@ -40,7 +40,7 @@ $(VENV)/.embeddings: $(VENV)/.installed examples/embeddings/requirements.lock
 	@$(PIP_INSTALL) --require-hashes --no-deps -r examples/embeddings/requirements.lock
 	@touch $@
 
-check: setup
+check: setup $(VENV)/.embeddings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,0 +1,134 @@
+"""The main job, end to end, through `penstock up` with the process runtime."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.support.installation import ROOT, Installation, eventually, processes_with
+
+ECHO = f"{sys.executable} {ROOT}/examples/openai_echo/server.py"
+GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
+pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+async def penstock(tmp_path: Path) -> AsyncIterator[Installation]:
+    async with Installation(tmp_path / "data", "--runtime", "process", "--gpus", "none") as running:
+        yield running
+
+
+def client(penstock: Installation, app: str) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(
+        base_url=f"{penstock.urls['router']}/{app}/v1", api_key=penstock.key, max_retries=0
+    )
+
+
+async def test_a_request_at_zero_workers_is_answered_and_the_fleet_falls_idle(
+    penstock: Installation,
+) -> None:
+    made = await penstock.deploy("echo", ECHO, workers={"min": 0, "max": 2, "idle_timeout_s": 1})
+    assert made["url"] == f"{penstock.urls['router']}/echo"
+    assert await penstock.workers("echo") == []
+
+    async with client(penstock, "echo") as openai_client:
+        answer = await openai_client.chat.completions.create(
+            model="echo-1", messages=[{"role": "user", "content": "hello at zero"}]
+        )
+        assert answer.choices[0].message.content == "You said: hello at zero"
+
+        workers = await penstock.workers("echo")
+        assert [w["state"] for w in workers] == ["running"]
+        phases = workers[0]["phases"]
+        reached = ["decided", "assigned", "received", "created", "started", "listening", "healthy"]
+        assert set(reached) <= set(phases)
+
+        stream = await openai_client.chat.completions.create(
+            model="echo-1", messages=[{"role": "user", "content": "a b c"}], stream=True
+        )
+        words = [chunk.choices[0].delta.content async for chunk in stream]
+        assert "".join(word or "" for word in words) == "You said: a b c"
+        assert len(words) > 3
+
+    assert (await penstock.api("GET", "/v1/endpoints/echo"))["state"] == "serving"
+    await penstock.no_workers("echo")
+    assert (await penstock.api("GET", "/v1/endpoints/echo"))["state"] == "serving"
+
+
+@pytest.mark.parametrize("routers", [1, 2])
+async def test_a_hundred_at_once_never_see_more_than_their_slots(
+    tmp_path: Path, routers: int
+) -> None:
+    options = ("--runtime", "process", "--gpus", "none", "--router-workers", str(routers))
+    async with Installation(tmp_path / "data", *options) as penstock:
+        await penstock.deploy(
+            "gauge",
+            GAUGE,
+            workers={"min": 0, "max": 2, "max_concurrency": 2, "idle_timeout_s": 1},
+            scaling={"type": "request_count", "value": 2},
+        )
+        answers = await asyncio.gather(
+            *(penstock.get("gauge", f"/work?ms=50&n={n}") for n in range(100))
+        )
+        assert [status for status, _ in answers] == [200] * 100
+        assert {body["path"] for _, body in answers} == {f"/work?ms=50&n={n}" for n in range(100)}
+        assert max(body["most_in_flight"] for _, body in answers) == 2
+        assert len({body["worker"] for _, body in answers}) == 2
+        await penstock.no_workers("gauge")
+
+
+async def test_an_endpoint_that_is_deleted_takes_its_workers_with_it(
+    penstock: Installation,
+) -> None:
+    await penstock.deploy("gauge", GAUGE, workers={"min": 1, "max": 1})
+    status, _ = await penstock.get("gauge", "/")
+    assert status == 200
+    await penstock.api("DELETE", "/v1/endpoints/gauge")
+
+    async def gone() -> bool:
+        answer = await penstock.api("GET", "/v1/endpoints")
+        return not (answer["endpoints"] if isinstance(answer, dict) else answer)
+
+    await eventually(gone, "the endpoint is gone")
+    assert not processes_with(f"{ROOT}/tests/support/gauge_worker.py")
+    status, _ = await penstock.get("gauge", "/")
+    assert status == 404
+
+
+async def test_a_command_that_crashes_fails_the_request_with_its_last_words(
+    penstock: Installation,
+) -> None:
+    await penstock.deploy("broken", "sh -c 'echo no model here >&2; exit 7'")
+    status, problem = await penstock.get("broken", "/")
+    assert status == 503
+    assert problem["reason"] == "crash_backoff"
+    shown = await penstock.api("GET", "/v1/endpoints/broken")
+    assert shown["state"] == "failed"
+    assert "7" in shown["message"]
+
+
+async def test_a_new_revision_takes_over_without_a_failed_request(penstock: Installation) -> None:
+    await penstock.deploy("gauge", GAUGE, workers={"min": 1, "max": 1, "max_concurrency": 4})
+    _, before = await penstock.get("gauge", "/")
+    stop = asyncio.Event()
+    seen: list[tuple[int, str]] = []
+
+    async def load() -> None:
+        while not stop.is_set():
+            status, body = await penstock.get("gauge", "/?ms=5")
+            seen.append((status, body["worker"]))
+
+    async def taken_over() -> bool:
+        workers = await penstock.workers("gauge")
+        return [w["revision"] for w in workers] == [2] and workers[0]["state"] == "running"
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load())
+        await penstock.api("PATCH", "/v1/endpoints/gauge", {"env": {"COLOUR": "blue"}})
+        await eventually(taken_over, "revision 2 runs alone")
+        stop.set()
+    assert {status for status, _ in seen} == {200}
+    assert seen[-1][1] != before["worker"]

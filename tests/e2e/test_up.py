@@ -1,0 +1,148 @@
+"""What `penstock up` promises on its own: ports, data directory, stopping, coming back."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.installation import (
+    CLOCK,
+    PENSTOCK,
+    ROOT,
+    Installation,
+    eventually,
+    processes_with,
+)
+
+GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
+PLAIN = ("--runtime", "process", "--gpus", "none")
+pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+
+
+async def up_fails(*options: str, env: dict[str, str] | None = None) -> str:
+    """The one line that `penstock up` writes before it exits with 2."""
+    process = await asyncio.create_subprocess_exec(
+        PENSTOCK,
+        "up",
+        *options,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **(env or {})},
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 2, err.decode()
+    assert out == b""
+    return err.decode().strip().splitlines()[-1]
+
+
+async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = await up_fails("--data", str(tmp_path / "d"), "--router-port", str(port))
+    assert line == (
+        f"penstock up: port {port} is in use; choose another with --router-port, or 0 for a free one"
+    )
+
+
+async def test_a_missing_engine_is_one_clear_line(tmp_path: Path) -> None:
+    line = await up_fails(
+        *("--data", str(tmp_path / "d"), "--runtime", "docker"),
+        *("--api-port", "0", "--router-port", "0", "--nats-port", "0"),
+        env={"DOCKER_HOST": f"unix://{tmp_path}/no.sock"},
+    )
+    assert line.startswith("penstock up: ")
+    assert "docker" in line.lower()
+    assert processes_with(str(tmp_path)) == []
+
+
+async def test_a_gpu_list_that_makes_no_sense_is_one_clear_line(tmp_path: Path) -> None:
+    line = await up_fails(
+        *("--data", str(tmp_path / "d"), "--runtime", "process", "--gpus", "four big ones"),
+        *("--api-port", "0", "--router-port", "0", "--nats-port", "0"),
+    )
+    assert "four big ones" in line
+
+
+async def test_a_second_up_on_the_same_directory_is_refused(tmp_path: Path) -> None:
+    async with Installation(tmp_path / "data", *PLAIN) as running:
+        line = await up_fails("--data", str(running.data), "--api-port", "0")
+        assert "in use by another `penstock up`" in line
+        assert (await running.api("GET", "/v1/endpoints")) is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_stops_everything_and_the_next_up_has_the_endpoints_back(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    first = Installation(tmp_path / "data", *PLAIN)
+    await first.start()
+    made = await first.deploy("gauge", GAUGE, workers={"min": 1, "max": 2})
+    status, _ = await first.get("gauge", "/")
+    assert status == 200
+    began = CLOCK.monotonic()
+    assert await first.stop(number) == 0
+    assert CLOCK.monotonic() - began < 10
+    assert processes_with(str(tmp_path)) == []
+    assert not (tmp_path / "data" / "ready.json").exists()
+
+    async with Installation(tmp_path / "data", *PLAIN) as second:
+        shown = await second.api("GET", "/v1/endpoints/gauge")
+        assert (shown["id"], shown["revision"]) == (made["id"], made["revision"])
+        status, _ = await second.get("gauge", "/")
+        assert status == 200
+
+
+async def test_each_part_killed_in_turn_comes_back_and_no_warm_request_fails(
+    tmp_path: Path,
+) -> None:
+    async with Installation(tmp_path / "data", *PLAIN) as penstock:
+        await penstock.deploy(
+            "gauge", GAUGE, workers={"min": 1, "max": 1, "max_concurrency": 8, "idle_timeout_s": 60}
+        )
+        _, first = await penstock.get("gauge", "/")
+        stop = asyncio.Event()
+        statuses: list[int] = []
+        workers = set()
+
+        async def load() -> None:
+            while not stop.is_set():
+                status, body = await penstock.get("gauge", "/?ms=2")
+                statuses.append(status)
+                workers.add(body.get("worker"))
+                await asyncio.sleep(0.005)
+
+        async def serves() -> bool:
+            try:
+                shown = await penstock.api("GET", "/v1/endpoints/gauge")
+            except (OSError, AssertionError):
+                return False
+            return bool(shown["state"] == "serving")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load())
+            for name in ("scheduler", "api", "nats"):
+                pid = penstock.child_pid(name)
+                os.kill(pid, signal.SIGKILL)
+
+                async def is_back(name: str = name, pid: int = pid) -> bool:
+                    return penstock.child_pid(name) != pid
+
+                await eventually(is_back, f"{name} is started again")
+                await eventually(serves, f"the api answers after {name} was killed")
+                before = len(statuses)
+                await asyncio.sleep(2)  # a while of load in this state is what is tested
+                assert len(statuses) > before
+            stop.set()
+        assert set(statuses) == {200}
+        assert workers == {first["worker"]}
+
+        # The control plane still works: a second endpoint starts from zero.
+        await penstock.deploy("second", GAUGE)
+        status, _ = await penstock.get("second", "/")
+        assert status == 200
