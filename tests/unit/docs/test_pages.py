@@ -1,0 +1,19 @@
+"""Pages that are made from the code are the code's."""
+
+import importlib.util
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_states_page_is_drawn_from_the_tables() -> None:
+    spec = importlib.util.spec_from_file_location("make_states", ROOT / "docs/make_states.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs/states.md").read_text() == module.page()
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
