@@ -1,0 +1,1 @@
+"""How much Penstock adds to a cold start."""

@@ -1,0 +1,171 @@
+"""Cold start through Penstock against the same command started by hand, in one run.
+
+By hand: start the process (or `docker run`), ask its health path every millisecond until 200, send
+the request. Through Penstock: the same request to an endpoint with zero workers. Both end at the
+answer's last byte; they alternate, so that both see the same machine.
+
+    make bench-cold-start            # python -m benchmarks.cold_start --rounds 20
+    python -m benchmarks.cold_start --runtime docker --image IMAGE
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import aiohttp
+
+from penstock_common.clock import SystemClock
+from tests.support.installation import ROOT, Installation
+from tests.support.nats_server import free_port
+
+CLOCK = SystemClock()
+SERVER = ROOT / "examples/openai_echo/server.py"
+REQUEST = {"model": "echo-1", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@contextlib.asynccontextmanager
+async def by_hand(arguments: argparse.Namespace, port: int) -> AsyncIterator[None]:
+    """The command started without Penstock, stopped at the end."""
+    if arguments.runtime == "process":
+        # The environment of Penstock's process runtime: PATH with this Python first, and PORT.
+        env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PORT": str(port)}
+        argv = ["python3", str(SERVER)]
+    else:
+        env = dict(os.environ)
+        argv = ["docker", "run", "--rm", "-p", f"127.0.0.1:{port}:8000", arguments.image]
+    process = await asyncio.create_subprocess_exec(
+        *argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def ask(session: aiohttp.ClientSession, url: str) -> None:
+    """Send the request and read the whole answer."""
+    async with session.post(f"{url}/v1/chat/completions", json=REQUEST) as answer:
+        await answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{url} answered {answer.status}: {await answer.text()}")
+
+
+async def healthy(session: aiohttp.ClientSession, url: str) -> bool:
+    """Whether the health path answers 200 now."""
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        async with session.get(f"{url}/health") as answer:
+            return answer.status == 200
+    return False
+
+
+async def measure_by_hand(arguments: argparse.Namespace) -> float:
+    """Seconds from start to answer, without Penstock."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with aiohttp.ClientSession() as session:
+        began = CLOCK.monotonic()
+        async with by_hand(arguments, port):
+            while not await healthy(session, url):  # noqa: ASYNC110 - nothing tells us but asking
+                await asyncio.sleep(0.001)
+            await ask(session, url)
+            return CLOCK.monotonic() - began
+
+
+async def measure_penstock(penstock: Installation) -> tuple[float, dict[str, float]]:
+    """Seconds from request to answer at zero workers, and ms of each phase since `decided`."""
+    await penstock.no_workers("echo", within_s=60)
+    began = CLOCK.monotonic()
+    await ask(penstock.session, f"{penstock.urls['router']}/echo")
+    took_s = CLOCK.monotonic() - began
+    worker = (await penstock.workers("echo"))[0]
+    return took_s, phases_ms(worker["phases"])
+
+
+def phases_ms(phases: dict[str, object]) -> dict[str, float]:
+    """Milliseconds since `decided` of each phase."""
+    instants = {
+        name: datetime.fromisoformat(str(value["at"] if isinstance(value, dict) else value))
+        for name, value in phases.items()
+    }
+    first = instants["decided"]
+    return {name: (at - first).total_seconds() * 1000 for name, at in instants.items()}
+
+
+def milliseconds(values: Sequence[float]) -> str:
+    """Median and the middle half, in ms."""
+    quarter, median, three_quarters = statistics.quantiles([v * 1000 for v in values], n=4)
+    return f"{median:7.1f}  ({quarter:.1f} to {three_quarters:.1f})"
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    """Run both ways and print the table."""
+    hand: list[float] = []
+    through: list[float] = []
+    phases: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+        options = ("--runtime", arguments.runtime, "--gpus", "none")
+        async with Installation(Path(folder) / "data", *options) as penstock:
+            image = {"command": f"python3 {SERVER}"}
+            if arguments.runtime == "docker":
+                image = {"image": arguments.image}
+            await penstock.api(
+                "POST",
+                "/v1/endpoints",
+                {
+                    "name": "echo",
+                    "app_name": "echo",
+                    "image": image,
+                    "gpu": {"count": 0},
+                    "workers": {"min": 0, "max": 1, "idle_timeout_s": 0.1},
+                },
+            )
+            for number in range(arguments.rounds + 1):
+                by_hand_s = await measure_by_hand(arguments)
+                through_s, worker_phases = await measure_penstock(penstock)
+                if number == 0:  # warms file caches and connections
+                    continue
+                hand.append(by_hand_s)
+                through.append(through_s)
+                phases.append(worker_phases)
+                print(
+                    f"\rround {number} of {arguments.rounds}", end="", file=sys.stderr, flush=True
+                )
+            print(file=sys.stderr)
+    added = [t - h for t, h in zip(through, hand, strict=True)]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {arguments.rounds} rounds,")
+    print(f"{arguments.runtime} runtime; ms, median (quartiles)\n")
+    print(f"by hand           {milliseconds(hand)}")
+    print(f"through Penstock  {milliseconds(through)}")
+    print(f"Penstock adds     {milliseconds(added)}\n")
+    print("phases since the scheduler's decision, median ms:")
+    for name in sorted(phases[0], key=lambda n: phases[0][n]):
+        print(f"  {name:10} {statistics.median(p[name] for p in phases):7.1f}")
+    result = {
+        "runtime": arguments.runtime,
+        "by_hand_s": hand,
+        "penstock_s": through,
+        "phases_ms": phases,
+    }
+    results = ROOT / "benchmarks/results"
+    results.mkdir(exist_ok=True)
+    (results / f"cold_start_{arguments.runtime}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--runtime", choices=("process", "docker"), default="process")
+    parser.add_argument("--image", default="penstock/openai-echo")
+    asyncio.run(main(parser.parse_args()))
