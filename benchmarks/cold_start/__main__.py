@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import aiohttp
@@ -90,17 +89,7 @@ async def measure_penstock(penstock: Installation) -> tuple[float, dict[str, flo
     await ask(penstock.session, f"{penstock.urls['router']}/echo")
     took_s = CLOCK.monotonic() - began
     worker = (await penstock.workers("echo"))[0]
-    return took_s, phases_ms(worker["phases"])
-
-
-def phases_ms(phases: dict[str, object]) -> dict[str, float]:
-    """Milliseconds since `decided` of each phase."""
-    instants = {
-        name: datetime.fromisoformat(str(value["at"] if isinstance(value, dict) else value))
-        for name, value in phases.items()
-    }
-    first = instants["decided"]
-    return {name: (at - first).total_seconds() * 1000 for name, at in instants.items()}
+    return took_s, worker["phases_ms"]
 
 
 def milliseconds(values: Sequence[float]) -> str:

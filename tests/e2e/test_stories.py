@@ -42,7 +42,7 @@ async def test_a_request_at_zero_workers_is_answered_and_the_fleet_falls_idle(
 
         workers = await penstock.workers("echo")
         assert [w["state"] for w in workers] == ["running"]
-        phases = workers[0]["phases"]
+        phases = workers[0]["phases_ms"]
         reached = ["decided", "assigned", "received", "created", "started", "listening", "healthy"]
         assert set(reached) <= set(phases)
 
