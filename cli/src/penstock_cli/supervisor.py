@@ -116,20 +116,25 @@ class Supervisor:
             self._children[spec.name] = child
             self._listen_for_ready(child)
             self._spawn_task(self._keep_running(child), spec.name)
-        waiting = asyncio.gather(*(self._children[s.name].ready.wait() for s in specs))
+        all_ready = asyncio.create_task(self._until_ready(specs), name="until ready")
         failure = self._failure_future()
-        done, _ = await asyncio.wait(
-            (waiting, failure), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        try:
+            done, _ = await asyncio.wait(
+                (all_ready, failure), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            all_ready.cancel()
         if failure in done:
-            waiting.cancel()
             raise failure.result()
         if not done:
-            waiting.cancel()
             late = [s.name for s in specs if not self._children[s.name].ready.is_set()]
             raise ChildFailedError(
                 f"not ready after {wait_s:.0f} s: {', '.join(late)}", exit_code=1
             )
+
+    async def _until_ready(self, specs: Sequence[ChildSpec]) -> None:
+        for spec in specs:
+            await self._children[spec.name].ready.wait()
 
     async def failed(self) -> ChildFailedError:
         """Wait until a child cannot be kept running any more, and say why."""

@@ -21,7 +21,7 @@ import typer
 
 from penstock_cli import ports
 from penstock_cli.data_dir import NATS_USER, DataDir, DataDirBusyError
-from penstock_cli.log_lines import for_person
+from penstock_cli.log_lines import for_person, from_nats
 from penstock_cli.supervisor import MISCONFIGURED, ChildFailedError, ChildSpec, Supervisor
 from penstock_common.clock import SystemClock
 
@@ -318,6 +318,10 @@ async def _until(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> No
 
 
 def _echo(name: str, line: str) -> None:
+    if name == "nats":
+        line = from_nats(line) or ""
+        if not line:
+            return
     with contextlib.suppress(OSError):  # the terminal may be gone; the log files are not
         sys.stderr.write(for_person(name, line) + "\n")
         sys.stderr.flush()

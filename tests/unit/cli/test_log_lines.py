@@ -1,6 +1,6 @@
 import json
 
-from penstock_cli.log_lines import for_person
+from penstock_cli.log_lines import for_person, from_nats
 from penstock_cli.supervisor import error_in
 
 
@@ -33,3 +33,12 @@ def test_the_error_of_a_line_is_its_error_field_or_the_exceptions_last_line() ->
     )
     assert error_in('{"level": "info", "message": "m"}') == ""
     assert error_in("plain") == ""
+
+
+def test_of_a_nats_server_only_warnings_and_errors_are_shown() -> None:
+    head = "[23892] 2026/11/23 05:47:34.635918"
+    assert from_nats(f"{head} [INF] Starting nats-server") is None
+    assert from_nats(f"{head} [WRN] Plaintext passwords detected, use nkeys or bcrypt") is None
+    shown = from_nats(f"{head} [ERR] disk full")
+    assert shown is not None
+    assert for_person("nats", shown) == "05:47:34.635 nats        ERROR disk full"
