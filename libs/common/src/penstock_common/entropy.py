@@ -13,3 +13,8 @@ def random_id(prefix: str) -> str:
 def random_secret() -> str:
     """256 random bits as 43 URL-safe characters: API keys, NATS passwords."""
     return secrets.token_urlsafe(32)
+
+
+def random_ratio() -> float:
+    """A random number in [0, 1): the jitter of retries."""
+    return secrets.randbelow(1 << 32) / (1 << 32)

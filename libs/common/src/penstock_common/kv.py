@@ -1,12 +1,30 @@
-"""KV buckets and watched tables."""
+"""KV buckets, by raw publishes: no client-side buffering, a TTL and a fence per write.
 
-from collections.abc import Callable, Mapping
+A bucket B is the stream `KV_B` over the subjects `$KV.B.<key>` with one message a subject
+(ADR-8 of NATS); a key's revision is its message's sequence, so revisions of a bucket grow over
+all keys. A key that is deleted or expires leaves a marker for a while; the marker has a revision
+too. `WatchedTable` (nats_table.py) is a live copy of a bucket.
+"""
+
+import base64
+import re
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final
 
+from penstock_common import subjects
 from penstock_common.connection import Bus
+from penstock_common.errors import BusRefusedError
+from penstock_common.nats_table import Row, WatchedTable
+from penstock_common.nats_wire import is_marker, parse_headers, status_of
 
-T = TypeVar("T")
+__all__ = ["MARKER_TTL_S", "Bucket", "Entry", "Fence", "Row", "WatchedTable"]
+
+#: How long the marker of a deleted or expired key stays. Watchers hear of it at once or find out
+#: when they list again, so it must only outlive a read of the revision and the write after it.
+MARKER_TTL_S: Final = 60
+
+_KEY: Final = re.compile(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*")
+_NO_MESSAGE: Final = 10037  # JetStream's err_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +44,69 @@ class Fence:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Row(Generic[T]):
-    """A decoded value and its revision in KV."""
-
-    value: T
-    revision: int
-
-
 class Bucket:
-    """One KV bucket, by raw publishes (no client-side buffering, TTL and fence per write)."""
+    """One KV bucket."""
 
     def __init__(self, bus: Bus, name: str) -> None:
-        raise NotImplementedError
+        """The bucket `name` (a constant of `subjects`) over `bus`; nothing is sent."""
+        self._bus = bus
+        self._name = name
+        self._stream = subjects.kv_stream(name)
 
     async def get(self, key: str) -> Entry | None:
-        """The last value; None when the key is absent, deleted or expired."""
-        raise NotImplementedError
+        """The last value; None when the key is absent, deleted or expired.
+
+        Any replica answers: on a cluster it may lag behind the last write (`latest` does not).
+
+        Raises:
+            BusDisconnectedError, BusTimeoutError: as for `Bus.request`.
+            NoRespondersError: there is no such bucket.
+            BusRefusedError: the server refused to read.
+        """
+        subject = self._subject(key)
+        answer = await self._bus.request(f"$JS.API.DIRECT.GET.{self._stream}.{subject}", b"")
+        status = status_of(answer)
+        if status == 404:
+            return None
+        if status:
+            raise BusRefusedError(f"direct get of {subject}: status {status}")
+        if is_marker(answer.headers):
+            return None
+        return Entry(key, answer.data, int(answer.headers["Nats-Sequence"]))
+
+    async def latest(self, key: str) -> tuple[Entry | None, int]:
+        """The last value and the last revision, as the stream's leader knows them.
+
+        Returns:
+            (entry, revision): entry is None and revision above 0 when a marker of a delete or an
+            expiry is the last; (None, 0) when the key was never written or its marker is gone.
+
+        Raises:
+            BusDisconnectedError, BusTimeoutError, NoRespondersError: as for `Bus.request`.
+            BusRefusedError: e.g. there is no such bucket.
+        """
+        try:
+            answer = await self._bus.api(
+                f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": self._subject(key)}
+            )
+        except BusRefusedError as error:
+            if error.code == _NO_MESSAGE:
+                return None, 0
+            raise
+        message = answer["message"]
+        revision = int(message["seq"])
+        if is_marker(parse_headers(base64.b64decode(message.get("hdrs", "")))):
+            return None, revision
+        return Entry(key, base64.b64decode(message.get("data", "")), revision), revision
 
     async def last_revision(self, key: str) -> int:
-        """Last revision of the key, delete and expiry markers included; 0 = never written."""
-        raise NotImplementedError
+        """Last revision of the key, delete and expiry markers included; 0 = never written.
+
+        Raises:
+            BusDisconnectedError, BusTimeoutError, NoRespondersError, BusRefusedError: as for
+                `latest`.
+        """
+        return (await self.latest(key))[1]
 
     async def put(
         self,
@@ -59,46 +119,61 @@ class Bucket:
     ) -> int:
         """Write and give the new revision.
 
-        `revision`: expected last one (0 = never written), or None for any.
+        Args:
+            key: tokens of letters, digits and `-/_=`, joined by dots.
+            value: any bytes; value and headers together at most the server's `max_payload`.
+            revision: expected last one (0 = never written), or None for any.
+            ttl_s: whole seconds, at least 1, after which the key expires; None = never.
+            fence: refuse the write unless this other key's last revision is still that one.
+
+        Raises:
+            ValueError: `revision` and `fence` together (a message carries only one expectation),
+                a TTL below 1, or a bad key.
+            WrongRevisionError: the expectation does not hold; nothing was written.
+            BusTimeoutError: it may or may not have been written; read it back.
+            BusDisconnectedError, NoRespondersError, BusRefusedError, MessageTooLargeError: nothing
+                was written.
         """
-        raise NotImplementedError
+        headers = self._expectation(revision, fence)
+        if ttl_s is not None:
+            if ttl_s < 1:
+                raise ValueError(f"ttl_s must be at least 1, got {ttl_s}")
+            headers["Nats-TTL"] = f"{ttl_s}s"
+        stored = await self._bus.store(self._subject(key), value, headers=headers or None)
+        return stored.sequence
 
     async def delete(
         self, key: str, *, revision: int | None = None, fence: Fence | None = None
     ) -> None:
-        """Delete the key (a marker remains)."""
-        raise NotImplementedError
+        """Delete the key; a marker remains for `MARKER_TTL_S`. Deleting an absent key is fine.
 
+        Args:
+            key: as for `put`.
+            revision: expected last one, or None for any.
+            fence: as for `put`.
 
-class WatchedTable(Generic[T]):
-    """A live copy of a bucket's rows: list, watch, re-list after every reconnect."""
+        Raises:
+            ValueError, WrongRevisionError, BusTimeoutError, BusDisconnectedError,
+            NoRespondersError, BusRefusedError: as for `put`.
+        """
+        headers = self._expectation(revision, fence)
+        headers["KV-Operation"] = "DEL"
+        headers["Nats-TTL"] = f"{MARKER_TTL_S}s"
+        await self._bus.store(self._subject(key), b"", headers=headers)
 
-    def __init__(
-        self,
-        bus: Bus,
-        bucket: str,
-        decode: Callable[[bytes], T],
-        *,
-        keys: str = ">",
-        on_change: Callable[[str, Row[T] | None], None] | None = None,
-        on_synced: Callable[[], None] | None = None,
-    ) -> None:
-        raise NotImplementedError
+    def _subject(self, key: str) -> str:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"no KV key: {key!r}")
+        return subjects.kv_subject(self._name, key)
 
-    @property
-    def rows(self) -> Mapping[str, Row[T]]:
-        """Key → row. While disconnected: as last seen."""
-        raise NotImplementedError
-
-    @property
-    def synced(self) -> bool:
-        """Whether `rows` is whole and current as far as this connection knows."""
-        raise NotImplementedError
-
-    async def start(self, *, wait_s: float = 10.0) -> None:
-        """Begin, and wait for the first whole listing."""
-        raise NotImplementedError
-
-    async def stop(self) -> None:
-        """End the watch."""
-        raise NotImplementedError
+    def _expectation(self, revision: int | None, fence: Fence | None) -> dict[str, str]:
+        if fence is not None:
+            if revision is not None:
+                raise ValueError("a write takes a revision or a fence, not both")
+            return {
+                "Nats-Expected-Last-Subject-Sequence": str(fence.revision),
+                "Nats-Expected-Last-Subject-Sequence-Subject": self._subject(fence.key),
+            }
+        if revision is not None:
+            return {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        return {}

@@ -1,21 +1,218 @@
-"""The streams and buckets of Penstock, declared in one table and made by one piece of code."""
+"""The streams and buckets of Penstock, declared in one table and made by one piece of code.
 
+Memory streams do not outlive a restart of a single server (they are gone, not empty), so
+`ensure_streams` registers itself with the bus, which runs it again after every reconnect.
+"""
+
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+import aiohttp
+
+from penstock_common import subjects
 from penstock_common.connection import Bus
+from penstock_common.errors import BusRefusedError
+from penstock_common.kv import MARKER_TTL_S
+
+logger = logging.getLogger(__name__)
+
+_NS: Final = 1_000_000_000
+#: A 2.15 server takes 1,000 consumers a stream unless told a positive number.
+_MAX_CONSUMERS: Final = 20_000
+
+# JetStream's err_codes
+_STREAM_NOT_FOUND: Final = 10059
+_STREAM_EXISTS: Final = 10058
+
+
+def _bucket(name: str, *, memory: bool) -> dict[str, Any]:
+    return {
+        "name": subjects.kv_stream(name),
+        "subjects": [subjects.kv_subject(name, ">")],
+        "retention": "limits",
+        "storage": "memory" if memory else "file",
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "subject_delete_marker_ttl": MARKER_TTL_S * _NS,
+        "max_consumers": _MAX_CONSUMERS,
+    }
+
+
+#: Every stream; the number of replicas is added when they are made.
+STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
+    _bucket(subjects.ENDPOINTS, memory=False),
+    _bucket(subjects.ENDPOINT_STATUS, memory=False),
+    _bucket(subjects.WORKERS, memory=False),
+    _bucket(subjects.WORKER_STATUS, memory=False),
+    _bucket(subjects.API_KEYS, memory=False),
+    _bucket(subjects.NODES, memory=True),
+    _bucket(subjects.ROUTERS, memory=True),
+    {
+        "name": subjects.TICKETS,
+        "subjects": [subjects.TICKETS_ALL],
+        "retention": "workqueue",
+        "storage": "memory",
+        "discard": "new",
+        # A ticket is some 300 bytes, and one that nobody waits for any more expires.
+        "max_msgs": 200_000,
+        "max_bytes": 128 * 1024 * 1024,
+        "max_msg_size": 16 * 1024,
+        "allow_msg_ttl": True,
+        "allow_direct": True,
+        "max_consumers": _MAX_CONSUMERS,
+    },
+    {
+        "name": subjects.EVENTS,
+        "subjects": [subjects.EVENTS_ALL],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": 7 * 24 * 3600 * _NS,
+        "max_bytes": 512 * 1024 * 1024,
+        "max_msg_size": 256 * 1024,
+        "allow_direct": True,
+        "max_consumers": _MAX_CONSUMERS,
+    },
+)
 
 
 async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
-    """Make every stream and bucket that is missing, and bring the others to the table."""
-    raise NotImplementedError
+    """Make every stream and bucket that is missing, and bring the others to the table.
+
+    Safe to repeat and while other services do the same. Also registers itself, so that after
+    every reconnect of `bus` what a server's restart lost is made again before its `on_connect`
+    callbacks; a service does nothing for that.
+
+    Args:
+        bus: the connection; with several, each that needs the streams right after a reconnect.
+        replicas: copies of each stream: 1 on a single server, 3 on a cluster.
+
+    Raises:
+        BusRefusedError: the server refused to make a stream; the message says why.
+        BusDisconnectedError, BusTimeoutError, NoRespondersError: it could not be asked.
+    """
+
+    async def make_all() -> None:
+        for declared in STREAMS:
+            await _ensure_stream(bus, {**declared, "num_replicas": replicas})
+
+    await make_all()
+    bus.ensure("streams", make_all)
+
+
+async def _ensure_stream(bus: Bus, declared: Mapping[str, Any]) -> None:
+    name = declared["name"]
+    found = await _find_stream(bus, name)
+    if found is None:
+        try:
+            await bus.api(f"STREAM.CREATE.{name}", declared, timeout_s=5.0)
+        except BusRefusedError as error:
+            if error.code != _STREAM_EXISTS:
+                raise BusRefusedError(f"stream {name}: {error}", code=error.code) from error
+            found = await _find_stream(bus, name)  # somebody was faster, with another declaration
+        else:
+            logger.info("stream made", extra={"action": "stream_made", "stream": name})
+    changed = {k: v for k, v in declared.items() if found is not None and found.get(k) != v}
+    if not changed:
+        return
+    try:
+        await bus.api(f"STREAM.UPDATE.{name}", {**(found or {}), **declared}, timeout_s=5.0)
+    except BusRefusedError as error:
+        # Some fields cannot be changed any more; the stream works as it is.
+        logger.error(
+            "stream differs from its declaration and cannot be changed",
+            extra={
+                "action": "stream_update_refused",
+                "stream": name,
+                "fields": sorted(changed),
+                "error": str(error),
+            },
+        )
+    else:
+        logger.info(
+            "stream changed",
+            extra={"action": "stream_changed", "stream": name, "fields": sorted(changed)},
+        )
+
+
+async def _find_stream(bus: Bus, name: str) -> Mapping[str, Any] | None:
+    try:
+        answer = await bus.api(f"STREAM.INFO.{name}", timeout_s=5.0)
+    except BusRefusedError as error:
+        if error.code == _STREAM_NOT_FOUND:
+            return None
+        raise
+    config: Mapping[str, Any] = answer["config"]
+    return config
 
 
 def ticket_consumer(endpoint_id: str) -> Mapping[str, Any]:
-    """Configuration of the durable consumer of one endpoint's tickets."""
-    raise NotImplementedError
+    """Configuration of the durable consumer of one endpoint's tickets.
+
+    A work queue takes one consumer per subject; all routers pull from it. It goes away by itself
+    a day after the last pull (a deleted endpoint's), and whoever pulls makes it again.
+    """
+    return {
+        "durable_name": subjects.tickets_consumer(endpoint_id),
+        "filter_subject": subjects.tickets(endpoint_id),
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "ack_policy": "explicit",
+        "ack_wait": 5 * _NS,
+        "max_deliver": -1,
+        "max_ack_pending": 100_000,
+        "max_waiting": 4_096,
+        "inactive_threshold": 24 * 3600 * _NS,
+    }
 
 
 async def check_durability(bus: Bus, monitor_url: str | None) -> None:
-    """Log loudly when the server does not sync acknowledged writes to disk, or cannot be asked."""
-    raise NotImplementedError
+    """Log loudly when the server does not sync acknowledged writes to disk, or cannot be asked.
+
+    Asks the server's HTTP monitor for at most 3 s; never raises.
+
+    Args:
+        bus: the connection whose server is meant.
+        monitor_url: e.g. `http://127.0.0.1:8222`; None = it cannot be asked.
+    """
+    if monitor_url is None:
+        _warn_unknown("no nats_monitor_url is set")
+        return
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3.0)) as session,
+            session.get(f"{monitor_url.rstrip('/')}/varz") as response,
+        ):
+            response.raise_for_status()
+            varz = await response.json()
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        _warn_unknown(str(error) or type(error).__name__)
+        return
+    config = varz.get("jetstream", {}).get("config") if isinstance(varz, dict) else None
+    if not isinstance(config, dict):
+        _warn_unknown("the monitor tells nothing about JetStream")
+    elif config.get("sync_always"):
+        logger.info(
+            "NATS syncs every acknowledged write to disk", extra={"action": "durability_synced"}
+        )
+    else:
+        logger.warning(
+            "NATS ACKNOWLEDGES WRITES BEFORE THEY ARE ON DISK: a power cut loses them; "
+            "set `jetstream { sync_interval: always }` in the server's configuration",
+            extra={
+                "action": "durability_not_synced",
+                "sync_interval_s": config.get("sync_interval", 0) / _NS,
+            },
+        )
+
+
+def _warn_unknown(why: str) -> None:
+    logger.warning(
+        "NATS COULD NOT BE ASKED WHETHER IT SYNCS ACKNOWLEDGED WRITES TO DISK",
+        extra={"action": "durability_unknown", "error": why},
+    )

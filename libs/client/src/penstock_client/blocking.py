@@ -1,0 +1,35 @@
+"""The client for code without an event loop: one question, one answer, one connection."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from penstock_client.client import PenstockClient
+
+T = TypeVar("T")
+
+
+def ask(
+    url: str,
+    key: str,
+    question: Callable[[PenstockClient], Awaitable[T]],
+    *,
+    timeout_s: float = 30.0,
+) -> T:
+    """What `question` answers, asked with a client of its own.
+
+    Args:
+        url: of the api.
+        key: an API key.
+        question: e.g. `lambda client: client.list_nodes()`; may call the client several times.
+        timeout_s: longest wait for one answer of the api.
+
+    Raises:
+        ApiError, UnreachableError: as the client does.
+    """
+
+    async def connected() -> T:
+        async with PenstockClient(url, key, timeout_s=timeout_s) as client:
+            return await question(client)
+
+    return asyncio.run(connected())

@@ -1,0 +1,236 @@
+"""The typed client of Penstock's HTTP API.
+
+    async with PenstockClient("http://127.0.0.1:8000", key) as client:
+        endpoint = await client.create_endpoint({"image": {"image": "vllm/vllm-openai:latest"}})
+        endpoint = await client.wait_until_serving(endpoint.id, timeout_s=900)
+
+Endpoints are named by id or by `app_name`. Every call raises `ApiError` when the api refuses and
+`UnreachableError` when it cannot be asked; none is repeated by itself.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from pydantic import ValidationError
+from yarl import URL
+
+from penstock_client.documents import (
+    Document,
+    EndpointDocument,
+    EndpointList,
+    NodeList,
+    ProblemDocument,
+    WorkerList,
+)
+from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
+from penstock_common.states import EndpointState
+
+D = TypeVar("D", bound=Document)
+
+_MERGE_PATCH: Final = "application/merge-patch+json"
+_NEVER_SERVING: Final = frozenset(
+    {EndpointState.FAILED, EndpointState.PAUSED, EndpointState.DELETING}
+)
+
+
+class PenstockClient:
+    """Asks one api with one key. An async context manager."""
+
+    def __init__(self, url: str, key: str, *, timeout_s: float = 30.0) -> None:
+        """A client that has not connected yet.
+
+        Args:
+            url: of the api, e.g. `http://127.0.0.1:8000`.
+            key: an API key.
+            timeout_s: longest wait for one answer.
+        """
+        self._url = url.rstrip("/")
+        self._key = key
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {self._key}"},
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def create_endpoint(self, document: Mapping[str, Any]) -> EndpointDocument:
+        """The new endpoint made from this document (docs/http-api.md)."""
+        return await self._ask(EndpointDocument, "POST", "/v1/endpoints", document)
+
+    async def list_endpoints(self) -> EndpointList:
+        """All endpoints, oldest first."""
+        return await self._ask(EndpointList, "GET", "/v1/endpoints")
+
+    async def show_endpoint(self, endpoint: str) -> EndpointDocument:
+        """The endpoint with this id or `app_name`."""
+        return await self._ask(EndpointDocument, "GET", _path(endpoint))
+
+    async def update_endpoint(self, endpoint: str, patch: Mapping[str, Any]) -> EndpointDocument:
+        """The endpoint after a JSON merge patch (RFC 7396)."""
+        return await self._ask(EndpointDocument, "PATCH", _path(endpoint), patch)
+
+    async def delete_endpoint(self, endpoint: str) -> EndpointDocument:
+        """The endpoint, from now on `deleting`; safe to repeat until it is gone."""
+        return await self._ask(EndpointDocument, "DELETE", _path(endpoint))
+
+    async def pause_endpoint(self, endpoint: str) -> EndpointDocument:
+        """The endpoint, from now on kept at 0 workers."""
+        return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/pause")
+
+    async def resume_endpoint(self, endpoint: str) -> EndpointDocument:
+        """The endpoint, no longer paused."""
+        return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/resume")
+
+    async def list_workers(self, endpoint: str) -> WorkerList:
+        """The workers of one endpoint, oldest first."""
+        return await self._ask(WorkerList, "GET", f"{_path(endpoint)}/workers")
+
+    async def list_nodes(self) -> NodeList:
+        """The nodes whose agents report."""
+        return await self._ask(NodeList, "GET", "/v1/nodes")
+
+    async def wait_until(
+        self,
+        endpoint: str,
+        is_there: Callable[[EndpointDocument | None], bool],
+        *,
+        timeout_s: float,
+        poll_s: float = 0.25,
+    ) -> EndpointDocument | None:
+        """The endpoint's first state that `is_there` accepts; None stands for "no such endpoint".
+
+        Goes on while the api is away for a moment. What `is_there` raises ends the wait.
+
+        Raises:
+            WaitTimeoutError: there was no such state within `timeout_s` seconds.
+            ApiError: the api refused to show the endpoint (a wrong key, say).
+        """
+        seen: EndpointDocument | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    known, seen = await self._look(endpoint, seen)
+                    if known and is_there(seen):
+                        return seen
+                    await asyncio.sleep(poll_s)
+        except TimeoutError:
+            state = f"is {seen.state}" if seen else "was not seen"
+            told = f" ({seen.message})" if seen and seen.message else ""
+            raise WaitTimeoutError(f"after {timeout_s:g} s '{endpoint}' {state}{told}") from None
+
+    async def wait_until_serving(self, endpoint: str, *, timeout_s: float) -> EndpointDocument:
+        """The endpoint once it serves.
+
+        Raises:
+            NotServingError: it failed, or was paused or deleted.
+            WaitTimeoutError: as for `wait_until`.
+            ApiError: as for `wait_until`; 404 when there is no such endpoint.
+        """
+
+        def serves(seen: EndpointDocument | None) -> bool:
+            if seen is None or seen.state in _NEVER_SERVING:
+                return True
+            return seen.state is EndpointState.SERVING
+
+        found = await self.wait_until(endpoint, serves, timeout_s=timeout_s)
+        if found is None:
+            return await self.show_endpoint(endpoint)  # raises the 404
+        if found.state in _NEVER_SERVING:
+            raise NotServingError(found)
+        return found
+
+    async def wait_until_gone(self, endpoint: str, *, timeout_s: float) -> None:
+        """Wait until there is no such endpoint any more.
+
+        Raises:
+            WaitTimeoutError, ApiError: as for `wait_until`.
+        """
+        await self.wait_until(endpoint, lambda seen: seen is None, timeout_s=timeout_s)
+
+    async def send(self, method: str, path: str, document: object = None) -> Any:  # noqa: ANN401
+        """The parsed JSON of any route's answer, for what has no method of its own.
+
+        Raises:
+            ApiError: the api refused.
+            UnreachableError: it could not be asked, or the answer is none of a Penstock api.
+        """
+        assert self._session is not None, "use it as `async with PenstockClient(...)`"
+        headers = {}
+        if document is not None:
+            headers["Content-Type"] = _MERGE_PATCH if method == "PATCH" else "application/json"
+        data = None if document is None else json.dumps(document).encode()
+        try:
+            async with self._session.request(
+                method,
+                URL(self._url + path, encoded=True),
+                data=data,
+                headers=headers,
+                allow_redirects=False,
+            ) as answer:
+                status, body = answer.status, await answer.read()
+        except TimeoutError:
+            raise UnreachableError(
+                f"{self._url} did not answer within {self._timeout.total:g} s"
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UnreachableError(f"{self._url} cannot be reached: {error}") from None
+        return self._parse(status, body)
+
+    async def _ask(self, answer: type[D], method: str, path: str, document: object = None) -> D:
+        value = await self.send(method, path, document)
+        try:
+            return answer.of(value)
+        except ValidationError as error:
+            raise UnreachableError(
+                f"{self._url} answered what this client does not understand "
+                f"(is the api newer?): {error}"
+            ) from None
+
+    def _parse(self, status: int, body: bytes) -> object:
+        try:
+            value: object = json.loads(body)
+            if status < 300:
+                return value
+            problem = ProblemDocument.of(value)
+        except (ValueError, ValidationError):
+            raise UnreachableError(
+                f"{self._url} is no Penstock api: it answered {status} without its JSON"
+            ) from None
+        raise ApiError(problem)
+
+    async def _look(
+        self, endpoint: str, last: EndpointDocument | None
+    ) -> tuple[bool, EndpointDocument | None]:
+        """(whether it is known how the endpoint is, how it is or was)."""
+        try:
+            return True, await self.show_endpoint(endpoint)
+        except ApiError as error:
+            if error.status == 404:
+                return True, None
+            if error.status < 500:
+                raise
+        except UnreachableError:
+            pass  # it may come back; the wait is bounded
+        return False, last
+
+
+def _path(endpoint: str) -> str:
+    return f"/v1/endpoints/{quote(endpoint, safe='')}"

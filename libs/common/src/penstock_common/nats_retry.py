@@ -1,0 +1,26 @@
+"""How long to wait between tries: fast at first, then ever slower, with jitter. Pure."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Growing pauses between tries of one thing.
+
+    The n-th pause is `first_s` doubled n-1 times, at most `cap_s`, times a factor in 0.5..1 that
+    the caller draws, so that many clients of one server do not return together.
+    """
+
+    first_s: float = 0.05
+    cap_s: float = 2.0
+    _next_s: float = 0.0
+
+    def pause_s(self, ratio: float) -> float:
+        """The next pause in seconds; `ratio` in 0..1 is the jitter."""
+        base = self._next_s or self.first_s
+        self._next_s = min(base * 2, self.cap_s)
+        return min(base, self.cap_s) * (0.5 + ratio / 2)
+
+    def reset(self) -> None:
+        """It worked: begin with the short pauses again."""
+        self._next_s = 0.0
