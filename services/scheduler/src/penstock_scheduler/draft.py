@@ -1,0 +1,201 @@
+"""A plan in the making: steps are added one by one, and later steps see the earlier ones."""
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+from penstock_common.messages import EndpointRecord, EndpointStatus, WorkerAssignment
+from penstock_common.states import DesiredState, WorkerReason
+from penstock_common.subjects import node_event, scale_event, worker_event
+from penstock_scheduler.drivers import Drives
+from penstock_scheduler.placement import Booking, Cluster, Placement
+from penstock_scheduler.plan import Plan, PlannedEvent
+from penstock_scheduler.snapshot import Snapshot, Stage, Worker
+
+
+class Draft:
+    """Collects the steps of one plan over one snapshot."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        unproven: Iterable[Booking],
+        new_id: Callable[[], str],
+        token: int,
+    ) -> None:
+        """An empty draft.
+
+        Args:
+            snapshot: what the plan is made from.
+            unproven: bookings (node, endpoint, GPUs) that outlive their assignment.
+            new_id: gives a fresh worker id.
+            token: fencing token of the leader.
+        """
+        self.snapshot = snapshot
+        self.token = token
+        self._creates: list[WorkerAssignment] = []
+        self._unproven = tuple(unproven)
+        self._new_id = new_id
+        self._changes: dict[str, WorkerAssignment] = {}
+        self._deletes: dict[str, Worker] = {}
+        self._statuses: list[EndpointStatus] = []
+        self._status_deletes: list[str] = []
+        self._events: list[PlannedEvent] = []
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The nodes with what is free on them; built when the first worker needs a place."""
+        return Cluster(self.snapshot.tables.nodes.values(), self._bookings(leaving=True))
+
+    @cached_property
+    def drives(self) -> Drives:
+        """Who drives how many; a lost router's workers are counted nowhere."""
+        tables = self.snapshot.tables
+        return Drives(
+            tables.routers,
+            (
+                (w.assignment.driver, w.assignment.endpoint_id)
+                for w in self.snapshot.workers.values()
+                if w.active and w.assignment.driver
+            ),
+        )
+
+    def cluster_after_drains(self) -> Cluster:
+        """The nodes as they will be once every worker that leaves has left."""
+        return Cluster(self.snapshot.tables.nodes.values(), self._bookings(leaving=False))
+
+    def desired_of(self, worker: Worker) -> DesiredState:
+        """What is wanted of a worker, this plan included."""
+        return self._assignment(worker).desired
+
+    def reason_of(self, worker: Worker) -> WorkerReason | None:
+        """Why a worker is to drain or stop, this plan included."""
+        return self._assignment(worker).reason
+
+    def is_active(self, worker: Worker) -> bool:
+        """Whether a worker counts against `max` after this plan."""
+        return (
+            worker.key not in self._deletes
+            and worker.stage is not Stage.ENDED
+            and self.desired_of(worker) is DesiredState.RUNNING
+        )
+
+    def creates_of(self, endpoint_id: str) -> int:
+        """How many workers of this endpoint the plan starts."""
+        return sum(created.endpoint_id == endpoint_id for created in self._creates)
+
+    def is_deleted(self, worker: Worker) -> bool:
+        """Whether this plan deletes the worker's assignment."""
+        return worker.key in self._deletes
+
+    # ---- steps
+
+    def create(self, record: EndpointRecord, placement: Placement) -> None:
+        """Start a worker there."""
+        utc = self.snapshot.utc
+        assignment = WorkerAssignment(
+            worker_id=self._new_id(),
+            node_id=placement.node_id,
+            endpoint_id=record.endpoint_id,
+            revision=record.revision,
+            spec=record.spec,
+            gpus=placement.gpus,
+            driver=self.drives.pick(record.endpoint_id),
+            fencing_token=self.token,
+            decided_at=utc,
+            assigned_at=utc,
+        )
+        self._creates.append(assignment)
+        self._events.append(
+            PlannedEvent(
+                worker_event(assignment.worker_id, "assigned"),
+                "penstock.worker.assigned",
+                assignment.worker_id,
+                {
+                    "worker_id": assignment.worker_id,
+                    "endpoint_id": assignment.endpoint_id,
+                    "revision": assignment.revision,
+                    "node_id": assignment.node_id,
+                    "gpus": list(assignment.gpus),
+                },
+            )
+        )
+
+    def desire(self, worker: Worker, desired: DesiredState, reason: WorkerReason | None) -> None:
+        """Want this of a worker from now on."""
+        self._change(worker, {"desired": desired, "reason": reason})
+
+    def drive(self, worker: Worker, router: str | None) -> None:
+        """Have this router count the worker's slots."""
+        self._change(worker, {"driver": router})
+
+    def delete(self, worker: Worker) -> None:
+        """Forget a worker: its process is gone, or its node is."""
+        self._deletes[worker.key] = worker
+        self._changes.pop(worker.key, None)
+
+    def write_status(self, status: EndpointStatus) -> None:
+        """Tell what became of an endpoint."""
+        self._statuses.append(status)
+
+    def delete_status(self, endpoint_id: str) -> None:
+        """Forget an endpoint whose record has gone."""
+        self._status_deletes.append(endpoint_id)
+
+    def tell_scale(self, endpoint_id: str, before: int, after: int, why: str) -> None:
+        """Event: another number of workers is desired."""
+        self._events.append(
+            PlannedEvent(
+                scale_event(endpoint_id),
+                "penstock.scale.decided",
+                endpoint_id,
+                {"endpoint_id": endpoint_id, "from": before, "to": after, "why": why},
+            )
+        )
+
+    def tell_node_lost(self, node_id: str, n_workers: int) -> None:
+        """Event: a node is gone, with so many workers."""
+        self._events.append(
+            PlannedEvent(
+                node_event(node_id, "lost"),
+                "penstock.node.lost",
+                node_id,
+                {"node_id": node_id, "workers": n_workers},
+            )
+        )
+
+    def plan(self) -> Plan:
+        """The steps so far."""
+        return Plan(
+            creates=tuple(self._creates),
+            changes=tuple(self._changes.values()),
+            deletes=tuple(self._deletes),
+            statuses=tuple(self._statuses),
+            status_deletes=tuple(self._status_deletes),
+            events=tuple(self._events),
+        )
+
+    # ---- inner
+
+    def _assignment(self, worker: Worker) -> WorkerAssignment:
+        return self._changes.get(worker.key, worker.assignment)
+
+    def _change(self, worker: Worker, update: dict[str, object]) -> None:
+        changed = self._assignment(worker).model_copy(
+            update={**update, "fencing_token": self.token}
+        )
+        same = worker.assignment.model_copy(update={"fencing_token": self.token}) == changed
+        if same:
+            self._changes.pop(worker.key, None)
+        else:
+            self._changes[worker.key] = changed
+
+    def _bookings(self, *, leaving: bool) -> Iterable[Booking]:
+        """What holds GPUs: everything not known to have ended, with or without what leaves."""
+        yield from self._unproven
+        for worker in self.snapshot.workers.values():
+            if worker.stage is not Stage.ENDED and (leaving or self.is_active(worker)):
+                assignment = worker.assignment
+                yield assignment.node_id, assignment.endpoint_id, assignment.gpus
+        for created in self._creates:
+            yield created.node_id, created.endpoint_id, created.gpus

@@ -1,0 +1,276 @@
+"""One endpoint in the making of one plan: sweep, roll out, finish drains, tell (`reconcile.py`)."""
+
+from dataclasses import replace
+from typing import Final
+
+from penstock_common.messages import EndpointRecord, EndpointStatus
+from penstock_common.states import DesiredState, EndpointState, Phase, WorkerReason
+from penstock_scheduler.autoscaler import ScaleMemory, note_start
+from penstock_scheduler.backoff import (
+    QUICK_EXIT_S,
+    Backoff,
+    Failure,
+    failure_of,
+    note_failure,
+    recall,
+)
+from penstock_scheduler.draft import Draft
+from penstock_scheduler.endpoint_status import Facts, decide_status, same_news
+from penstock_scheduler.memory import Age, EndpointMemory
+from penstock_scheduler.placement import Booking
+from penstock_scheduler.rollout import Rollout, drain_all, plan_workers
+from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
+
+#: Beyond a worker's own limit, how long its node may take to say anything of it.
+REPORT_MARGIN_S: Final = 30.0
+#: A driver says within this that a worker which never ran is empty, unless it is not.
+_UNSTARTED_DRAIN_S: Final = 2.0
+#: A worker gives way to another endpoint only when it has been idle for so long.
+_GIVE_WAY_IDLE_S: Final = 1.0
+
+
+def begin_memory(snapshot: Snapshot, endpoint_id: str) -> EndpointMemory:
+    """What a leader that has no memory of an endpoint can tell from its written status."""
+    status = snapshot.tables.endpoint_statuses.get(endpoint_id)
+    return EndpointMemory(
+        backoff=recall(status, now=snapshot.now, utc=snapshot.utc),
+        desired=status.desired_workers if status else 0,
+    )
+
+
+class EndpointRun:
+    """One endpoint in the making of one plan; its methods are called in the order they stand."""
+
+    def __init__(
+        self, draft: Draft, endpoint_id: str, workers: list[Worker], memory: EndpointMemory
+    ) -> None:
+        self.id = endpoint_id
+        self.memory = memory
+        self.rollout: Rollout | None = None
+        self._draft = draft
+        self._snapshot = draft.snapshot
+        self._record: EndpointRecord | None = draft.snapshot.tables.endpoints.get(endpoint_id)
+        self._workers = workers
+
+    @property
+    def n_surplus(self) -> int:
+        """Workers above `min`, this plan included; 0 for an endpoint that waits itself."""
+        if self._record is None or self._snapshot.loads.get(self.id, QueueLoad()).waiting:
+            return 0
+        n_active = sum(self._draft.is_active(w) for w in self._workers)
+        return n_active - self._record.spec.workers.min
+
+    def idle_workers(self) -> list[Worker]:
+        """Workers that could give way, longest idle first."""
+        idle = [
+            w
+            for w in self._workers
+            if self._draft.is_active(w) and (w.idle_s or 0.0) >= _GIVE_WAY_IDLE_S
+        ]
+        return sorted(idle, key=lambda w: (-(w.idle_s or 0.0), w.id))
+
+    # ---- 1. sweep
+
+    def sweep(self, unproven: dict[str, Booking]) -> None:
+        """Forget who is gone, note failures, successes and start times."""
+        now = self._snapshot.now
+        backoff, scale, noted = self.memory.backoff, self.memory.scale, set[str]()
+        if self._record is not None and backoff.revision not in (0, self._record.revision):
+            backoff = Backoff()
+        ages: dict[str, Age] = {}
+        for worker in self._workers:
+            before = self.memory.ages.get(worker.id)
+            age = before if before and before.stage is worker.stage else Age(worker.stage, now)
+            ages[worker.id] = age
+            if worker.assignment.node_id in self._snapshot.lost_nodes:
+                if worker.stage is not Stage.ENDED:
+                    a = worker.assignment
+                    unproven[worker.key] = (a.node_id, a.endpoint_id, a.gpus)
+                self._draft.delete(worker)
+                continue
+            failure = self._failure(worker, age)
+            if failure is not None:
+                noted.add(worker.id)
+                if worker.id not in self.memory.noted:
+                    backoff = self._note(backoff, worker, *failure)
+            if failure is not None or worker.stage is Stage.ENDED or self._forgotten(worker, age):
+                self._draft.delete(worker)
+            elif worker.stage is Stage.RUNNING:
+                if before is None or before.stage is not Stage.RUNNING:
+                    scale = _learn_start(scale, worker)
+                backoff = self._forgive(backoff, worker, age)
+        self._workers = [w for w in self._workers if not self._draft.is_deleted(w)]
+        self.memory = replace(
+            self.memory, scale=scale, backoff=backoff, ages=ages, noted=frozenset(noted)
+        )
+
+    def _failure(self, worker: Worker, age: Age) -> tuple[Failure, bool] | None:
+        """How a worker failed, by its node's word or by its node's silence."""
+        failed = failure_of(worker)
+        if failed is not None or worker.status is not None or worker.stage is not Stage.STARTING:
+            return failed
+        assignment = worker.assignment
+        allowed_s = assignment.spec.workers.start_timeout_s + REPORT_MARGIN_S
+        since_s = min(
+            self._snapshot.now - age.since,
+            (self._snapshot.utc - assignment.assigned_at).total_seconds(),
+        )
+        if since_s < allowed_s or assignment.node_id not in self._snapshot.tables.nodes:
+            return None
+        message = (
+            f"node {assignment.node_id} said nothing of worker {worker.id} for {allowed_s:g} s"
+        )
+        return Failure(worker.id, assignment.node_id, message), True
+
+    def _note(self, backoff: Backoff, worker: Worker, failure: Failure, counts: bool) -> Backoff:
+        record = self._record
+        if record is None or worker.assignment.revision != record.revision:
+            return backoff
+        return note_failure(
+            backoff,
+            failure,
+            revision=record.revision,
+            counts=counts,
+            now=self._snapshot.now,
+            utc=self._snapshot.utc,
+        )
+
+    def _forgive(self, backoff: Backoff, worker: Worker, age: Age) -> Backoff:
+        if self._record is None or worker.assignment.revision != self._record.revision:
+            return backoff
+        healthy_s = self._snapshot.now - max(age.since, backoff.failed_at)
+        return Backoff() if healthy_s >= QUICK_EXIT_S else backoff
+
+    def _forgotten(self, worker: Worker, age: Age) -> bool:
+        """Whether a worker that is to stop was never known to its node, which is alive."""
+        return (
+            worker.stage is Stage.STOPPING
+            and worker.status is None
+            and worker.assignment.node_id in self._snapshot.tables.nodes
+            and self._snapshot.now - age.since
+            >= worker.assignment.spec.workers.stop_grace_s + REPORT_MARGIN_S
+        )
+
+    # ---- 2. roll out
+
+    def roll_out(self) -> None:
+        """Resume, start, replace and drain workers, or drain all."""
+        record = self._record
+        if record is None:
+            # The record of an endpoint goes last, so this is one whose deletion nobody finished.
+            if self._snapshot.settled:
+                drain_all(self._draft, self._workers, WorkerReason.ENDPOINT_DELETED)
+        elif record.deleted_at is not None:
+            drain_all(self._draft, self._workers, WorkerReason.ENDPOINT_DELETED)
+        elif record.paused:
+            drain_all(self._draft, self._workers, WorkerReason.ENDPOINT_PAUSED)
+        else:
+            self.rollout = plan_workers(
+                self._draft, record, self._workers, self.memory.scale, self.memory.backoff
+            )
+            self.memory = replace(self.memory, scale=self.rollout.scale)
+
+    # ---- 4. drains
+
+    def finish_drains(self) -> None:
+        """Tell drained workers to stop."""
+        for worker in self._workers:
+            if self._draft.desired_of(worker) is DesiredState.DRAINING and self._drained(worker):
+                self._draft.desire(worker, DesiredState.STOPPED, self._draft.reason_of(worker))
+
+    def _drained(self, worker: Worker) -> bool:
+        """Whether nothing is in flight at a worker and nothing new can be.
+
+        The driver's word counts from the report on in which it has applied the order to drain.
+        Without a driver nobody hands out its slots, and what a dead router had in flight died
+        with it. The last resort is the longest life of a request.
+        """
+        driver, load = worker.assignment.driver, worker.load
+        if driver is None or driver in self._snapshot.lost_routers:
+            return True
+        if worker.stage is not Stage.DRAINING:
+            return False  # this very plan tells it to drain
+        if (
+            load is not None
+            and load.assignment_revision >= worker.revision
+            and load.in_flight == 0
+            and not load.accepting
+        ):
+            return True
+        drained_s = self._snapshot.now - self.memory.ages[worker.id].since
+        if worker.ready_at is None and (load is None or load.in_flight == 0):
+            return drained_s >= _UNSTARTED_DRAIN_S
+        spec = self._record.spec if self._record else worker.assignment.spec
+        return drained_s >= spec.workers.request_timeout_s
+
+    # ---- 6. tell
+
+    def tell(self) -> None:
+        """Write the endpoint's status if it says something new, and tell of scaling."""
+        written = self._snapshot.tables.endpoint_statuses.get(self.id)
+        if self._record is None:
+            self._tell_gone(written)
+            return
+        facts = self._facts()
+        status = decide_status(
+            self._record, written, facts, token=self._draft.token, utc=self._snapshot.utc
+        )
+        if written is None or not same_news(status, written):
+            self._draft.write_status(status)
+        if facts.desired != self.memory.desired:
+            why = self.rollout.why if self.rollout else f"the endpoint is {status.state}"
+            self._draft.tell_scale(self.id, self.memory.desired, facts.desired, why)
+        self.memory = replace(self.memory, desired=facts.desired)
+
+    def _tell_gone(self, written: EndpointStatus | None) -> None:
+        if written is None or not self._snapshot.settled:
+            return
+        if not self._workers:
+            self._draft.delete_status(self.id)
+            return
+        status = written.model_copy(
+            update={
+                "state": EndpointState.DELETING,
+                "reason": None,
+                "message": None,
+                "desired_workers": 0,
+                "workers_running": 0,
+                "workers_starting": 0,
+                "workers_draining": len(self._workers),
+                "fencing_token": self._draft.token,
+                "updated_at": self._snapshot.utc,
+            }
+        )
+        if not same_news(status, written):
+            self._draft.write_status(status)
+
+    def _facts(self) -> Facts:
+        assert self._record is not None
+        draft, revision = self._draft, self._record.revision
+        active = [w for w in self._workers if draft.is_active(w)]
+        running = [w for w in active if w.answers]
+        n_created = draft.creates_of(self.id)
+        desired = self.rollout.desired if self.rollout else 0
+        lacking = self.rollout.lacking if self.rollout else None
+        backoff = self.memory.backoff
+        return Facts(
+            desired=desired,
+            running=len(running),
+            running_new=sum(w.assignment.revision == revision for w in running),
+            old=sum(w.assignment.revision != revision for w in active),
+            starting=len(active) - len(running) + n_created,
+            draining=len(self._workers) - len(active),
+            backoff=backoff,
+            pauses=backoff.pauses(self._snapshot.now),
+            lack=lacking[1] if lacking and self._snapshot.settled else None,
+            settled=self._snapshot.settled,
+        )
+
+
+def _learn_start(scale: ScaleMemory, worker: Worker) -> ScaleMemory:
+    """Learn from a worker that runs; both instants are of its node's clock."""
+    status, ready_at = worker.status, worker.ready_at
+    begun_at = status.phases.get(Phase.RECEIVED) if status else None
+    if ready_at is None or begun_at is None:
+        return scale
+    return note_start(scale, (ready_at - begun_at).total_seconds())

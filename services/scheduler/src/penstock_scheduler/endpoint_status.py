@@ -1,0 +1,109 @@
+"""What an endpoint's status says, from what is known of its workers after a plan."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from penstock_common.messages import EndpointRecord, EndpointStatus
+from penstock_common.states import EndpointReason, EndpointState
+from penstock_scheduler.backoff import Backoff
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one endpoint's workers, the plan's own steps included."""
+
+    desired: int
+    running: int
+    #: of them, those of the present revision
+    running_new: int
+    #: workers of older revisions that still take requests or start
+    old: int
+    starting: int
+    draining: int
+    backoff: Backoff
+    #: whether the pause after a failed start lasts
+    pauses: bool
+    #: why a wanted worker has no place
+    lack: str | None
+    #: whether the absence of capacity proves anything yet
+    settled: bool
+
+
+def decide_status(
+    record: EndpointRecord,
+    previous: EndpointStatus | None,
+    facts: Facts,
+    *,
+    token: int,
+    utc: datetime,
+) -> EndpointStatus:
+    """The status of an endpoint; `previous` is what is written now."""
+    state = _state(record, previous, facts)
+    reason, message = _reason(record, previous, facts, state)
+    last = facts.backoff.last if state is not EndpointState.DELETING else None
+    return EndpointStatus(
+        endpoint_id=record.endpoint_id,
+        state=state,
+        reason=reason,
+        message=message,
+        revision=record.revision,
+        desired_workers=facts.desired,
+        workers_running=facts.running,
+        workers_starting=facts.starting,
+        workers_draining=facts.draining,
+        retry_at=facts.backoff.retry_utc if reason is EndpointReason.CRASH_BACKOFF else None,
+        exit_code=last.exit_code if last else None,
+        log_tail=last.log_tail if last else (),
+        fencing_token=token,
+        updated_at=utc,
+    )
+
+
+def same_news(one: EndpointStatus, other: EndpointStatus) -> bool:
+    """Whether both say the same, no matter who wrote them when."""
+    return one == other.model_copy(
+        update={"updated_at": one.updated_at, "fencing_token": one.fencing_token}
+    )
+
+
+def _state(record: EndpointRecord, previous: EndpointStatus | None, facts: Facts) -> EndpointState:
+    before = previous.state if previous else EndpointState.DEPLOYING
+    least = record.spec.workers.min
+    if record.deleted_at is not None or before is EndpointState.DELETING:
+        return EndpointState.DELETING
+    if record.paused:
+        return EndpointState.PAUSED
+    if facts.running == 0 and facts.pauses:
+        return EndpointState.FAILED
+    if facts.old:
+        return EndpointState.UPDATING
+    if before is EndpointState.UPDATING and facts.running_new < max(least, min(facts.desired, 1)):
+        return EndpointState.UPDATING
+    if facts.running >= least or before is EndpointState.SERVING:
+        return EndpointState.SERVING
+    return EndpointState.DEPLOYING
+
+
+def _reason(
+    record: EndpointRecord,
+    previous: EndpointStatus | None,
+    facts: Facts,
+    state: EndpointState,
+) -> tuple[EndpointReason | None, str | None]:
+    if state in (EndpointState.DELETING, EndpointState.PAUSED):
+        return None, None
+    last = facts.backoff.last.message if facts.backoff.last else None
+    if facts.pauses:
+        return EndpointReason.CRASH_BACKOFF, last
+    if facts.lack is not None:
+        return EndpointReason.NO_CAPACITY, facts.lack
+    if (
+        not facts.settled
+        and previous is not None
+        and previous.reason is EndpointReason.NO_CAPACITY
+        and facts.running + facts.starting < facts.desired
+    ):
+        return previous.reason, previous.message  # nothing new is known yet
+    if facts.running < record.spec.workers.min:
+        return EndpointReason.STARTING, last
+    return None, last

@@ -1,0 +1,43 @@
+"""What one decision leaves for the next; a new leader begins with none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from penstock_scheduler.autoscaler import ScaleMemory
+from penstock_scheduler.backoff import Backoff
+from penstock_scheduler.placement import Booking
+from penstock_scheduler.snapshot import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """The stage in which a worker was seen last, and since when (monotonic seconds)."""
+
+    stage: Stage
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointMemory:
+    """What one decision on an endpoint leaves for the next."""
+
+    scale: ScaleMemory = field(default_factory=ScaleMemory)
+    backoff: Backoff = field(default_factory=Backoff)
+    #: worker → its age in its stage
+    ages: Mapping[str, Age] = field(default_factory=lambda: MappingProxyType({}))
+    #: failed workers that were counted and whose assignment is not gone yet
+    noted: frozenset[str] = frozenset()
+    #: desired number that was told last
+    desired: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one decision leaves for the next. Immutable; `Memory()` at first."""
+
+    endpoints: Mapping[str, EndpointMemory] = field(default_factory=lambda: MappingProxyType({}))
+    #: nodes whose loss was told
+    lost_nodes: frozenset[str] = frozenset()
+    #: worker key → (node, endpoint, GPUs) of workers on lost nodes that nobody saw end
+    unproven: Mapping[str, Booking] = field(default_factory=lambda: MappingProxyType({}))

@@ -1,0 +1,42 @@
+"""What one decision wants done: plain data that the shell carries out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from penstock_common.messages import EndpointStatus, WorkerAssignment
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEvent:
+    """Something worth telling; sent at most once, and nothing depends on it."""
+
+    #: NATS subject
+    subject: str
+    #: CloudEvents type, e.g. `penstock.scale.decided`
+    type: str
+    #: what it is about: the id of an endpoint, worker or node
+    about: str
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to write. Keys are written at most once by a plan; the order does not matter."""
+
+    #: new workers
+    creates: tuple[WorkerAssignment, ...] = ()
+    #: assignments with another desired state or driver
+    changes: tuple[WorkerAssignment, ...] = ()
+    #: keys of assignments to delete
+    deletes: tuple[str, ...] = ()
+    #: statuses that differ from what is written
+    statuses: tuple[EndpointStatus, ...] = ()
+    #: endpoints whose status to delete
+    status_deletes: tuple[str, ...] = ()
+    events: tuple[PlannedEvent, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(
+            self.creates or self.changes or self.deletes or self.statuses or self.status_deletes
+        )

@@ -1,0 +1,57 @@
+"""Who is still there, told from heartbeats on the reader's own clock.
+
+A heartbeat's key expires in KV, but an absent key alone proves nothing: after a restart of
+nats-server the bucket is empty until the next beat, and a reader that was cut off has heard
+nobody. So somebody is *lost* only when his key is absent and he was silent for `lost_after_s`
+during which this reader was connected and had the whole table.
+"""
+
+from collections.abc import Collection, Iterable
+
+
+class Presence:
+    """Remembers when each heartbeat was heard last."""
+
+    def __init__(self, *, lost_after_s: float) -> None:
+        """Nobody heard yet; `lost_after_s`: seconds of silence that make somebody lost."""
+        self._lost_after_s = lost_after_s
+        self._heard_at: dict[str, float] = {}
+        self._synced_at: float | None = None
+
+    @property
+    def synced_at(self) -> float | None:
+        """When the table was last listed whole; None = never."""
+        return self._synced_at
+
+    def note_synced(self, now: float) -> None:
+        """The table is whole, for the first time or again after a reconnect."""
+        self._synced_at = now
+
+    def knows(self, name: str) -> bool:
+        """Whether `name` was heard before."""
+        return name in self._heard_at
+
+    def note_heard(self, name: str, now: float) -> None:
+        """A heartbeat of `name` came."""
+        self._heard_at[name] = now
+
+    def lost(self, names: Iterable[str], *, present: Collection[str], now: float) -> frozenset[str]:
+        """Those of `names` that are gone for good.
+
+        Args:
+            names: whose loss matters (nodes with workers, routers that drive one).
+            present: keys that the table holds; it must be whole now.
+            now: monotonic seconds.
+        """
+        if self._synced_at is None:
+            return frozenset()
+        for name in [n for n in self._heard_at if n not in present]:
+            if now - self._heard_at[name] > 10 * self._lost_after_s:
+                del self._heard_at[name]
+        synced_at = self._synced_at
+        return frozenset(
+            name
+            for name in names
+            if name not in present
+            and now - max(synced_at, self._heard_at.get(name, synced_at)) >= self._lost_after_s
+        )

@@ -1,0 +1,127 @@
+"""From what is wanted and what is seen to a plan.
+
+Theory of operation. `reconcile` is level-triggered: it looks at the whole snapshot, and a plan that
+was carried out and seen gives an empty one. Its memory only speeds it up or damps it; a new leader
+begins with none. Steps over all endpoints, each seeing the plan so far:
+
+1. Sweep: forget workers whose process or node is gone; take note of failures and of start times.
+2. Roll out: for each endpoint, longest waiting first, resume, start, replace and drain workers.
+3. Give way: idle workers of endpoints above their `min` leave when another endpoint waits and
+   nothing else fits.
+4. Drain: draining workers whose driver has said that they are empty are told to stop.
+5. Drive: workers without a living driver get one.
+6. Tell: statuses that changed, and events.
+
+A worker's GPUs are free once its node has said that its process is gone, or its node is gone; if
+such a node comes back, GPUs of workers it still reports stay booked (`Memory.unproven`).
+"""
+
+from collections.abc import Callable, Mapping
+
+from penstock_common.states import ENDED, DesiredState, WorkerReason
+from penstock_scheduler.draft import Draft
+from penstock_scheduler.endpoint_run import EndpointRun, begin_memory
+from penstock_scheduler.memory import Memory
+from penstock_scheduler.plan import Plan
+from penstock_scheduler.rollout import find_room
+from penstock_scheduler.snapshot import QueueLoad, Snapshot, Worker
+
+
+def reconcile(
+    snapshot: Snapshot, memory: Memory, *, new_id: Callable[[], str], token: int
+) -> tuple[Plan, Memory]:
+    """The plan for this snapshot.
+
+    Args:
+        snapshot: everything known; its tables must be whole and current.
+        memory: what the last call gave; never mutated.
+        new_id: gives a fresh worker id.
+        token: fencing token of the leader, written into every record.
+
+    Returns:
+        (plan, memory): an empty plan when everything is as it should be.
+    """
+    statuses = snapshot.tables.worker_statuses
+    unproven = {
+        key: booking
+        for key, booking in memory.unproven.items()
+        if key in statuses and statuses[key].state not in ENDED
+    }
+    draft = Draft(snapshot, unproven=unproven.values(), new_id=new_id, token=token)
+    by_endpoint: dict[str, list[Worker]] = {}
+    for worker in snapshot.workers.values():
+        by_endpoint.setdefault(worker.assignment.endpoint_id, []).append(worker)
+
+    views = []
+    for endpoint_id in _in_order(snapshot, by_endpoint):
+        before = memory.endpoints.get(endpoint_id) or begin_memory(snapshot, endpoint_id)
+        view = EndpointRun(draft, endpoint_id, by_endpoint.get(endpoint_id, []), before)
+        view.sweep(unproven)
+        views.append(view)
+    for view in views:
+        view.roll_out()
+    _give_way(draft, views)
+    for view in views:
+        view.finish_drains()
+    _drive(draft)
+    for view in views:
+        view.tell()
+    _tell_lost_nodes(draft, memory)
+    return draft.plan(), Memory(
+        endpoints={view.id: view.memory for view in views},
+        lost_nodes=snapshot.lost_nodes,
+        unproven=unproven,
+    )
+
+
+def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> list[str]:
+    """Every endpoint that has a record, a worker or a status; the longest waiting first."""
+    tables = snapshot.tables
+    known = {*tables.endpoints, *by_endpoint, *tables.endpoint_statuses}
+    idle = QueueLoad()
+    return sorted(known, key=lambda e: (-snapshot.loads.get(e, idle).oldest_wait_s, e))
+
+
+# ---- 3. give way
+
+
+def _give_way(draft: Draft, views: list[EndpointRun]) -> None:
+    """Let idle workers leave for endpoints that wait and find no place."""
+    for view in views:
+        lacking = view.rollout.lacking if view.rollout else None
+        queue = draft.snapshot.loads.get(view.id)
+        if lacking is None or queue is None or not queue.waiting:
+            continue
+        candidates: list[Worker] = []
+        for other in views:
+            if other is not view and other.n_surplus > 0:
+                candidates += other.idle_workers()[: other.n_surplus]
+        candidates.sort(key=lambda w: (-(w.idle_s or 0.0), w.id))
+        for worker in find_room(draft, lacking[0], candidates) or ():
+            draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
+
+
+# ---- 5. drive
+
+
+def _drive(draft: Draft) -> None:
+    """Give every wanted worker a living driver."""
+    lost = draft.snapshot.lost_routers
+    driven: list[Worker] = []
+    for worker in draft.snapshot.workers.values():
+        if not draft.is_active(worker):
+            continue
+        driver = worker.assignment.driver
+        if driver is None or driver in lost:
+            draft.drive(worker, draft.drives.pick(worker.assignment.endpoint_id))
+        else:
+            driven.append(worker)
+    if driven and draft.snapshot.settled:
+        for worker, router in draft.drives.plan_relief(driven):
+            draft.drive(worker, router)
+
+
+def _tell_lost_nodes(draft: Draft, memory: Memory) -> None:
+    for node_id in sorted(draft.snapshot.lost_nodes - memory.lost_nodes):
+        n_workers = sum(w.assignment.node_id == node_id for w in draft.snapshot.workers.values())
+        draft.tell_node_lost(node_id, n_workers)

@@ -1,0 +1,273 @@
+"""The workers of one endpoint: which to resume, start, replace and drain.
+
+Order of steps, each seeing the ones before it:
+
+1. Resume: draining workers come back before new ones are started; while anything waits they all do.
+2. Start: what is wanted and not there in the present revision, up to `max`, and while workers of
+   older revisions are being replaced up to one more. After failed starts one at a time, or none.
+3. Replace: older workers are drained as new ones run (at once when none is wanted). When no GPU is
+   left for the new one, an old one makes room first.
+4. Shrink: what is above `max` goes, idle or not; what is above the wanted number goes when it has
+   been idle for `idle_timeout_s`, longest idle first.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from penstock_common.messages import EndpointRecord
+from penstock_common.specs import EndpointSpec
+from penstock_common.states import DesiredState, WorkerReason
+from penstock_scheduler.autoscaler import Load, ScaleMemory, decide_workers
+from penstock_scheduler.backoff import Backoff
+from penstock_scheduler.draft import Draft
+from penstock_scheduler.placement import Cluster, Placement, Request
+from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
+
+#: Nodes scored by one plan; placing more waits for the next tick, so that no tick takes seconds.
+SCORE_BUDGET: Final = 100_000
+#: A worker that drains for one of these may come back.
+_RESUMABLE: Final = frozenset(
+    {WorkerReason.IDLE, WorkerReason.SCALED_DOWN, WorkerReason.ENDPOINT_PAUSED}
+)
+#: Most workers tried as ones to make room.
+_MAX_VICTIMS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What became of the wish for one endpoint's workers."""
+
+    #: workers that should run or start after this plan, placed or not
+    desired: int
+    why: str
+    scale: ScaleMemory
+    #: the worker that found no place, and why
+    lacking: tuple[Request, str] | None = None
+
+
+def plan_workers(
+    draft: Draft,
+    record: EndpointRecord,
+    workers: Sequence[Worker],
+    scale: ScaleMemory,
+    backoff: Backoff,
+) -> Rollout:
+    """Add to `draft` what this endpoint's workers need.
+
+    Args:
+        draft: the plan in the making.
+        record: the endpoint, neither paused nor deleted.
+        workers: its workers that have not ended.
+        scale: the autoscaler's memory of it.
+        backoff: its failed starts.
+    """
+    snapshot, limits = draft.snapshot, record.spec.workers
+    queue = snapshot.loads.get(record.endpoint_id, QueueLoad())
+    active = [w for w in workers if w.active]
+    load = _load(record.spec, queue, active, snapshot)
+    decision, scale = decide_workers(record.spec, load, scale, snapshot.now)
+    wanted = decision.desired
+
+    resumed = _resume(draft, record, workers, n_active=len(active), wanted=wanted, queue=queue)
+    new = [w for w in active if w.assignment.revision == record.revision] + resumed
+    old = [w for w in active if w.assignment.revision != record.revision]
+    old.sort(key=_least_missed)
+
+    n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
+    request = Request(record.endpoint_id, record.spec, avoid=backoff.nodes)
+    lacking = _start(draft, record, request, n_new)
+
+    if old:
+        _replace(draft, new, old, wanted=wanted, lacking=lacking, request=request)
+        surge = 1
+    else:
+        surge = 0
+        if not queue.waiting:
+            _stop_idle(draft, new, n_surplus=len(new) - wanted, timeout_s=limits.idle_timeout_s)
+    left = [w for w in (*old, *new) if draft.is_active(w)]
+    for worker in _over_max(left, record.revision, n=len(left) - limits.max - surge):
+        draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
+    n_left = sum(draft.is_active(w) for w in left)
+    desired = max(wanted, min(n_left, limits.max))
+    why = decision.why
+    if desired < len(active):
+        if old:
+            cause = f"{wanted} wanted of revision {record.revision}"
+        elif len(active) > limits.max:
+            cause = f"workers.max is {limits.max}"
+        else:
+            cause = f"idle for {limits.idle_timeout_s:g} s"
+        why = f"{len(active)} → {desired}: {cause}"
+    return Rollout(desired, why, scale, (request, lacking) if lacking else None)
+
+
+def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:
+    """Drain every worker that still takes requests."""
+    for worker in workers:
+        if draft.is_active(worker):
+            draft.desire(worker, DesiredState.DRAINING, reason)
+
+
+def find_room(draft: Draft, request: Request, candidates: Sequence[Worker]) -> list[Worker] | None:
+    """Who has to leave so that this worker finds a place.
+
+    Args:
+        draft: the plan in the making.
+        request: the worker that found none.
+        candidates: who may leave, the first to go first.
+
+    Returns:
+        Workers to drain; [] = those that leave already make the room; None = nothing helps.
+    """
+    cluster = draft.cluster_after_drains()
+    if _try_place(cluster, request):
+        return []
+    released: list[Worker] = []
+    for worker in candidates[:_MAX_VICTIMS]:
+        assignment = worker.assignment
+        cluster.release(assignment.node_id, assignment.endpoint_id, assignment.gpus)
+        released.append(worker)
+        if place := _try_place(cluster, request):
+            return [
+                w
+                for w in released
+                if w.assignment.node_id == place.node_id
+                and set(w.assignment.gpus) & set(place.gpus)
+            ]
+    return None
+
+
+# ---- the steps
+
+
+def _load(
+    spec: EndpointSpec, queue: QueueLoad, active: Sequence[Worker], snapshot: Snapshot
+) -> Load:
+    """The autoscaler's view: the queue, and the workers that take or will take requests."""
+    running = [w for w in active if w.stage is Stage.RUNNING]
+    # One that its driver has not spoken of yet takes requests as far as anybody knows.
+    unready = [w for w in running if w.load is not None and not w.load.accepting]
+    slots = spec.workers.max_concurrency
+    return Load(
+        waiting=queue.waiting,
+        oldest_wait_s=queue.oldest_wait_s,
+        in_flight=queue.in_flight,
+        arrivals=queue.arrivals,
+        service_time_s=queue.service_time_s,
+        running=len(running) - len(unready),
+        unready=len(unready),
+        free_slots=sum(
+            max(0, slots - w.load.in_flight)
+            for w in running
+            if w.load is not None and w.load.accepting
+        ),
+        starting_ages_s=tuple(
+            max(0.0, (snapshot.utc - w.assignment.assigned_at).total_seconds())
+            for w in active
+            if w.stage is Stage.STARTING
+        ),
+    )
+
+
+def _resume(
+    draft: Draft,
+    record: EndpointRecord,
+    workers: Sequence[Worker],
+    *,
+    n_active: int,
+    wanted: int,
+    queue: QueueLoad,
+) -> list[Worker]:
+    room = record.spec.workers.max - n_active
+    if not queue.waiting:
+        room = min(room, wanted - n_active)
+    resumable = [
+        w
+        for w in workers
+        if w.stage is Stage.DRAINING
+        and w.assignment.revision == record.revision
+        and w.assignment.reason in _RESUMABLE
+    ]
+    resumed = resumable[: max(0, room)]
+    for worker in resumed:
+        draft.desire(worker, DesiredState.RUNNING, None)
+    return resumed
+
+
+def _startable(
+    record: EndpointRecord,
+    new: Sequence[Worker],
+    old: Sequence[Worker],
+    *,
+    wanted: int,
+    backoff: Backoff,
+    now: float,
+) -> int:
+    """How many workers to start."""
+    if backoff.pauses(now):
+        return 0
+    limit = record.spec.workers.max + (1 if old else 0)
+    n = min(wanted - len(new), limit - len(new) - len(old))
+    if backoff.failures:
+        n = min(n, 1 - sum(w.stage is Stage.STARTING for w in new))
+    return max(0, n)
+
+
+def _start(draft: Draft, record: EndpointRecord, request: Request, n: int) -> str | None:
+    """Start `n` workers; gives why not all of them found a place."""
+    if n == 0 or draft.cluster.scored > SCORE_BUDGET:
+        return None
+    placements, lack = draft.cluster.place(request, n)
+    for placement in placements:
+        draft.create(record, placement)
+    return lack.message if lack else None
+
+
+def _replace(
+    draft: Draft,
+    new: Sequence[Worker],
+    old: Sequence[Worker],
+    *,
+    wanted: int,
+    lacking: str | None,
+    request: Request,
+) -> None:
+    """Drain older workers as newer ones run, or to make room for the first of those."""
+    n_running = sum(w.stage is Stage.RUNNING for w in new)
+    if n_running or not wanted:
+        going = old[: max(0, n_running + len(old) - wanted)]
+        drain_all(draft, going, WorkerReason.UPDATED)
+        if going:
+            return
+    new_on_the_way = draft.creates_of(request.endpoint_id) or len(new) > n_running
+    if lacking and draft.snapshot.settled and not new_on_the_way:
+        room = find_room(draft, request, old)
+        drain_all(draft, room or (), WorkerReason.UPDATED)
+
+
+def _stop_idle(
+    draft: Draft, workers: Sequence[Worker], *, n_surplus: int, timeout_s: float
+) -> None:
+    idle = [(w.idle_s, w.id, w) for w in workers if w.idle_s is not None and w.idle_s >= timeout_s]
+    idle.sort(reverse=True, key=lambda item: item[:2])
+    for _, _, worker in idle[: max(0, n_surplus)]:
+        draft.desire(worker, DesiredState.DRAINING, WorkerReason.IDLE)
+
+
+def _over_max(workers: Sequence[Worker], revision: int, *, n: int) -> list[Worker]:
+    """Who goes when fewer may run than do: older revisions first, then who is missed least."""
+    if n <= 0:
+        return []
+    return sorted(workers, key=lambda w: (w.assignment.revision == revision, *_least_missed(w)))[:n]
+
+
+def _least_missed(worker: Worker) -> tuple[bool, float, int, str]:
+    """Order of going: who only starts, then the longest idle, then the least busy."""
+    in_flight = worker.load.in_flight if worker.load else 0
+    return worker.stage is Stage.RUNNING, -(worker.idle_s or 0.0), in_flight, worker.id
+
+
+def _try_place(cluster: Cluster, request: Request) -> Placement | None:
+    placements, _ = cluster.place(request)
+    return placements[0] if placements else None

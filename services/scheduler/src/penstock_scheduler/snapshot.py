@@ -1,0 +1,240 @@
+"""An immutable view of everything the scheduler decides on, at one instant.
+
+`build_snapshot` joins the tables: each assignment with what its node says of it (status) and what
+its driver says of it (load). Reports of routers are summed per endpoint; what they say of waiting
+and idleness grows with the report's age, and the word of a lost router, or an old word, is dropped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Final
+
+from penstock_common.messages import (
+    EndpointRecord,
+    EndpointStatus,
+    NodeRecord,
+    QueueReport,
+    WorkerAssignment,
+    WorkerLoad,
+    WorkerStatus,
+)
+from penstock_common.states import ENDED, DesiredState, Phase, WorkerState
+from penstock_common.subjects import worker_key
+
+#: A report older than this many seconds is no news. Routers repeat themselves every second.
+REPORT_MAX_AGE_S: Final = 5.0
+
+
+class Stage(Enum):
+    """What the scheduler counts a worker as: what is wanted of it, and how far it is."""
+
+    STARTING = auto()  #: wanted, not yet healthy
+    RUNNING = auto()  #: wanted and healthy
+    DRAINING = auto()  #: told to take nothing new
+    STOPPING = auto()  #: told to stop
+    ENDED = auto()  #: its process is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker: what is wanted of it, what its node says, what its driver says."""
+
+    assignment: WorkerAssignment
+    #: revision of the assignment in KV
+    revision: int
+    status: WorkerStatus | None = None
+    #: fresh word of the worker's present driver; `idle_s` as of the snapshot
+    load: WorkerLoad | None = None
+
+    @property
+    def id(self) -> str:
+        """The worker's id."""
+        return self.assignment.worker_id
+
+    @property
+    def key(self) -> str:
+        """The worker's key in the buckets."""
+        return worker_key(self.assignment.node_id, self.assignment.worker_id)
+
+    @property
+    def stage(self) -> Stage:
+        """What it counts as."""
+        if self.status is not None and self.status.state in ENDED:
+            return Stage.ENDED
+        match self.assignment.desired:
+            case DesiredState.STOPPED:
+                return Stage.STOPPING
+            case DesiredState.DRAINING:
+                return Stage.DRAINING
+            case DesiredState.RUNNING:
+                return Stage.RUNNING if self.answers else Stage.STARTING
+
+    @property
+    def answers(self) -> bool:
+        """Whether its node says that it takes requests.
+
+        One that its node drains although it is wanted either comes back from a drain or is dying.
+        """
+        return self.status is not None and self.status.state is WorkerState.RUNNING
+
+    @property
+    def active(self) -> bool:
+        """Whether it counts against `workers.max`: neither leaving nor gone."""
+        return self.stage in (Stage.STARTING, Stage.RUNNING)
+
+    @property
+    def idle_s(self) -> float | None:
+        """Seconds for which its driver knows it to have had no request; None = busy or unknown."""
+        load = self.load
+        if self.stage is not Stage.RUNNING or load is None or load.in_flight or not load.accepting:
+            return None
+        return load.idle_s
+
+    @property
+    def ready_at(self) -> datetime | None:
+        """When it was ready first (its node's clock); None = never."""
+        if self.status is None:
+            return None
+        phases = self.status.phases
+        if self.assignment.spec.health.path is None:
+            return phases.get(Phase.HEALTHY, phases.get(Phase.LISTENING))
+        return phases.get(Phase.HEALTHY)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLoad:
+    """The queue of one endpoint over all routers."""
+
+    waiting: int = 0
+    #: seconds that the oldest waiting request has waited by now
+    oldest_wait_s: float = 0.0
+    in_flight: int = 0
+    #: router → its counter of arrivals
+    arrivals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    #: mean over the routers, weighted by what each has in flight; None = nobody measured one
+    service_time_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeardReport:
+    """A router's report and when it came (monotonic seconds of this process)."""
+
+    report: QueueReport
+    heard_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables as they are, decoded; keys as in KV."""
+
+    endpoints: Mapping[str, EndpointRecord] = field(default_factory=dict)
+    endpoint_statuses: Mapping[str, EndpointStatus] = field(default_factory=dict)
+    nodes: Mapping[str, NodeRecord] = field(default_factory=dict)
+    routers: frozenset[str] = frozenset()
+    #: with the revision in KV
+    assignments: Mapping[str, tuple[WorkerAssignment, int]] = field(default_factory=dict)
+    worker_statuses: Mapping[str, WorkerStatus] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one decision sees."""
+
+    #: monotonic seconds: for durations
+    now: float
+    #: the same instant in UTC: for what is stored
+    utc: datetime
+    tables: Tables
+    #: key → worker, for every assignment
+    workers: Mapping[str, Worker]
+    #: endpoint → its queue; absent = no router has said anything lately
+    loads: Mapping[str, QueueLoad]
+    #: nodes and routers that are gone for good (`presence.py`)
+    lost_nodes: frozenset[str] = frozenset()
+    lost_routers: frozenset[str] = frozenset()
+    #: whether every node and router had time for a heartbeat since the tables were listed: only
+    #: then does the absence of capacity prove anything
+    settled: bool = True
+
+
+def build_snapshot(
+    tables: Tables,
+    reports: Mapping[tuple[str, str], HeardReport],
+    *,
+    now: float,
+    utc: datetime,
+    lost_nodes: frozenset[str] = frozenset(),
+    lost_routers: frozenset[str] = frozenset(),
+    settled: bool = True,
+) -> Snapshot:
+    """Join the tables and the routers' reports into one view.
+
+    Args:
+        tables: the tables, whole and current.
+        reports: (endpoint id, router id) → the last report heard.
+        now: monotonic seconds, of the clock that stamped the reports.
+        utc: the same instant, aware UTC.
+        lost_nodes: nodes gone for good.
+        lost_routers: routers gone for good.
+        settled: see `Snapshot.settled`.
+    """
+    fresh: dict[str, list[HeardReport]] = {}
+    driven: dict[tuple[str, str], WorkerLoad] = {}
+    for (endpoint_id, router_id), heard in reports.items():
+        age_s = now - heard.heard_at
+        if router_id in lost_routers or age_s > REPORT_MAX_AGE_S:
+            continue
+        fresh.setdefault(endpoint_id, []).append(heard)
+        for load in heard.report.workers:
+            driven[router_id, load.worker_id] = _aged(load, age_s)
+    workers = {
+        key: Worker(
+            assignment,
+            revision,
+            tables.worker_statuses.get(key),
+            driven.get((assignment.driver, assignment.worker_id)) if assignment.driver else None,
+        )
+        for key, (assignment, revision) in tables.assignments.items()
+    }
+    return Snapshot(
+        now=now,
+        utc=utc,
+        tables=tables,
+        workers=workers,
+        loads={endpoint_id: _sum_reports(heard, now) for endpoint_id, heard in fresh.items()},
+        lost_nodes=lost_nodes,
+        lost_routers=lost_routers,
+        settled=settled,
+    )
+
+
+def _aged(load: WorkerLoad, age_s: float) -> WorkerLoad:
+    """The load as of now: an idle worker has been idle since the report as well.
+
+    A worker that never accepted a request says 0 and stays at 0: it has not begun to be idle.
+    """
+    if load.in_flight > 0 or not load.accepting:
+        return load
+    return load.model_copy(update={"idle_s": load.idle_s + age_s})
+
+
+def _sum_reports(heard: list[HeardReport], now: float) -> QueueLoad:
+    reports = [h.report for h in heard]
+    weights = [(r.in_flight + 1, r.service_time_s) for r in reports if r.service_time_s is not None]
+    return QueueLoad(
+        waiting=sum(r.waiting for r in reports),
+        oldest_wait_s=max(
+            (h.report.oldest_wait_s + now - h.heard_at for h in heard if h.report.waiting),
+            default=0.0,
+        ),
+        in_flight=sum(r.in_flight for r in reports),
+        arrivals={r.router_id: r.arrivals_total for r in reports},
+        service_time_s=(
+            sum(weight * time_s for weight, time_s in weights) / sum(w for w, _ in weights)
+            if weights
+            else None
+        ),
+    )

@@ -1,0 +1,455 @@
+"""A pure world for the scheduler's core: it carries plans out and runs workers in virtual time.
+
+Node agents start workers after `start_s`, one router holds queues and slots and reports after
+every step, and after every plan the safety rules are asserted: no GPU twice, never above `max`
+(one more while a revision is replaced), no busy worker told to stop.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from penstock_common.messages import (
+    EndpointRecord,
+    EndpointStatus,
+    Gpu,
+    NodeRecord,
+    QueueReport,
+    WorkerAssignment,
+    WorkerLoad,
+    WorkerStatus,
+)
+from penstock_common.specs import parse_endpoint
+from penstock_common.states import (
+    ENDED,
+    DesiredState,
+    Phase,
+    WorkerReason,
+    WorkerState,
+    advance_endpoint,
+)
+from penstock_scheduler.memory import Memory
+from penstock_scheduler.plan import Plan
+from penstock_scheduler.reconcile import reconcile
+from penstock_scheduler.snapshot import HeardReport, Snapshot, Tables, build_snapshot
+
+EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def make_record(
+    endpoint_id: str = "ep-1",
+    *,
+    revision: int = 1,
+    paused: bool = False,
+    deleted: bool = False,
+    gpu: dict[str, object] | None = None,
+    workers: dict[str, object] | None = None,
+    scaling: dict[str, object] | None = None,
+    image: dict[str, object] | None = None,
+) -> EndpointRecord:
+    """An endpoint as the api would write it."""
+    spec = parse_endpoint(
+        {
+            "name": endpoint_id,
+            "app_name": endpoint_id,
+            "image": image or {"image": "echo:1", "command": "serve"},
+            "gpu": gpu or {},
+            "workers": workers or {},
+            "scaling": scaling or {},
+        }
+    )
+    return EndpointRecord(
+        endpoint_id=endpoint_id,
+        spec=spec,
+        revision=revision,
+        created_at=EPOCH,
+        updated_at=EPOCH,
+        deleted_at=EPOCH if deleted else None,
+        paused=paused,
+    )
+
+
+def make_node(
+    node_id: str = "node-a",
+    *,
+    n_gpus: int = 2,
+    product: str = "rtx-4090-24gb",
+    runtime: str = "docker",
+    cuda: str | None = "12.8",
+    images: tuple[str, ...] = (),
+    groups: tuple[int, ...] | None = None,
+    healthy: bool = True,
+) -> NodeRecord:
+    """A node's heartbeat."""
+    gpus = tuple(
+        Gpu(
+            uuid=f"GPU-{node_id}-{i}",
+            product=product,
+            vram_bytes=24 * 10**9,
+            healthy=healthy,
+            link_group=groups[i] if groups else 0,
+        )
+        for i in range(n_gpus)
+    )
+    return NodeRecord.model_validate(
+        {
+            "node_id": node_id,
+            "hostname": node_id,
+            "address": "127.0.0.1",
+            "runtime": runtime,
+            "gpus": gpus,
+            "cuda_version": cuda,
+            "cpu_count": 8,
+            "memory_bytes": 64 * 10**9,
+            "disk_free_bytes": 10**12,
+            "images": images,
+            "version": "0",
+            "started_at": EPOCH,
+            "beat": 1,
+        }
+    )
+
+
+@dataclass
+class Requests:
+    """One endpoint's requests at the router."""
+
+    waiting: list[float] = field(default_factory=list)  # when each came
+    arrivals: int = 0
+    completions: int = 0
+    service_time_s: float | None = None
+    waits: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Slots:
+    """One worker at its driver."""
+
+    #: when each request in flight will be answered
+    ends: list[float] = field(default_factory=list)
+    idle_since: float | None = None
+
+
+class World:
+    """Everything round the scheduler's core."""
+
+    def __init__(self, *, start_s: float = 5.0, service_s: float = 1.0) -> None:
+        self.now = 0.0
+        self.start_s = start_s
+        self.service_s = service_s
+        self.endpoints: dict[str, EndpointRecord] = {}
+        self.statuses: dict[str, EndpointStatus] = {}
+        self.nodes: dict[str, NodeRecord] = {}
+        self.lost_nodes: frozenset[str] = frozenset()
+        self.lost_routers: frozenset[str] = frozenset()
+        self.routers: frozenset[str] = frozenset({"rt-1"})
+        self.assignments: dict[str, tuple[WorkerAssignment, int]] = {}
+        self.worker_statuses: dict[str, WorkerStatus] = {}
+        self.requests: dict[str, Requests] = {}
+        self.slots: dict[str, Slots] = {}
+        self.settled = True
+        self.reporting = True
+        self.memory = Memory()
+        self.token = 1
+        #: worker → how it fails instead of becoming healthy; None = it does not
+        self.fails: Callable[[WorkerAssignment], str | None] = lambda _: None
+        self.plans: list[Plan] = []
+        self.starts: list[tuple[float, str]] = []
+        self._revisions = itertools.count(1)
+        self._ids = itertools.count(1)
+
+    # ---- what tests do to it
+
+    def put(self, record: EndpointRecord) -> None:
+        self.endpoints[record.endpoint_id] = record
+        self.requests.setdefault(record.endpoint_id, Requests())
+
+    def join(self, *nodes: NodeRecord) -> None:
+        self.nodes |= {node.node_id: node for node in nodes}
+
+    def arrive(self, n: int = 1, endpoint_id: str = "ep-1") -> None:
+        requests = self.requests[endpoint_id]
+        requests.waiting += [self.now] * n
+        requests.arrivals += n
+        self._dispatch()
+
+    def run(self, seconds: float, dt: float = 0.5, rate: float = 0.0) -> None:
+        """Let time pass in steps of `dt`, with `rate` arrivals a second at `ep-1`."""
+        due = 0.0
+        for _ in range(round(seconds / dt)):
+            self.step(dt)
+            due += rate * dt
+            if due >= 1:
+                self.arrive(int(due))
+                due -= int(due)
+            self.tick()
+
+    def step(self, dt: float) -> None:
+        """Time passes; agents and the router do their part."""
+        self.now += dt
+        self._run_agents()
+        self._run_router()
+
+    def change(self, endpoint_id: str = "ep-1", **update: object) -> None:
+        """The endpoint's record with other fields."""
+        record = self.endpoints[endpoint_id]
+        self.endpoints[endpoint_id] = record.model_copy(update=update)
+
+    def replace_leader(self) -> None:
+        """A new leader, which remembers nothing, takes over."""
+        self.memory = Memory()
+        self.token += 1
+
+    # ---- what tests ask
+
+    @property
+    def utc(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.now)
+
+    def of(self, endpoint_id: str = "ep-1") -> list[WorkerAssignment]:
+        return [a for a, _ in self.assignments.values() if a.endpoint_id == endpoint_id]
+
+    def wanted(self, endpoint_id: str = "ep-1") -> list[WorkerAssignment]:
+        return [a for a in self.of(endpoint_id) if a.desired is DesiredState.RUNNING]
+
+    def running(self, endpoint_id: str = "ep-1") -> int:
+        return sum(
+            status.state is WorkerState.RUNNING
+            for status in self.worker_statuses.values()
+            if status.endpoint_id == endpoint_id
+        )
+
+    def in_flight(self, worker_id: str) -> int:
+        return len(self.slots[worker_id].ends) if worker_id in self.slots else 0
+
+    def tables(self) -> Tables:
+        return Tables(
+            endpoints=dict(self.endpoints),
+            endpoint_statuses=dict(self.statuses),
+            nodes={k: v for k, v in self.nodes.items() if k not in self.lost_nodes},
+            routers=self.routers,
+            assignments=dict(self.assignments),
+            worker_statuses=dict(self.worker_statuses),
+        )
+
+    def reports(self) -> dict[tuple[str, str], HeardReport]:
+        if not self.reporting:
+            return {}
+        return {
+            (endpoint_id, router): HeardReport(self._report(endpoint_id, router), self.now)
+            for endpoint_id in self.requests
+            for router in self.routers
+        }
+
+    def snapshot(self) -> Snapshot:
+        return build_snapshot(
+            self.tables(),
+            self.reports(),
+            now=self.now,
+            utc=self.utc,
+            lost_nodes=self.lost_nodes,
+            lost_routers=self.lost_routers,
+            settled=self.settled,
+        )
+
+    # ---- the scheduler
+
+    def tick(self) -> Plan:
+        """Decide once, carry it out, and check the safety rules."""
+        plan, self.memory = reconcile(
+            self.snapshot(), self.memory, new_id=self._new_id, token=self.token
+        )
+        self.plans.append(plan)
+        self.apply(plan)
+        self.check()
+        return plan
+
+    def settle(self, limit: int = 20) -> None:
+        """Tick without letting time pass until a plan is empty."""
+        for _ in range(limit):
+            if not self.tick():
+                return
+        raise AssertionError(f"no end of plans: {self.plans[-1]}")
+
+    def apply(self, plan: Plan) -> None:
+        for assignment in (*plan.creates, *plan.changes):
+            self._check_stop(assignment)
+            key = f"{assignment.node_id}.{assignment.worker_id}"
+            self.assignments[key] = (assignment, next(self._revisions))
+        for created in plan.creates:
+            self.starts.append((self.now, created.worker_id))
+        for key in plan.deletes:
+            del self.assignments[key]
+        for status in plan.statuses:
+            before = self.statuses.get(status.endpoint_id)
+            if before is not None:
+                advance_endpoint(before.state, status.state)
+            self.statuses[status.endpoint_id] = status
+        for endpoint_id in plan.status_deletes:
+            del self.statuses[endpoint_id]
+        self._run_agents()
+        self._dispatch()
+
+    def check(self) -> None:
+        held: set[str] = set()
+        for key, (assignment, _) in self.assignments.items():
+            status = self.worker_statuses.get(key)
+            if assignment.node_id in self.lost_nodes or (status and status.state in ENDED):
+                continue
+            assert not held & set(assignment.gpus), f"a GPU twice: {assignment}"
+            held |= set(assignment.gpus)
+        for record in self.endpoints.values():
+            alive = [
+                a
+                for k, (a, _) in self.assignments.items()
+                if a.endpoint_id == record.endpoint_id
+                and a.desired is DesiredState.RUNNING
+                and not (k in self.worker_statuses and self.worker_statuses[k].state in ENDED)
+            ]
+            surge = any(a.revision != record.revision for a in alive)
+            assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
+
+    def _check_stop(self, assignment: WorkerAssignment) -> None:
+        if assignment.desired is DesiredState.STOPPED and assignment.driver in self.routers:
+            assert not self.in_flight(assignment.worker_id), f"stopped while busy: {assignment}"
+
+    def _new_id(self) -> str:
+        return f"wk-{next(self._ids):04}"
+
+    # ---- the agents
+
+    def _run_agents(self) -> None:
+        for key, (assignment, _) in self.assignments.items():
+            if assignment.node_id in self.lost_nodes or assignment.node_id not in self.nodes:
+                continue
+            status = self.worker_statuses.get(key) or self._received(assignment)
+            self.worker_statuses[key] = self._advance(assignment, status)
+        for key in [k for k in self.worker_statuses if k not in self.assignments]:
+            if key.split(".")[0] not in self.lost_nodes:
+                self.slots.pop(self.worker_statuses[key].worker_id, None)
+                del self.worker_statuses[key]
+
+    def _received(self, assignment: WorkerAssignment) -> WorkerStatus:
+        return WorkerStatus(
+            worker_id=assignment.worker_id,
+            node_id=assignment.node_id,
+            endpoint_id=assignment.endpoint_id,
+            revision=assignment.revision,
+            state=WorkerState.PENDING,
+            phases={Phase.RECEIVED: self.utc},
+            updated_at=self.utc,
+        )
+
+    def _advance(self, assignment: WorkerAssignment, status: WorkerStatus) -> WorkerStatus:
+        if status.state in ENDED:
+            return status
+        if assignment.desired is DesiredState.STOPPED:
+            return self._changed(status, state=WorkerState.STOPPED)
+        ready = Phase.HEALTHY in status.phases
+        if not ready and self.now >= (
+            self.start_s + (status.phases[Phase.RECEIVED] - EPOCH).total_seconds()
+        ):
+            message = self.fails(assignment)
+            if message is not None:
+                return self.failed(status, message)
+            phases = {**status.phases, Phase.HEALTHY: self.utc}
+            status = self._changed(status, phases=phases, host="127.0.0.1", port=1)
+            ready = True
+        if not ready:
+            return self._changed(status, state=WorkerState.STARTING)
+        draining = assignment.desired is DesiredState.DRAINING
+        state = WorkerState.DRAINING if draining else WorkerState.RUNNING
+        return self._changed(status, state=state)
+
+    def failed(self, status: WorkerStatus, message: str) -> WorkerStatus:
+        return self._changed(
+            status,
+            state=WorkerState.FAILED,
+            reason=WorkerReason.EXITED,
+            message=message,
+            exit_code=1,
+            log_tail=("boom",),
+        )
+
+    def kill(self, worker_id: str, message: str = "exited with exit code 1") -> None:
+        """A worker dies by itself."""
+        for key, status in self.worker_statuses.items():
+            if status.worker_id == worker_id:
+                self.worker_statuses[key] = self.failed(status, message)
+                self.slots.pop(worker_id, None)
+
+    def _changed(self, status: WorkerStatus, **update: object) -> WorkerStatus:
+        return status.model_copy(update={**update, "updated_at": self.utc})
+
+    # ---- the router
+
+    def _takes_requests(self, key: str, assignment: WorkerAssignment) -> bool:
+        status = self.worker_statuses.get(key)
+        return (
+            assignment.desired is DesiredState.RUNNING
+            and assignment.driver in self.routers
+            and status is not None
+            and status.state is WorkerState.RUNNING
+        )
+
+    def _run_router(self) -> None:
+        for assignment, _ in self.assignments.values():
+            slots = self.slots.get(assignment.worker_id)
+            if slots is None:
+                continue
+            requests = self.requests[assignment.endpoint_id]
+            done = [end for end in slots.ends if end <= self.now]
+            if done:
+                slots.ends = [end for end in slots.ends if end > self.now]
+                slots.idle_since = self.now
+                requests.completions += len(done)
+                requests.service_time_s = self.service_s
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        for key, (assignment, _) in self.assignments.items():
+            if not self._takes_requests(key, assignment):
+                continue
+            slots = self.slots.setdefault(assignment.worker_id, Slots(idle_since=self.now))
+            requests = self.requests[assignment.endpoint_id]
+            record = self.endpoints.get(assignment.endpoint_id)
+            n_slots = (record or assignment).spec.workers.max_concurrency
+            while requests.waiting and len(slots.ends) < n_slots:
+                requests.waits.append(self.now - requests.waiting.pop(0))
+                slots.ends.append(self.now + self.service_s)
+
+    def _report(self, endpoint_id: str, router: str) -> QueueReport:
+        requests = self.requests[endpoint_id]
+        mine = router == min(self.routers)  # all clients are at one router
+        loads = []
+        for key, (assignment, revision) in self.assignments.items():
+            if assignment.endpoint_id != endpoint_id or assignment.driver != router:
+                continue
+            slots = self.slots.get(assignment.worker_id, Slots())
+            idle_s = 0.0
+            if not slots.ends and slots.idle_since is not None:
+                idle_s = self.now - slots.idle_since
+            loads.append(
+                WorkerLoad(
+                    worker_id=assignment.worker_id,
+                    in_flight=len(slots.ends),
+                    accepting=self._takes_requests(key, assignment),
+                    idle_s=idle_s,
+                    assignment_revision=revision,
+                )
+            )
+        in_flight = sum(load.in_flight for load in loads)
+        waiting = requests.waiting if mine else []
+        return QueueReport(
+            router_id=router,
+            endpoint_id=endpoint_id,
+            sent_at=self.utc,
+            waiting=len(waiting),
+            oldest_wait_s=self.now - waiting[0] if waiting else 0.0,
+            in_flight=in_flight,
+            arrivals_total=requests.arrivals if mine else 0,
+            completions_total=requests.completions if mine else 0,
+            service_time_s=requests.service_time_s if mine else None,
+            workers=tuple(loads),
+        )

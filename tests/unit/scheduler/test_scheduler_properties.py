@@ -1,0 +1,129 @@
+"""Whatever happens, in whatever order: the world asserts the safety rules after every plan."""
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from penstock_common.messages import EndpointRecord
+from penstock_common.states import EndpointState
+from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+
+ENDPOINTS = ("ep-1", "ep-2")
+endpoint_ids = st.sampled_from(ENDPOINTS)
+limits = st.tuples(st.integers(0, 3), st.integers(0, 3)).map(
+    lambda pair: {"min": min(pair), "max": max(1, *pair)}
+)
+scalings = st.sampled_from(
+    [
+        {"type": "queue_delay", "value": 4},
+        {"type": "queue_delay", "value": 0.5},
+        {"type": "request_count", "value": 2},
+    ]
+)
+
+
+class SchedulerStory(RuleBasedStateMachine):
+    """Two endpoints on three nodes, with everything that may befall them."""
+
+    @initialize(
+        start_s=st.sampled_from([0.0, 1.0, 20.0]), service_s=st.sampled_from([0.2, 3.0, 50.0])
+    )
+    def begin(self, start_s: float, service_s: float) -> None:
+        self.world = World(start_s=start_s, service_s=service_s)
+        self.world.join(make_node("node-a", n_gpus=1), make_node("node-b", n_gpus=3))
+        self.n_gpus = {"ep-1": 1, "ep-2": 2}
+
+    def _record(self, endpoint_id: str, **parts: object) -> EndpointRecord:
+        workers = {"idle_timeout_s": 5, "request_timeout_s": 100, "min": 0, "max": 2}
+        workers |= parts.pop("workers", {})  # type: ignore[arg-type, operator]
+        gpu = {"count": self.n_gpus[endpoint_id]}
+        return make_record(endpoint_id, gpu=gpu, workers=workers, **parts)  # type: ignore[arg-type]
+
+    @rule(endpoint_id=endpoint_ids, workers=limits, scaling=scalings)
+    def put(self, endpoint_id: str, workers: dict[str, object], scaling: dict[str, object]) -> None:
+        before = self.world.endpoints.get(endpoint_id)
+        if before is not None and before.deleted_at is not None:
+            return
+        revision = before.revision if before else 1
+        self.world.put(
+            self._record(endpoint_id, workers=workers, scaling=scaling, revision=revision)
+        )
+
+    @rule(endpoint_id=endpoint_ids)
+    def update(self, endpoint_id: str) -> None:
+        if record := self.world.endpoints.get(endpoint_id):
+            self.world.change(endpoint_id, revision=record.revision + 1)
+
+    @rule(endpoint_id=endpoint_ids, paused=st.booleans())
+    def pause(self, endpoint_id: str, paused: bool) -> None:
+        if endpoint_id in self.world.endpoints:
+            self.world.change(endpoint_id, paused=paused)
+
+    @rule(endpoint_id=endpoint_ids)
+    def delete(self, endpoint_id: str) -> None:
+        if endpoint_id in self.world.endpoints:
+            self.world.change(endpoint_id, deleted_at=EPOCH)
+
+    @rule(endpoint_id=endpoint_ids)
+    def reap(self, endpoint_id: str) -> None:
+        """What the api does with a deleted endpoint."""
+        status = self.world.statuses.get(endpoint_id)
+        if status and status.state is EndpointState.DELETING and not self.world.of(endpoint_id):
+            self.world.endpoints.pop(endpoint_id, None)
+
+    @rule(endpoint_id=endpoint_ids, n=st.integers(1, 8))
+    def arrive(self, endpoint_id: str, n: int) -> None:
+        if endpoint_id in self.world.endpoints:
+            self.world.arrive(n, endpoint_id)
+
+    @rule(endpoint_id=endpoint_ids)
+    def leave(self, endpoint_id: str) -> None:
+        if endpoint_id in self.world.requests:
+            self.world.requests[endpoint_id].waiting.clear()
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 6.0, 30.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.world.step(seconds)
+
+    @rule(number=st.integers(0, 10))
+    def die(self, number: int) -> None:
+        workers = sorted(status.worker_id for status in self.world.worker_statuses.values())
+        if workers:
+            self.world.kill(workers[number % len(workers)])
+
+    @rule(broken=st.booleans())
+    def break_image(self, broken: bool) -> None:
+        self.world.fails = lambda _: "exited with exit code 1" if broken else None
+
+    @rule(node_id=st.sampled_from(["node-a", "node-b", "node-c"]), lost=st.booleans())
+    def lose(self, node_id: str, lost: bool) -> None:
+        self.world.join(make_node(node_id, n_gpus=2 if node_id == "node-c" else 3))
+        self.world.lost_nodes = frozenset({node_id}) if lost else frozenset()
+
+    @rule(routers=st.sets(st.sampled_from(["rt-1", "rt-2"])))
+    def change_routers(self, routers: set[str]) -> None:
+        self.world.routers = frozenset(routers)
+        self.world.lost_routers = frozenset({"rt-1", "rt-2"} - routers)
+
+    @rule(settled=st.booleans(), reporting=st.booleans())
+    def disturb(self, settled: bool, reporting: bool) -> None:
+        self.world.settled, self.world.reporting = settled, reporting
+
+    @rule()
+    def new_leader(self) -> None:
+        self.world.replace_leader()
+
+    @rule()
+    def tick(self) -> None:
+        self.world.tick()
+
+    @invariant()
+    def plans_end(self) -> None:
+        """A plan that was carried out is not planned again, nor undone: no time, no more plans."""
+        if hasattr(self, "world"):
+            self.world.settle()
+            assert not self.world.tick()
+
+
+SchedulerStory.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestSchedulerStory = SchedulerStory.TestCase
