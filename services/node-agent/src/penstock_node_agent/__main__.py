@@ -1,0 +1,31 @@
+"""`penstock-node-agent`: runs the agent of this node."""
+
+import sys
+
+from pydantic import ValidationError
+
+from penstock_common import lifecycle
+from penstock_common.clock import SystemClock
+from penstock_common.logs import configure_logs
+from penstock_node_agent.app import serve
+from penstock_node_agent.settings import Settings
+
+
+def main() -> None:
+    """Run the agent; exits 0 when told to stop, 2 on wrong settings, 1 on any other failure."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        configure_logs("node-agent", "info")
+        problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        sys.exit(lifecycle.run(lambda _stopping: _refuse(problem)))
+    configure_logs("node-agent", settings.log_level)
+    sys.exit(lifecycle.run(lambda stopping: serve(settings, SystemClock(), stopping)))
+
+
+async def _refuse(problem: str) -> None:
+    raise lifecycle.MisconfiguredError(problem)
+
+
+if __name__ == "__main__":
+    main()

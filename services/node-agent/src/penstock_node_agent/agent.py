@@ -1,0 +1,251 @@
+"""The node agent: reconciles the workers that should be on this node with those that are.
+
+Like a kubelet: what should be stands in the rows of WORKERS under this node's id, what is tells
+the runtime. Each worker has a keeper; the agent makes keepers and tells them what is wanted.
+
+1. Rows that appear or change act at once. Rows that are missing act only while the table is
+   synced: without NATS, workers run on.
+2. After a restart, workers that the runtime has are taken over, and none that should run is ended.
+3. `tick` alone converges: watches only make it quicker.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from penstock_common import subjects
+from penstock_common.clock import Clock
+from penstock_common.connection import Bus
+from penstock_common.kv import Bucket, Row, WatchedTable
+from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
+from penstock_common.sealing import Sealer
+from penstock_common.states import WorkerReason
+from penstock_node_agent.heartbeat import Heartbeat
+from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
+from penstock_node_agent.runtime import Found, Runtime
+from penstock_node_agent.status_board import StatusBoard
+from penstock_node_agent.worker import FoundState, resume
+from penstock_node_agent.worker_events import WorkerEvents
+
+logger = logging.getLogger(__name__)
+
+TICK_S: Final = 1.0
+#: A graceful end takes at most: grace, SIGKILL's work, the last statuses.
+EXIT_GRACE_S: Final = 3.0
+_EXIT_KILL_S: Final = 1.5
+_FLUSH_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentParts:
+    """What an agent is made of."""
+
+    node_id: str
+    bus: Bus
+    runtime: Runtime
+    heartbeat: Heartbeat
+    clock: Clock
+    #: opens secrets; None = the node has no key
+    sealer: Sealer | None
+    #: a graceful end stops the workers; else they run on and are taken over later
+    stop_workers_on_exit: bool
+
+
+class Agent:
+    """One node's agent."""
+
+    def __init__(self, parts: AgentParts) -> None:
+        """An agent that is not run yet; the runtime is not open yet."""
+        node_id = parts.node_id
+        self._parts = parts
+        self._board = StatusBoard(parts.bus, Bucket(parts.bus, subjects.WORKER_STATUS))
+        self._events = WorkerEvents(parts.bus, parts.clock, f"/nodes/{node_id}")
+        self._tools = KeeperTools(
+            node_id=node_id,
+            runtime=parts.runtime,
+            board=self._board,
+            events=self._events,
+            clock=parts.clock,
+            sealer=parts.sealer,
+        )
+        keys = subjects.node_worker_keys(node_id)
+        self._assignments = WatchedTable(
+            parts.bus,
+            subjects.WORKERS,
+            WorkerAssignment.decode,
+            keys=keys,
+            on_change=self._on_assignment,
+            on_synced=self._wake_up,
+        )
+        self._statuses = WatchedTable(
+            parts.bus, subjects.WORKER_STATUS, WorkerStatus.decode, keys=keys
+        )
+        self._keepers: dict[str, Keeper] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
+        #: what the runtime had when the agent came, until a keeper has it
+        self._found: dict[str, Found] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._wake = asyncio.Event()
+
+    @property
+    def keepers(self) -> int:
+        """How many workers it looks after, ended ones that are still assigned included."""
+        return len(self._keepers)
+
+    async def run(self, stopping: asyncio.Event, ready: asyncio.Event) -> None:
+        """Serve until `stopping`, then end gracefully; sets `ready` once it serves.
+
+        Raises:
+            PenstockError: the runtime or NATS could not be reached at the start.
+        """
+        parts = self._parts
+        await parts.runtime.open()
+        try:
+            self._found = {f.worker_id: f for f in await parts.runtime.list_workers()}
+            await self._statuses.start()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    self._group = group
+                    writers = [
+                        group.create_task(self._board.run(), name="status board"),
+                        group.create_task(self._events.run(), name="events"),
+                    ]
+                    await self._assignments.start()
+                    self._reconcile()
+                    record = await parts.heartbeat.beat()
+                    self._events.node(parts.node_id, "joined", record)
+                    loops = [
+                        group.create_task(parts.heartbeat.run(), name="heartbeat"),
+                        group.create_task(self._loop(), name="reconcile loop"),
+                    ]
+                    ready.set()
+                    await stopping.wait()
+                    await _end(*loops)
+                    await self._leave(record)
+                    await _end(*self._keeping, *writers)
+            finally:
+                self._group = None
+                await self._assignments.stop()
+                await self._statuses.stop()
+        finally:
+            await parts.runtime.close()
+
+    async def _loop(self) -> None:
+        while True:
+            await self.tick()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def tick(self) -> None:
+        """Bring everything in line once."""
+        self._reconcile()
+        if self._statuses.synced and self._assignments.synced:
+            self._board.compare(self._statuses.rows)
+        await self._parts.runtime.tend()
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+
+    # ---- reconcile
+
+    def _on_assignment(self, key: str, row: Row[WorkerAssignment] | None) -> None:
+        if self._group is None:
+            return
+        if row is not None:
+            self._want(key, row.value)
+        elif self._assignments.synced:
+            self._want(key, None)
+        # A row that a new listing lacks is looked at once that is whole: `on_synced` wakes us.
+
+    def _reconcile(self) -> None:
+        rows = self._assignments.rows
+        for key, row in rows.items():
+            self._want(key, row.value)
+        if not self._assignments.synced:
+            return
+        prefix = subjects.worker_key(self._parts.node_id, "")
+        known = {prefix + worker_id for worker_id in {*self._keepers, *self._found}}
+        for key in known - rows.keys():
+            self._want(key, None)
+
+    def _want(self, key: str, assignment: WorkerAssignment | None) -> None:
+        worker_id = key.rpartition(".")[2]
+        keeper = self._keepers.get(worker_id)
+        if keeper is None:
+            if assignment is None and worker_id not in self._found:
+                return
+            keeper = self._new_keeper(worker_id, key)
+        keeper.want(assignment)
+
+    def _new_keeper(self, worker_id: str, key: str) -> Keeper:
+        assert self._group is not None
+        found = self._found.pop(worker_id, None)
+        row = self._statuses.rows.get(key)
+        status = row.value if row is not None else None
+        resumed = Resumed(
+            view=resume(status, _state_of(found)),
+            address=found.address if found is not None else None,
+            phases=dict(status.phases) if status is not None else {},
+            status=status,
+        )
+        keeper = Keeper(worker_id, key, self._tools, resumed)
+        self._keepers[worker_id] = keeper
+        task = self._group.create_task(self._keep(keeper), name=f"keeper {worker_id}")
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+        return keeper
+
+    async def _keep(self, keeper: Keeper) -> None:
+        await keeper.run()
+        del self._keepers[keeper.worker_id]
+
+    # ---- the end
+
+    async def _leave(self, record: NodeRecord) -> None:
+        # First of all, so that no worker is placed here any more.
+        await self._parts.heartbeat.leave()
+        if self._parts.stop_workers_on_exit:
+            await self._stop_workers()
+        self._events.node(self._parts.node_id, "left", record)
+        if not await self._board.flush(_FLUSH_S):
+            logger.warning(
+                "statuses not written at the end",
+                extra={"action": "statuses_unwritten", "count": self._board.unwritten},
+            )
+        await self._events.flush(_FLUSH_S)
+
+    async def _stop_workers(self) -> None:
+        for keeper in self._keepers.values():
+            keeper.end(WorkerReason.AGENT_STOPPED, EXIT_GRACE_S)
+        try:
+            async with asyncio.timeout(EXIT_GRACE_S + _EXIT_KILL_S):
+                for keeper in list(self._keepers.values()):
+                    await keeper.settled.wait()
+        except TimeoutError:
+            left = [k.worker_id for k in self._keepers.values() if not k.settled.is_set()]
+            logger.error(
+                "workers survive the agent", extra={"action": "workers_left", "workers": left}
+            )
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def _state_of(found: Found | None) -> FoundState | None:
+    if found is None:
+        return None
+    return FoundState(
+        created_only=found.created_only,
+        running=found.address is not None,
+        exit_code=found.exit.code if found.exit is not None else None,
+        oom_killed=found.exit.oom_killed if found.exit is not None else False,
+    )

@@ -1,0 +1,164 @@
+"""Puts the node agent together."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from penstock_common import subjects
+from penstock_common.clock import Clock
+from penstock_common.connection import Bus
+from penstock_common.kv import Bucket
+from penstock_common.lifecycle import MisconfiguredError, notify_ready
+from penstock_common.sealing import Sealer
+from penstock_common.streams import check_durability, ensure_streams
+from penstock_node_agent.agent import Agent, AgentParts
+from penstock_node_agent.gpus import GpuInventory, static_inventory
+from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
+from penstock_node_agent.host_facts import read_host_facts
+from penstock_node_agent.node_identity import lasting_node_id, lock_data_dir
+from penstock_node_agent.nvml_probe import NvmlProbe
+from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
+from penstock_node_agent.reaper import SubreaperRefusedError, become_subreaper
+from penstock_node_agent.runtime import Runtime
+from penstock_node_agent.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> None:
+    """Run the node agent until `stopping`.
+
+    Raises:
+        MisconfiguredError: the settings cannot work here.
+        PenstockError: NATS could not be reached, or the engine was lost.
+    """
+    data_dir = settings.data_dir.absolute()
+    lock_data_dir(data_dir)
+    host = read_host_facts(data_dir)
+    node_id = lasting_node_id(data_dir, host.hostname, settings.node_id)
+    runtime = await _choose_runtime(settings, data_dir, node_id)
+    bus = await Bus.connect(settings, name=f"node-agent {node_id}", clock=clock)
+    beat_bus = None
+    try:
+        beat_bus = await Bus.connect(settings, name=f"node-agent {node_id} beats", clock=clock)
+        await ensure_streams(bus, replicas=settings.nats_replicas)
+        await ensure_streams(beat_bus, replicas=settings.nats_replicas)
+        await check_durability(bus, settings.nats_monitor_url)
+        identity = NodeIdentity(
+            node_id=node_id,
+            address=settings.node_address,
+            labels=settings.labels,
+            version=version("penstock-node-agent"),
+            started_at=clock.utc(),
+        )
+        heartbeat = Heartbeat(
+            bus=beat_bus,
+            bucket=Bucket(beat_bus, subjects.NODES),
+            identity=identity,
+            runtime=runtime,
+            read_gpus=_gpu_reader(settings),
+            read_host=lambda: read_host_facts(data_dir),
+            clock=clock,
+        )
+        stop_workers = settings.stop_workers_on_exit
+        agent = Agent(
+            AgentParts(
+                node_id=node_id,
+                bus=bus,
+                runtime=runtime,
+                heartbeat=heartbeat,
+                clock=clock,
+                sealer=_read_sealer(settings.secret_key_file),
+                stop_workers_on_exit=(
+                    runtime.kind == "process" if stop_workers is None else stop_workers
+                ),
+            )
+        )
+        await _run(agent, stopping, node_id)
+    finally:
+        if beat_bus is not None:
+            await beat_bus.close()
+        await bus.close()
+
+
+async def _run(agent: Agent, stopping: asyncio.Event, node_id: str) -> None:
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(agent.run(stopping, ready), name="agent")
+        saying = group.create_task(ready.wait(), name="agent ready")
+        await asyncio.wait({running, saying}, return_when=asyncio.FIRST_COMPLETED)
+        if ready.is_set():
+            notify_ready(node_id=node_id)
+        saying.cancel()
+
+
+async def _choose_runtime(settings: Settings, data_dir: Path, node_id: str) -> Runtime:
+    if settings.runtime == "process":
+        return _process_runtime(settings, data_dir)
+    # Nodes without Docker need not load its SDK for long: 50 ms.
+    from penstock_node_agent.docker_containers import DockerSettings
+    from penstock_node_agent.docker_runtime import DockerRuntime, engine_problem
+
+    problem = await engine_problem(settings.docker_host)
+    if problem is None:
+        return DockerRuntime(
+            DockerSettings(
+                docker_host=settings.docker_host,
+                node_id=node_id,
+                address=settings.node_address,
+                shm_bytes=settings.docker_shm_bytes,
+                pids_limit=settings.docker_pids_limit,
+            )
+        )
+    if settings.runtime == "docker":
+        raise MisconfiguredError(
+            f"runtime is docker, but no engine answers at {settings.docker_host}: {problem}"
+        )
+    logger.info(
+        "no docker engine, workers run as processes",
+        extra={"action": "runtime_chosen", "runtime": "process", "error": problem},
+    )
+    return _process_runtime(settings, data_dir)
+
+
+def _process_runtime(settings: Settings, data_dir: Path) -> ProcessRuntime:
+    cwd = (settings.process_cwd or Path.cwd()).absolute()
+    if not cwd.is_dir():
+        raise MisconfiguredError(f"process_cwd {cwd} is no folder")
+    try:
+        become_subreaper()
+    except SubreaperRefusedError as error:
+        raise MisconfiguredError(f"process workers cannot be looked after here: {error}") from None
+    return ProcessRuntime(
+        ProcessSettings(
+            folder=data_dir / "workers",
+            host=settings.node_address,
+            cwd=cwd,
+            path=settings.process_path,
+            home=settings.process_home,
+            ports=settings.port_range,
+            reap_orphans=True,
+        )
+    )
+
+
+def _gpu_reader(settings: Settings) -> Callable[[], Awaitable[GpuInventory]]:
+    if settings.gpus == "auto":
+        return NvmlProbe().inventory
+    inventory = GpuInventory() if settings.gpus == "none" else static_inventory(settings.gpus)
+
+    async def read() -> GpuInventory:
+        return inventory
+
+    return read
+
+
+def _read_sealer(path: Path | None) -> Sealer | None:
+    if path is None:
+        return None
+    try:
+        return Sealer.from_file(path)
+    except (OSError, ValueError) as error:
+        raise MisconfiguredError(f"secret_key_file {path}: {error}") from None

@@ -1,0 +1,483 @@
+"""Workers as containers of a Docker engine.
+
+The SDK is synchronous, so each call runs in a thread of a bounded pool. Calls about one worker run
+one after the other, also when their caller was cancelled: a thread cannot be. No call waits for a
+worker in a thread: ends are noticed by the engine's event stream (one thread), and by a listing
+every few seconds that finds what the stream missed.
+"""
+
+import asyncio
+import functools
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from docker import APIClient
+from typing_extensions import override
+
+from penstock_common.messages import RuntimeKind
+from penstock_common.states import WorkerReason
+from penstock_node_agent import docker_containers as containers
+from penstock_node_agent.docker_containers import DockerSettings
+from penstock_node_agent.docker_errors import (
+    ENGINE_ERRORS,
+    engine_failure,
+    explanation,
+    is_status,
+    pull_failure,
+    start_failure,
+)
+from penstock_node_agent.docker_events import DeathWatch
+from penstock_node_agent.log_files import clipped
+from penstock_node_agent.runtime import (
+    Exit,
+    Found,
+    Progress,
+    Runtime,
+    RuntimeFailedError,
+    Started,
+    StartFailedError,
+    StartOrder,
+    StopFailedError,
+)
+
+logger = logging.getLogger(__name__)
+
+_CALL_THREADS: Final = 8
+_PULL_THREADS: Final = 4
+#: A pull that reports nothing for so long has failed (layers are unpacked silently).
+_PULL_SILENCE_S: Final = 600.0
+_LIST_PERIOD_TICKS: Final = 5
+_END_POLL_S: Final = 1.0
+#: From SIGKILL to the engine's word that the container has ended.
+KILL_WAIT_S: Final = 15.0
+_REMOVE_TRIES: Final = 20
+_START_TRIES: Final = 3
+#: Longest wait for an engine when the agent looks whether there is one.
+_PROBE_TIMEOUT_S: Final = 5
+
+_T = TypeVar("_T")
+
+
+class DockerRuntime(Runtime):
+    """Runs an image as a container, with one port published on one address."""
+
+    def __init__(self, settings: DockerSettings) -> None:
+        self._settings = settings
+        self._calls = ThreadPoolExecutor(_CALL_THREADS, "docker-call")
+        self._pulls = ThreadPoolExecutor(_PULL_THREADS, "docker-pull")
+        self._api: APIClient | None = None
+        self._deaths: DeathWatch | None = None
+        #: the call that runs for a worker
+        self._running: dict[str, asyncio.Future[Any]] = {}
+        #: workers started or listed by this process; set = look whether it has ended
+        self._known: dict[str, asyncio.Event] = {}
+        self._raise_limits = True
+        self._ticks = 0
+        self._engine_answers = True
+
+    @property
+    @override
+    def kind(self) -> RuntimeKind:
+        """`docker`."""
+        return "docker"
+
+    @property
+    @override
+    def proxied_ports(self) -> bool:
+        """True: the engine's proxy accepts connections before the worker listens."""
+        return True
+
+    @property
+    def _client(self) -> APIClient:
+        if self._api is None:
+            raise RuntimeFailedError("the docker runtime is not open")
+        return self._api
+
+    def _new_client(self, timeout_s: float) -> APIClient:
+        return APIClient(
+            base_url=self._settings.docker_host, version="auto", timeout=round(timeout_s)
+        )
+
+    @override
+    async def open(self) -> None:
+        """Connect to the engine."""
+        self._api = await self._call(lambda: self._new_client(self._settings.timeout_s))
+        loop = asyncio.get_running_loop()
+        self._deaths = DeathWatch(
+            lambda: self._new_client(self._settings.timeout_s),
+            self._settings.node_id,
+            lambda worker_id: loop.call_soon_threadsafe(self._look_at, worker_id),
+        )
+        self._deaths.start()
+
+    def _look_at(self, worker_id: str | None) -> None:
+        """Have the waiters of a worker, or of all, ask whether it has ended."""
+        for known, event in self._known.items():
+            if worker_id in (None, known):
+                event.set()
+
+    @override
+    async def list_workers(self) -> tuple[Found, ...]:
+        """Containers with this node's label."""
+        found = []
+        for item in await self._list():
+            self._known.setdefault(item.worker_id, asyncio.Event())
+            if item.exit is None:
+                found.append(item)
+            else:
+                ended = await self._try_exit(item.worker_id)
+                found.append(replace(item, exit=ended or item.exit))
+        return tuple(found)
+
+    async def _list(self) -> tuple[Found, ...]:
+        managed = [
+            f"{containers.MANAGED_LABEL}=1",
+            f"{containers.NODE_LABEL}={self._settings.node_id}",
+        ]
+        summaries = await self._call(
+            lambda: self._client.containers(all=True, filters={"label": managed})
+        )
+        found = (containers.read_found(item, self._settings.address) for item in summaries)
+        return tuple(item for item in found if item is not None)
+
+    @override
+    async def start(
+        self, order: StartOrder, on_progress: Callable[[Progress], None] | None = None
+    ) -> Started:
+        """Create the container, pulling its image when it is absent, and start it."""
+        report = on_progress or (lambda _progress: None)
+        if not await self._try_create(order):
+            assert order.image is not None
+            report(Progress.PULLING)
+            await self._pull(order.image)
+            report(Progress.PULLED)
+            if not await self._try_create(order):
+                raise StartFailedError(
+                    WorkerReason.IMAGE_NOT_FOUND, f"{order.image} is gone after its pull"
+                )
+        else:
+            report(Progress.PULLED)
+        self._known.setdefault(order.worker_id, asyncio.Event())
+        report(Progress.CREATED)
+        async with _start_errors():
+            port = await self._for_worker(
+                order.worker_id, functools.partial(self._start_blocking, order)
+            )
+        report(Progress.STARTED)
+        return Started(self._settings.address, port)
+
+    async def _try_create(self, order: StartOrder) -> bool:
+        async with _start_errors():
+            return await self._for_worker(
+                order.worker_id, functools.partial(self._try_create_blocking, order)
+            )
+
+    def _try_create_blocking(self, order: StartOrder) -> bool:
+        """Create the container and its volumes; False when the image is not on the node."""
+        client, name = self._client, containers.container_name(order.worker_id)
+        labels = containers.labels(order, self._settings.node_id)
+        for volume in containers.volume_names(order):
+            client.create_volume(volume, labels=labels)
+        options = containers.host_options(order, self._settings, raise_limits=self._raise_limits)
+        try:
+            client.create_container(
+                image=order.image,
+                name=name,
+                command=list(order.command) or None,
+                entrypoint=list(order.entrypoint) or None,
+                environment=containers.environment(order),
+                labels=labels,
+                ports=[order.http_port],
+                host_config=client.create_host_config(**options),
+            )
+        except ENGINE_ERRORS as error:
+            if is_status(error, 404) and "no such image" in explanation(error).lower():
+                return False
+            if not is_status(error, 409) or "already in use" not in explanation(error):
+                raise
+            # An earlier start came so far. Starting an ended container would run it again.
+            if containers.read_exit(client.inspect_container(name)) is not None:
+                raise StartFailedError(
+                    WorkerReason.EXITED, "it was started before and has ended"
+                ) from error
+        return True
+
+    def _start_blocking(self, order: StartOrder) -> int:
+        """Start the created container; gives the host port on which it is reached."""
+        client, name = self._client, containers.container_name(order.worker_id)
+        for attempt in range(_START_TRIES):
+            try:
+                client.start(name)
+                break
+            except ENGINE_ERRORS as error:
+                text = explanation(error)
+                if attempt == _START_TRIES - 1:
+                    raise
+                if self._raise_limits and "setting rlimit" in text:
+                    self._keep_limits(order, text)
+                elif "address already in use" not in text and "already allocated" not in text:
+                    raise
+        inspected = client.inspect_container(name)
+        if not inspected["State"].get("Running"):
+            # Ended at once: whoever waits for it learns how.
+            return containers.read_port(inspected, order.http_port) or 0
+        port = containers.read_port(inspected, order.http_port)
+        if port is None:
+            raise StartFailedError(
+                WorkerReason.ENGINE_ERROR, f"the engine published no port for {order.http_port}"
+            )
+        return port
+
+    def _keep_limits(self, order: StartOrder, text: str) -> None:
+        # An engine without CAP_SYS_RESOURCE cannot give more than it has itself.
+        logger.warning(
+            "engine cannot raise ulimits; workers get its own",
+            extra={"action": "ulimits_refused", "error": text},
+        )
+        self._raise_limits = False
+        self._client.remove_container(containers.container_name(order.worker_id), v=True)
+        if not self._try_create_blocking(order):
+            raise StartFailedError(WorkerReason.IMAGE_NOT_FOUND, f"{order.image} is gone")
+
+    async def _pull(self, image: str) -> None:
+        stopped = threading.Event()
+        pulling = asyncio.get_running_loop().run_in_executor(
+            self._pulls, self._pull_blocking, image, stopped
+        )
+        try:
+            await asyncio.shield(pulling)
+        except asyncio.CancelledError:
+            stopped.set()  # the thread ends at the engine's next progress line
+            raise
+
+    def _pull_blocking(self, image: str, stopped: threading.Event) -> None:
+        try:
+            client = self._new_client(_PULL_SILENCE_S)
+            try:
+                lines: Iterator[dict[str, Any]] = client.pull(image, stream=True, decode=True)
+                for line in lines:
+                    if "error" in line:  # the HTTP status was 200 long ago
+                        raise pull_failure(image, str(line["error"]))
+                    if stopped.is_set():
+                        return
+            finally:
+                client.close()
+        except ENGINE_ERRORS as error:
+            raise pull_failure(image, explanation(error)) from error
+
+    @override
+    async def wait(self, worker_id: str) -> Exit:
+        """Wait for the engine's word that the container has ended."""
+        looking = self._known.get(worker_id)
+        if looking is None:
+            raise RuntimeFailedError(f"there is no worker {worker_id}")
+        while True:
+            looking.clear()
+            try:
+                ended = await self._try_exit(worker_id)
+            except RuntimeFailedError:
+                ended = None  # the engine is away; `tend` says so, and looks again
+            if ended is not None:
+                return ended
+            await looking.wait()
+
+    async def _try_exit(self, worker_id: str) -> Exit | None:
+        """How the container ended; without a code when it is gone; None while it runs."""
+        name = containers.container_name(worker_id)
+        try:
+            inspected = await self._for_worker(
+                worker_id, lambda: self._client.inspect_container(name)
+            )
+        except ENGINE_ERRORS as error:
+            if is_status(error, 404):
+                return Exit(None)
+            raise engine_failure(error) from error
+        return containers.read_exit(inspected)
+
+    @override
+    async def stop(self, worker_id: str, grace_s: float) -> Exit | None:
+        """The image's stop signal (SIGTERM by default), grace, SIGKILL."""
+        name = containers.container_name(worker_id)
+        try:
+            inspected = await self._for_worker(
+                worker_id, lambda: self._client.inspect_container(name)
+            )
+        except ENGINE_ERRORS as error:
+            if is_status(error, 404):
+                return None
+            raise engine_failure(error) from error
+        if inspected["State"].get("Status") == "created":
+            return Exit(None)
+        self._known.setdefault(worker_id, asyncio.Event())
+        first = inspected["Config"].get("StopSignal") or "SIGTERM"
+        for number, wait_s in ((first, grace_s), ("SIGKILL", KILL_WAIT_S)):
+            await self._signal(worker_id, number)
+            ended = await self._exit_within(worker_id, wait_s)
+            if ended is not None:
+                return ended
+        raise StopFailedError(f"container {name} survives SIGKILL")
+
+    async def _signal(self, worker_id: str, number: str) -> None:
+        name = containers.container_name(worker_id)
+        try:
+            await self._for_worker(worker_id, lambda: self._client.kill(name, number))
+        except ENGINE_ERRORS as error:
+            # 404, 409: there is nothing to signal any more.
+            if not is_status(error, 404) and not is_status(error, 409):
+                raise engine_failure(error) from error
+
+    async def _exit_within(self, worker_id: str, wait_s: float) -> Exit | None:
+        looking = self._known.setdefault(worker_id, asyncio.Event())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while True:
+                    looking.clear()
+                    ended = await self._try_exit(worker_id)
+                    if ended is not None:
+                        return ended
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_END_POLL_S):
+                            await looking.wait()
+        return None
+
+    @override
+    async def log_tail(self, worker_id: str, lines: int) -> tuple[str, ...]:
+        """From the engine's log of the container."""
+        name = containers.container_name(worker_id)
+        try:
+            data = await self._for_worker(
+                worker_id, lambda: self._client.logs(name, stdout=True, stderr=True, tail=lines)
+            )
+        except ENGINE_ERRORS as error:
+            if is_status(error, 404):
+                return ()
+            raise engine_failure(error) from error
+        found = data.decode(errors="replace").splitlines()[-lines:] if lines > 0 else []
+        return tuple(clipped(line) for line in found)
+
+    @override
+    async def remove(self, worker_id: str) -> None:
+        """Remove the ended container and its volumes."""
+        await self._call_for(worker_id, lambda: self._remove_container(worker_id))
+        await self._call_for(worker_id, lambda: self._remove_volumes(worker_id))
+        self._known.pop(worker_id, None)
+
+    def _remove_container(self, worker_id: str) -> None:
+        name = containers.container_name(worker_id)
+        for attempt in range(_REMOVE_TRIES):
+            try:
+                self._client.remove_container(name, v=True)
+            except ENGINE_ERRORS as error:
+                if is_status(error, 404):
+                    return
+                # Another call removes it already: ask again until it is gone.
+                if "in progress" not in explanation(error) or attempt == _REMOVE_TRIES - 1:
+                    raise
+                threading.Event().wait(0.1)
+
+    def _remove_volumes(self, worker_id: str) -> None:
+        label = f"{containers.WORKER_LABEL}={worker_id}"
+        for volume in self._client.volumes(filters={"label": label})["Volumes"] or ():
+            try:
+                self._client.remove_volume(volume["Name"])
+            except ENGINE_ERRORS as error:
+                if not is_status(error, 404):
+                    raise
+
+    @override
+    async def images(self) -> tuple[str, ...]:
+        """Tags of the engine's images."""
+        images = await self._call(lambda: self._client.images())
+        return tuple(sorted({t for i in images for t in i.get("RepoTags") or () if "<" not in t}))
+
+    @override
+    async def tend(self) -> None:
+        """Every few calls, look for ends that the event stream missed."""
+        self._ticks += 1
+        if self._ticks % _LIST_PERIOD_TICKS:
+            return
+        try:
+            running = {item.worker_id for item in await self._list() if item.address is not None}
+        except RuntimeFailedError as error:
+            if self._engine_answers:
+                logger.error(
+                    "docker engine is away; workers run on unseen",
+                    extra={"action": "engine_lost", "error": str(error)},
+                )
+            self._engine_answers = False
+            return
+        if not self._engine_answers:
+            logger.info("docker engine is back", extra={"action": "engine_found"})
+            self._engine_answers = True
+        for worker_id in self._known.keys() - running:
+            self._look_at(worker_id)
+
+    @override
+    async def close(self) -> None:
+        """Let go; containers run on."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=self._settings.timeout_s)
+        if self._deaths is not None:
+            await self._call(self._deaths.stop)
+        if self._api is not None:
+            self._api.close()
+        self._calls.shutdown(wait=False)
+        self._pulls.shutdown(wait=False, cancel_futures=True)
+
+    async def _call(self, work: Callable[[], _T]) -> _T:
+        """Do it in a thread.
+
+        Raises:
+            RuntimeFailedError: the engine refused, or did not answer.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._calls, work)
+        except ENGINE_ERRORS as error:
+            raise engine_failure(error) from error
+
+    async def _call_for(self, worker_id: str, work: Callable[[], _T]) -> _T:
+        try:
+            return await self._for_worker(worker_id, work)
+        except ENGINE_ERRORS as error:
+            raise engine_failure(error) from error
+
+    async def _for_worker(self, worker_id: str, work: Callable[[], _T]) -> _T:
+        """Do it in a thread, after every call about the same worker that began before."""
+        while (before := self._running.get(worker_id)) is not None:
+            await asyncio.wait({before})
+        running = asyncio.get_running_loop().run_in_executor(self._calls, work)
+        self._running[worker_id] = running
+
+        def forget(done: "asyncio.Future[_T]") -> None:
+            if self._running.get(worker_id) is done:
+                del self._running[worker_id]
+
+        running.add_done_callback(forget)
+        return await asyncio.shield(running)
+
+
+@asynccontextmanager
+async def _start_errors() -> AsyncIterator[None]:
+    try:
+        yield
+    except ENGINE_ERRORS as error:
+        raise start_failure(error) from error
+
+
+async def engine_problem(docker_host: str) -> str | None:
+    """Why no engine can be used at this address; None when one answers within a few seconds."""
+
+    def ask() -> None:
+        client = APIClient(base_url=docker_host, version="auto", timeout=_PROBE_TIMEOUT_S)
+        client.close()
+
+    try:
+        await asyncio.to_thread(ask)
+    except ENGINE_ERRORS as error:
+        return explanation(error)
+    return None

@@ -1,0 +1,379 @@
+"""Keeps one worker as it should be: takes the steps that `worker.decide` names.
+
+A keeper is one task that walks decide → step → decide … until the worker is forgotten. While a
+step runs, every change (`want`, `end`, a passed probe) is decided upon at once: its state is
+reported, and a step that is no longer the right one is cancelled. Steps may be repeated, so
+cancelling one is always safe.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, assert_never
+
+from penstock_common.clock import Clock
+from penstock_common.messages import WorkerAssignment, WorkerStatus
+from penstock_common.sealing import Sealer
+from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
+from penstock_node_agent.orders import start_order
+from penstock_node_agent.probes import ProbeTarget, asked, readiness_interval
+from penstock_node_agent.runtime import (
+    Exit,
+    Progress,
+    Runtime,
+    RuntimeFailedError,
+    Started,
+    StartFailedError,
+    StopFailedError,
+)
+from penstock_node_agent.status_board import StatusBoard
+from penstock_node_agent.worker import (
+    LOG_TAIL_LINES,
+    START_TRIES,
+    Ending,
+    Presence,
+    Step,
+    WorkerView,
+    decide,
+    exit_ending,
+    newer,
+)
+from penstock_node_agent.worker_events import WorkerEvents
+
+logger = logging.getLogger(__name__)
+
+_MIN_RETRY_S: Final = 0.5
+_MAX_RETRY_S: Final = 15.0
+#: Grace of a worker whose assignment the agent has never read.
+_ORPHAN_GRACE_S: Final = 5.0
+
+_PHASES: Final[Mapping[Progress, Phase]] = {
+    Progress.PULLED: Phase.PULLED,
+    Progress.CREATED: Phase.CREATED,
+    Progress.STARTED: Phase.STARTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperTools:
+    """What all keepers of a node share."""
+
+    node_id: str
+    runtime: Runtime
+    board: StatusBoard
+    events: WorkerEvents
+    clock: Clock
+    #: opens secrets; None = the node has no key
+    sealer: Sealer | None
+
+
+@dataclass(slots=True)
+class Resumed:
+    """What a keeper begins with."""
+
+    view: WorkerView
+    address: Started | None = None
+    phases: dict[Phase, datetime] = field(default_factory=dict)
+    #: the status that stands in KV, if any
+    status: WorkerStatus | None = None
+
+
+class Keeper:
+    """One worker of this node."""
+
+    def __init__(self, worker_id: str, key: str, tools: KeeperTools, resumed: Resumed) -> None:
+        """A keeper that is not run yet; `key` is the worker's key in WORKER_STATUS."""
+        self.worker_id = worker_id
+        self._key = key
+        self._tools = tools
+        self._view = resumed.view
+        self._address = resumed.address
+        self._phases = dict(resumed.phases)
+        self._reported = resumed.status
+        #: the record as last read, and the one that counts (see `newer`)
+        self._read: WorkerAssignment | None = None
+        self._assignment: WorkerAssignment | None = None
+        self._wanted: DesiredState | None = None
+        self._grace_limit_s: float | None = None
+        self._changed: asyncio.Future[None] | None = None
+        #: set once it has ended, its status says so, and nothing is left of it
+        self.settled = asyncio.Event()
+        self._starts = 0
+        self._failures = 0
+
+    def want(self, assignment: WorkerAssignment | None) -> None:
+        """This is its assignment now; None = it has none any more."""
+        if assignment is not None and assignment is self._read:
+            return
+        self._read = assignment
+        if assignment is None:
+            self._wanted = None
+        else:
+            self._assignment = newer(self._assignment, assignment)
+            self._wanted = self._assignment.desired
+            self._phases.setdefault(Phase.DECIDED, self._assignment.decided_at)
+            self._phases.setdefault(Phase.ASSIGNED, self._assignment.assigned_at)
+            self._note(Phase.RECEIVED)
+        self._poke()
+
+    def end(self, reason: WorkerReason, grace_limit_s: float) -> None:
+        """Stop it for a reason of the agent's own, with at most this grace."""
+        self._grace_limit_s = grace_limit_s
+        if self._view.ending is None:
+            self._view = replace(self._view, ending=Ending(WorkerState.STOPPED, reason))
+        self._poke()
+
+    async def run(self) -> None:
+        """Keep it until it is forgotten."""
+        while (step := self._decide()) is not Step.FORGET:
+            await self._carry_out(step)
+        self._tools.board.delete(self._key)
+
+    # ---- decide and report
+
+    def _decide(self) -> Step:
+        decision = decide(self._wanted, self._view)
+        if decision.state is not self._view.state:
+            self._view = replace(self._view, state=decision.state)
+        if decision.state in ENDED and self._view.ending is None:
+            reason = self._assignment.reason if self._assignment is not None else None
+            self._view = replace(self._view, ending=Ending(decision.state, reason))
+        self._report()
+        if self._view.state in ENDED and self._view.presence is Presence.ABSENT:
+            self.settled.set()
+        return decision.step
+
+    def _report(self) -> None:
+        assignment = self._assignment
+        if assignment is None or self._wanted is None:
+            return  # nobody reads it any more; it is deleted soon
+        view = self._view
+        ending = view.ending or Ending(view.state, assignment.reason)
+        address = self._address if view.ready else None
+        status = WorkerStatus(
+            worker_id=self.worker_id,
+            node_id=self._tools.node_id,
+            endpoint_id=assignment.endpoint_id,
+            revision=assignment.revision,
+            state=view.state,
+            reason=ending.reason,
+            message=ending.message,
+            host=address.host if address else None,
+            port=address.port if address else None,
+            phases=dict(self._phases),
+            exit_code=ending.exit_code,
+            log_tail=ending.log_tail,
+            updated_at=self._tools.clock.utc(),
+        )
+        before = self._reported
+        if before is not None and before == status.model_copy(
+            update={"updated_at": before.updated_at}
+        ):
+            # Said before, perhaps by an earlier agent process: the board must know it all the same.
+            if not self._tools.board.knows(self._key):
+                self._tools.board.put(self._key, before)
+            return
+        self._reported = status
+        self._tools.board.put(self._key, status)
+        if before is None or before.state is not status.state:
+            logger.info(
+                "worker state changed",
+                extra={
+                    "action": "worker_state",
+                    "worker_id": self.worker_id,
+                    "endpoint_id": status.endpoint_id,
+                    "state": status.state,
+                    "reason": status.reason,
+                    "error": status.message,
+                },
+            )
+            self._tools.events.worker(status)
+
+    def _note(self, phase: Phase) -> None:
+        self._phases.setdefault(phase, self._tools.clock.utc())
+
+    def _poke(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _next_change(self) -> "asyncio.Future[None]":
+        self._changed = asyncio.get_running_loop().create_future()
+        return self._changed
+
+    # ---- steps
+
+    async def _carry_out(self, step: Step) -> None:
+        """Take a step, until it is done or no longer the right one."""
+        if step is Step.WAIT:
+            await self._next_change()
+            return
+        work = asyncio.create_task(self._take(step), name=f"{step} {self.worker_id}")
+        try:
+            while not work.done():
+                await asyncio.wait({work, self._next_change()}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done() and self._decide() is not step:
+                    break
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+        if not work.cancelled():
+            work.result()
+
+    async def _take(self, step: Step) -> None:
+        try:
+            match step:
+                case Step.START:
+                    await self._start()
+                case Step.WATCH:
+                    await self._watch()
+                case Step.STOP:
+                    await self._stop()
+                case Step.REMOVE:
+                    await self._tools.runtime.remove(self.worker_id)
+                    self._view = replace(self._view, presence=Presence.ABSENT)
+                case Step.WAIT | Step.FORGET:
+                    return
+                case _:
+                    assert_never(step)
+            self._failures = 0
+        except (RuntimeFailedError, StopFailedError) as error:
+            await self._pause_after(step, error)
+
+    async def _pause_after(self, step: Step, error: Exception) -> None:
+        pause_s = min(_MIN_RETRY_S * 2 ** min(self._failures, 8), _MAX_RETRY_S)
+        self._failures += 1
+        logger.error(
+            "step failed, will be taken again",
+            extra={
+                "action": "step_failed",
+                "worker_id": self.worker_id,
+                "step": step,
+                "error": str(error),
+                "pause_s": pause_s,
+            },
+        )
+        await asyncio.sleep(pause_s)
+
+    async def _start(self) -> None:
+        assert self._assignment is not None
+        tools = self._tools
+        try:
+            order = start_order(self._assignment, tools.runtime.kind, tools.sealer)
+        except StartFailedError as error:  # nothing was begun
+            self._fail(error.reason, str(error))
+            return
+        self._view = replace(self._view, presence=Presence.PARTIAL)
+        self._starts += 1
+        try:
+            self._address = await tools.runtime.start(order, self._on_progress)
+        except StartFailedError as error:
+            self._fail(error.reason, str(error))
+        except RuntimeFailedError as error:
+            self._fail(WorkerReason.ENGINE_ERROR, str(error))
+        else:
+            self._view = replace(self._view, presence=Presence.UP)
+
+    def _on_progress(self, progress: Progress) -> None:
+        if progress in _PHASES:
+            self._note(_PHASES[progress])
+        if self._view.state in (WorkerState.PENDING, WorkerState.PULLING):
+            pulling = progress is Progress.PULLING
+            state = WorkerState.PULLING if pulling else WorkerState.STARTING
+            self._view = replace(self._view, state=state)
+        self._report()
+
+    async def _watch(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            probing = group.create_task(self._probe(), name=f"probe {self.worker_id}")
+            try:
+                ended = await self._tools.runtime.wait(self.worker_id)
+            except RuntimeFailedError:
+                ended = Exit(None)  # the runtime knows it no more
+            probing.cancel()
+        tail = await self._tools.runtime.log_tail(self.worker_id, LOG_TAIL_LINES)
+        self._on_exit(ended, tail)
+
+    def _on_exit(self, ended: Exit, tail: tuple[str, ...]) -> None:
+        view = replace(self._view, presence=Presence.REMAINS)
+        if ended.port_taken and not view.ready and self._starts < START_TRIES:
+            logger.warning(
+                "worker found its port taken, starting it with another",
+                extra={"action": "port_taken", "worker_id": self.worker_id},
+            )
+        elif view.ending is None:
+            ending = exit_ending(ended.code, oom_killed=ended.oom_killed, ready=view.ready)
+            view = replace(view, ending=replace(ending, log_tail=tail))
+        self._view = view
+
+    async def _stop(self) -> None:
+        if self._view.ending is None:
+            reason = self._assignment.reason if self._assignment is not None else None
+            self._view = replace(self._view, ending=Ending(WorkerState.STOPPED, reason))
+        runtime = self._tools.runtime
+        ended = await runtime.stop(self.worker_id, self._grace_s())
+        ending = self._view.ending
+        assert ending is not None
+        if ending.state is WorkerState.FAILED and not ending.log_tail:
+            tail = await runtime.log_tail(self.worker_id, LOG_TAIL_LINES)
+            ending = replace(ending, log_tail=tail)
+        if ended is not None and ending.exit_code is None:
+            ending = replace(ending, exit_code=ended.code)
+        self._view = replace(self._view, presence=Presence.REMAINS, ending=ending)
+
+    def _grace_s(self) -> float:
+        grace_s = _ORPHAN_GRACE_S
+        if self._assignment is not None:
+            grace_s = self._assignment.spec.workers.stop_grace_s
+        return grace_s if self._grace_limit_s is None else min(grace_s, self._grace_limit_s)
+
+    def _fail(self, reason: WorkerReason, message: str) -> None:
+        self._view = replace(self._view, ending=Ending(WorkerState.FAILED, reason, message))
+        self._poke()
+
+    # ---- probes
+
+    async def _probe(self) -> None:
+        """Until it is ready, then as long as it is healthy."""
+        assert self._assignment is not None
+        assert self._address is not None
+        health = self._assignment.spec.health
+        target = ProbeTarget(self._address, health.path, self._tools.runtime.proxied_ports)
+        if not self._view.ready and not await self._until_ready(target):
+            return
+        failures, problem = 0, ""
+        while failures < health.failure_threshold:
+            await asyncio.sleep(health.interval_s)
+            async with asked(target, health.timeout_s) as answer:
+                failures = 0 if answer.healthy else failures + 1
+                problem = answer.problem
+        times = "probe" if failures == 1 else "probes in a row"
+        self._fail(WorkerReason.UNHEALTHY, f"{failures} {times} failed; the last: {problem}")
+
+    async def _until_ready(self, target: ProbeTarget) -> bool:
+        assert self._assignment is not None
+        spec, clock = self._assignment.spec, self._tools.clock
+        started_at = self._phases.setdefault(Phase.STARTED, clock.utc())
+        ran_s = max(0.0, (clock.utc() - started_at).total_seconds())
+        begun = clock.monotonic() - ran_s
+        problem = "it was not asked yet"
+        while (elapsed := clock.monotonic() - begun) < spec.workers.start_timeout_s:
+            left_s = spec.workers.start_timeout_s - elapsed
+            async with asked(target, min(spec.health.timeout_s, left_s)) as answer:
+                if answer.listening:
+                    self._note(Phase.LISTENING)
+                if answer.healthy:
+                    self._note(Phase.HEALTHY)
+                    self._view = replace(self._view, ready=True)
+                    self._decide()  # requests may wait for it: reported here, not a step later
+            if self._view.ready:
+                return True
+            problem = answer.problem
+            await asyncio.sleep(min(readiness_interval(elapsed), left_s))
+        self._fail(
+            WorkerReason.START_TIMEOUT,
+            f"not healthy within {spec.workers.start_timeout_s:g} s; the last probe: {problem}",
+        )
+        return False

@@ -1,0 +1,60 @@
+"""From an assignment to what a runtime needs, secrets opened."""
+
+import shlex
+from collections.abc import Mapping
+
+from penstock_common.messages import RuntimeKind, WorkerAssignment
+from penstock_common.sealing import SealBrokenError, Sealer
+from penstock_common.specs import LocalVolume, NetworkVolume
+from penstock_common.states import WorkerReason
+from penstock_node_agent.runtime import StartFailedError, StartOrder
+
+
+def start_order(
+    assignment: WorkerAssignment, kind: RuntimeKind, sealer: Sealer | None
+) -> StartOrder:
+    """What to start.
+
+    A process worker gets no volumes of its own: it sees the node's disk.
+
+    Raises:
+        StartFailedError: this node can never run it; the reason and message say why.
+    """
+    spec = assignment.spec
+    if kind == "docker" and not spec.image.image:
+        raise _not_runnable("this node runs containers: set image.image")
+    if kind == "process" and not (spec.image.command or "").strip():
+        raise _not_runnable("this node runs processes: set image.command")
+    for volume in spec.storage.volumes:
+        if isinstance(volume, NetworkVolume):
+            raise _not_runnable(f"this node cannot mount the network volume {volume.id}")
+    return StartOrder(
+        worker_id=assignment.worker_id,
+        endpoint_id=assignment.endpoint_id,
+        revision=assignment.revision,
+        image=spec.image.image,
+        entrypoint=tuple(shlex.split(spec.image.entrypoint or "")),
+        command=tuple(shlex.split(spec.image.command or "")),
+        http_port=spec.image.http_port,
+        env={**spec.env, **_open(spec.secrets, sealer)},
+        gpus=assignment.gpus,
+        volumes=tuple(v for v in spec.storage.volumes if isinstance(v, LocalVolume)),
+    )
+
+
+def _open(secrets: Mapping[str, str], sealer: Sealer | None) -> dict[str, str]:
+    if not secrets:
+        return {}
+    if sealer is None:
+        raise StartFailedError(
+            WorkerReason.START_FAILED,
+            "the endpoint has secrets, and this node has no key: set secret_key_file",
+        )
+    try:
+        return sealer.open(secrets)
+    except SealBrokenError as error:
+        raise StartFailedError(WorkerReason.START_FAILED, str(error)) from error
+
+
+def _not_runnable(message: str) -> StartFailedError:
+    return StartFailedError(WorkerReason.NOT_RUNNABLE, message)

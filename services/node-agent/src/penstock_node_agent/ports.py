@@ -1,0 +1,37 @@
+"""Ports for process workers."""
+
+import socket
+from collections.abc import Collection
+
+
+class PortPicker:
+    """Walks round a range of ports and gives free ones.
+
+    The range is best outside the kernel's own for outgoing connections (32768-60999 by default),
+    so that only a server can take a port between the pick and the worker's bind.
+    """
+
+    def __init__(self, ports: range, *, offset: int) -> None:
+        """Begin at `offset`, modulo the range's size; agents of one host begin apart."""
+        self._ports = ports
+        self._next = offset
+
+    def try_pick(self, used: Collection[int]) -> int | None:
+        """A port that nothing listens on and that is not in `used`; None when there is none."""
+        for _ in range(len(self._ports)):
+            port = self._ports[self._next % len(self._ports)]
+            self._next += 1
+            if port not in used and is_free(port):
+                return port
+        return None
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the port, on every address, right now."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("", port))
+        except OSError:
+            return False
+        return True

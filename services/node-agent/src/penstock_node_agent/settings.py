@@ -1,0 +1,91 @@
+"""Settings of the node agent, from variables that begin with `PENSTOCK_NODE_AGENT_`."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from penstock_common.settings import ServiceSettings
+from penstock_node_agent.gpus import static_inventory
+from penstock_node_agent.node_identity import check_node_id
+
+_PORT_RANGE: Final = re.compile(r"(\d{4,5})-(\d{4,5})")
+
+
+class Settings(ServiceSettings):
+    """How this node takes part."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_NODE_AGENT_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    #: `node-…`; default: made from the host's name once and kept in `data_dir`
+    node_id: str | None = None
+    #: address on which routers reach this node's workers
+    node_address: str = "127.0.0.1"
+    #: `name=value`, comma-separated
+    labels: Annotated[Mapping[str, str], NoDecode] = {}
+    #: holds the node's id and the folders of process workers; one agent per folder
+    data_dir: Path = Path("/var/lib/penstock/node-agent")
+    #: `auto`: docker if an engine answers, else process
+    runtime: Literal["auto", "docker", "process"] = "auto"
+    #: `auto`: what NVML finds; `none`; or a list such as `4 x rtx-4090-24gb`
+    gpus: str = "auto"
+    #: whether a graceful end of the agent stops the workers; default: process yes, docker no
+    stop_workers_on_exit: bool | None = None
+
+    #: the engine of docker workers
+    docker_host: str = "unix:///var/run/docker.sock"
+    #: shared memory of a container
+    docker_shm_bytes: Annotated[int, Field(ge=1)] = 1024**3
+    #: processes and threads of a container
+    docker_pids_limit: Annotated[int, Field(ge=1)] = 16_384
+
+    #: working directory of process workers; default: the agent's
+    process_cwd: Path | None = None
+    #: ports of process workers, `first-last`; best outside the kernel's range for outgoing
+    #: connections (32768-60999)
+    process_ports: str = "20000-32767"
+    #: PATH of process workers, behind the folder of the agent's Python; default: the agent's own
+    process_path: Annotated[str, Field(validation_alias="PATH")] = "/usr/local/bin:/usr/bin:/bin"
+    #: HOME of process workers; default: the agent's own
+    process_home: Annotated[str, Field(validation_alias="HOME")] = "/"
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _split_labels(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [item.partition("=") for item in value.split(",") if item.strip()]
+        if any(not sign or not name.strip() for name, sign, _ in pairs):
+            raise ValueError(f"'{value}' is no list of name=value")
+        return {name.strip(): text.strip() for name, _, text in pairs}
+
+    @field_validator("node_id")
+    @classmethod
+    def _check_node_id(cls, value: str | None) -> str | None:
+        return check_node_id(value) if value else None
+
+    @field_validator("gpus")
+    @classmethod
+    def _check_gpus(cls, value: str) -> str:
+        if value not in ("auto", "none"):
+            static_inventory(value)
+        return value
+
+    @field_validator("process_ports")
+    @classmethod
+    def _check_ports(cls, value: str) -> str:
+        match = _PORT_RANGE.fullmatch(value)
+        if not match or not 1024 <= int(match[1]) <= int(match[2]) <= 65_535:
+            raise ValueError(f"'{value}' is no range of ports such as 20000-32767")
+        return value
+
+    @property
+    def port_range(self) -> range:
+        """`process_ports` as numbers."""
+        first, last = self.process_ports.split("-")
+        return range(int(first), int(last) + 1)

@@ -1,0 +1,213 @@
+"""A runtime in memory whose workers really listen, and fail when a test says so.
+
+It passes the contract tests of the real ones. A worker's program is its command:
+`("serve",)`, `("exit", "3")`, `("stubborn",)` (serves, ignores SIGTERM), `("print", line, …)`
+(prints, then serves). `FakeHost` is the machine: it outlives the agent's runtime objects.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from typing_extensions import override
+
+from penstock_common.messages import RuntimeKind
+from penstock_common.states import WorkerReason
+from penstock_node_agent.runtime import (
+    Exit,
+    Found,
+    Progress,
+    Runtime,
+    RuntimeFailedError,
+    Started,
+    StartFailedError,
+    StartOrder,
+)
+
+SIGTERM_CODE = 143
+SIGKILL_CODE = 137
+
+
+@dataclass(eq=False)
+class FakeWorker:
+    """One worker of a fake host."""
+
+    order: StartOrder
+    server: asyncio.Server
+    port: int
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    exit: Exit | None = None
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+    #: HTTP status that its server answers with; 0 = it accepts and stays silent
+    status: int = 200
+    requests: int = 0
+
+    def end(self, code: int, *, oom_killed: bool = False, port_taken: bool = False) -> None:
+        """It ends with this exit code."""
+        if self.exit is None:
+            self.server.close()
+            self.exit = Exit(code, oom_killed=oom_killed, port_taken=port_taken)
+            self.ended.set()
+
+
+class FakeHost:
+    """What the fake runtimes of one node share: its workers, and what shall go wrong."""
+
+    def __init__(self) -> None:
+        self.workers: dict[str, FakeWorker] = {}
+        #: ids in the order in which they were started; one started twice stands here twice
+        self.started: list[str] = []
+        #: raised by the next starts, one each
+        self.start_errors: deque[Exception] = deque()
+        #: exits with which the next workers end at once, one each
+        self.early_exits: deque[Exit] = deque()
+        #: raised by the next stops, one each
+        self.stop_errors: deque[Exception] = deque()
+        #: set = starts go through
+        self.gate = asyncio.Event()
+        self.gate.set()
+        #: status with which new workers' servers answer
+        self.status = 200
+        self.grace: dict[str, float] = {}
+
+    async def close(self) -> None:
+        """End all."""
+        for worker in self.workers.values():
+            worker.end(SIGKILL_CODE)
+
+
+class FakeRuntime(Runtime):
+    """Runs workers as servers in this process."""
+
+    def __init__(self, host: FakeHost, kind: RuntimeKind = "process") -> None:
+        self.host = host
+        self._kind = kind
+
+    @property
+    @override
+    def kind(self) -> RuntimeKind:
+        return self._kind
+
+    @property
+    @override
+    def proxied_ports(self) -> bool:
+        return False
+
+    @override
+    async def open(self) -> None:
+        return
+
+    @override
+    async def list_workers(self) -> tuple[Found, ...]:
+        return tuple(
+            Found(
+                worker_id,
+                None if worker.exit else Started("127.0.0.1", worker.port),
+                exit=worker.exit,
+            )
+            for worker_id, worker in self.host.workers.items()
+        )
+
+    @override
+    async def start(
+        self, order: StartOrder, on_progress: Callable[[Progress], None] | None = None
+    ) -> Started:
+        report = on_progress or (lambda _progress: None)
+        if not self.host.gate.is_set():
+            report(Progress.PULLING)
+            await self.host.gate.wait()
+        report(Progress.PULLED)
+        if self.host.start_errors:
+            raise self.host.start_errors.popleft()
+        worker = self.host.workers.get(order.worker_id)
+        if worker is not None and worker.exit is not None:
+            raise StartFailedError(WorkerReason.EXITED, "it was started before and has ended")
+        if worker is None:
+            worker = await self._run(order)
+        report(Progress.CREATED)
+        report(Progress.STARTED)
+        return Started("127.0.0.1", worker.port)
+
+    async def _run(self, order: StartOrder) -> FakeWorker:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+                worker.requests += 1
+                if worker.status == 0:
+                    await worker.ended.wait()
+                else:
+                    writer.write(
+                        f"HTTP/1.1 {worker.status} X\r\ncontent-length: 0\r\n\r\n".encode()
+                    )
+                    await writer.drain()
+            except (OSError, asyncio.IncompleteReadError):
+                pass  # the client left
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        worker = FakeWorker(order, server, port, status=self.host.status)
+        self.host.workers[order.worker_id] = worker
+        self.host.started.append(order.worker_id)
+        program, *arguments = order.command
+        if program == "print":
+            worker.lines.extend(arguments)
+        if program == "exit":
+            worker.end(int(arguments[0]))
+        if self.host.early_exits:
+            early = self.host.early_exits.popleft()
+            worker.end(early.code or 0, oom_killed=early.oom_killed, port_taken=early.port_taken)
+        return worker
+
+    @override
+    async def wait(self, worker_id: str) -> Exit:
+        worker = self.host.workers.get(worker_id)
+        if worker is None:
+            raise RuntimeFailedError(f"there is no worker {worker_id}")
+        await worker.ended.wait()
+        assert worker.exit is not None
+        return worker.exit
+
+    @override
+    async def stop(self, worker_id: str, grace_s: float) -> Exit | None:
+        if self.host.stop_errors:
+            raise self.host.stop_errors.popleft()
+        worker = self.host.workers.get(worker_id)
+        if worker is None:
+            return None
+        self.host.grace[worker_id] = grace_s
+        if worker.order.command[0] == "stubborn":
+            try:
+                async with asyncio.timeout(grace_s):
+                    await worker.ended.wait()
+            except TimeoutError:
+                worker.end(SIGKILL_CODE)
+        else:
+            worker.end(SIGTERM_CODE)
+        return worker.exit
+
+    @override
+    async def log_tail(self, worker_id: str, lines: int) -> tuple[str, ...]:
+        worker = self.host.workers.get(worker_id)
+        return tuple(worker.lines)[-lines:] if worker is not None else ()
+
+    @override
+    async def remove(self, worker_id: str) -> None:
+        worker = self.host.workers.get(worker_id)
+        if worker is not None and worker.exit is None:
+            raise RuntimeFailedError(f"worker {worker_id} has not ended")
+        self.host.workers.pop(worker_id, None)
+
+    @override
+    async def images(self) -> tuple[str, ...]:
+        return ("fake:1",) if self._kind == "docker" else ()
+
+    @override
+    async def tend(self) -> None:
+        return
+
+    @override
+    async def close(self) -> None:
+        return
