@@ -1,0 +1,268 @@
+"""A whole router: its parts, wired, started, ticked, drained."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Final
+
+from penstock_common import ids, lifecycle, streams
+from penstock_common.clock import Clock
+from penstock_common.connection import Bus
+from penstock_common.entropy import random_id
+from penstock_common.messages import RouterRecord, Ticket
+from penstock_router.background import Background
+from penstock_router.catalogue import Catalogue, WorkerView
+from penstock_router.dispatch import Dispatcher
+from penstock_router.driver import Driver
+from penstock_router.ejections import Ejections
+from penstock_router.gate import Gate
+from penstock_router.heartbeat import Heartbeat
+from penstock_router.lanes import LeaseOutcome, SlotLease
+from penstock_router.liveness import Liveness
+from penstock_router.picker import POLICIES
+from penstock_router.proxy.server import ProxyServer
+from penstock_router.proxy.upstream import Upstream
+from penstock_router.reports import Reporter
+from penstock_router.settings import RouterSettings
+from penstock_router.tables import Tables
+from penstock_router.tickets import Tickets
+
+logger = logging.getLogger(__name__)
+
+TICK_S: Final = 1.0
+
+
+class Router:
+    """One router. `start`, then `run` until `stop` was called; then `close`."""
+
+    def __init__(
+        self,
+        settings: RouterSettings,
+        *,
+        bus: Bus,
+        beat_bus: Bus,
+        clock: Clock,
+        new_id: Callable[[str], str] = random_id,
+    ) -> None:
+        """A router that is not started; needs a running event loop.
+
+        Args:
+            settings: of this process.
+            bus: for tickets, tables and reports; the caller closes it.
+            beat_bus: for heartbeats; the caller closes it.
+            clock: the machine's.
+            new_id: a fresh id with this prefix.
+        """
+        self.router_id = settings.router_id or new_id(ids.ROUTER)
+        self.url = settings.public_url or ""
+        self._settings = settings
+        self._bus = bus
+        self._clock = clock
+        self._stopping = False
+        self._started_at = clock.utc()
+        self._background = Background()
+        self._liveness = Liveness()
+        self._catalogue = Catalogue()
+        self._upstream = Upstream(settings)
+        self._ejections = Ejections(
+            self._upstream.probe,
+            self._background,
+            find=self._find_driven,
+            on_readmit=self._on_endpoint,
+        )
+        self.dispatcher = Dispatcher(
+            router_id=self.router_id,
+            catalogue=self._catalogue,
+            policy=POLICIES[settings.balance],
+            clock=clock,
+            new_id=new_id,
+            events=self,
+            ejected=self._ejections.holds,
+        )
+        self._tickets = Tickets(bus, self.dispatcher, clock)
+        self.driver = Driver(
+            bus,
+            self.dispatcher,
+            clock=clock,
+            new_id=new_id,
+            background=self._background,
+            is_lost=self._is_lost,
+            on_heard=self._on_router,
+            on_connect_failed=self._on_connect_failed,
+        )
+        self._reporter = Reporter(bus, self.dispatcher, clock)
+        self._heartbeat = Heartbeat(beat_bus, self.router_id, self._record)
+        self._tables = Tables(
+            bus, self._catalogue, on_endpoint=self._on_endpoint, on_router=self._on_router
+        )
+        gate = Gate(
+            settings=settings,
+            catalogue=self._catalogue,
+            dispatcher=self.dispatcher,
+            new_id=new_id,
+            is_ready=lambda: not self._stopping,
+            on_connect_failed=self._on_connect_failed,
+        )
+        self._server = ProxyServer(gate, self._upstream, settings)
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Read all tables, then listen.
+
+        Raises:
+            PenstockError: NATS is away or lacks a bucket.
+            MisconfiguredError: the address cannot be listened on.
+        """
+        await self._tables.start()
+        await self._tickets.start()
+        await self.driver.start()
+        port = await self._server.start()
+        if not self.url:
+            host = self._settings.host
+            self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        await self._heartbeat.beat()
+
+    async def run(self) -> None:
+        """Do what is to be done beside requests, for ever; its end is an error."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tickets.run(), name="tickets")
+            group.create_task(self.driver.run(), name="driver")
+            group.create_task(self._reporter.run(), name="reporter")
+            group.create_task(self._heartbeat.run(), name="heartbeat")
+            group.create_task(self._tick_for_ever(), name="ticker")
+
+    async def drain(self) -> None:
+        """Take no new request and finish what is in flight, for at most `drain_timeout_s`."""
+        self._stopping = True
+        self.dispatcher.stop()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.driver.stop(), name="stop-driver")
+            group.create_task(
+                self._server.drain(self._settings.drain_timeout_s), name="drain-server"
+            )
+
+    async def close(self) -> None:
+        """End everything; requests that are left are cut."""
+        await self._server.close()
+        await self._heartbeat.remove()
+        await self._background.close()
+        await self._tables.stop()
+        await self._upstream.close()
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.tick(self._clock.monotonic())
+
+    def tick(self, now: float) -> None:
+        """Everything that is due once a second; alone enough to converge."""
+        self._liveness.watch(whole=self._tables.routers_whole, now=now)
+        self._liveness.forget(self._tables.routers, now=now)
+        self.dispatcher.tick(now)
+        self.driver.workers_changed()
+        self.driver.tick(now)
+        self._tickets.tick()
+
+    # ---- DispatchEvents
+
+    def ticket_waits(self, ticket: Ticket) -> None:
+        """A client waits."""
+        self._tickets.publish(ticket)
+
+    def slots_freed(self, endpoint_id: str) -> None:
+        """A slot that this router drives is free."""
+        self.driver.slots_freed(endpoint_id)
+
+    def lease_ended(self, lease: SlotLease, outcome: LeaseOutcome, service_time_s: float) -> None:
+        """A borrowed slot is free."""
+        self._tickets.give_back(lease, outcome, service_time_s)
+
+    def load_changed(self, endpoint_id: str, *, urgent: bool) -> None:
+        """Something that a queue report tells has changed."""
+        self._reporter.change(endpoint_id, urgent=urgent)
+
+    # ---- what the parts tell each other
+
+    def _on_endpoint(self, endpoint_id: str) -> None:
+        self.dispatcher.refresh(endpoint_id)
+        self.driver.workers_changed()
+
+    def _on_router(self, router_id: str) -> None:
+        self._liveness.heard(router_id, now=self._clock.monotonic())
+
+    def _is_lost(self, router_id: str) -> bool:
+        now = self._clock.monotonic()
+        return self._liveness.is_lost(router_id, self._tables.routers, now=now)
+
+    def _on_connect_failed(self, endpoint_id: str, worker_id: str) -> None:
+        if self._ejections.eject(endpoint_id, worker_id):
+            self.dispatcher.refresh(endpoint_id)
+
+    def _find_driven(self, endpoint_id: str, worker_id: str) -> WorkerView | None:
+        for view in self._catalogue.workers(endpoint_id):
+            if view.assignment.worker_id == worker_id:
+                return view if view.assignment.driver == self.router_id else None
+        return None
+
+    def _record(self, beat: int) -> RouterRecord:
+        return RouterRecord(
+            router_id=self.router_id,
+            hostname=socket.gethostname(),
+            url=self.url,
+            version=version("penstock-router"),
+            started_at=self._started_at,
+            beat=beat,
+        )
+
+
+async def serve(stopping: asyncio.Event, settings: RouterSettings, clock: Clock) -> None:
+    """Run a router until `stopping` is set, then drain it.
+
+    Raises:
+        PenstockError: NATS was not there within 30 s, or the router cannot start.
+        ExceptionGroup: one of its loops failed.
+    """
+    bus = await Bus.connect(settings, name="router", clock=clock)
+    try:
+        # Leases and heartbeats have a connection of their own, which traffic never delays.
+        beat_bus = await Bus.connect(settings, name="router-beats", clock=clock)
+        try:
+            for each in (bus, beat_bus):  # each must find its buckets after a reconnect
+                await streams.ensure_streams(each, replicas=settings.nats_replicas)
+            await streams.check_durability(bus, settings.nats_monitor_url)
+            await _serve_over(stopping, settings, bus=bus, beat_bus=beat_bus, clock=clock)
+        finally:
+            await beat_bus.close()
+    finally:
+        await bus.close()
+
+
+async def _serve_over(
+    stopping: asyncio.Event,
+    settings: RouterSettings,
+    *,
+    bus: Bus,
+    beat_bus: Bus,
+    clock: Clock,
+) -> None:
+    router = Router(settings, bus=bus, beat_bus=beat_bus, clock=clock)
+    running: asyncio.Task[None] | None = None
+    try:
+        await router.start()
+        running = asyncio.create_task(router.run(), name="router")
+        lifecycle.notify_ready(url=router.url)
+        stop = asyncio.create_task(stopping.wait(), name="stopping")
+        await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if running.done():
+            await running  # raises: a loop has failed
+        await router.drain()
+    finally:
+        if running is not None:
+            # First of all, so that no heartbeat follows the record's removal.
+            running.cancel()
+            await asyncio.wait({running})
+        await router.close()

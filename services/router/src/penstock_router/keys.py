@@ -1,0 +1,50 @@
+"""Who may call an endpoint: the API keys as a dictionary, looked up by their hash."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from penstock_common.messages import ApiKeyRecord, EndpointRecord
+from penstock_router.admission import Refusal
+
+NO_KEY: Final = Refusal(
+    401, "missing_api_key", "This endpoint asks for an API key: send Authorization: Bearer <key>."
+)
+WRONG_KEY: Final = Refusal(401, "invalid_api_key", "There is no such API key.")
+NO_RIGHT: Final = Refusal(403, "forbidden", "This API key has no right to call this endpoint.")
+
+
+def index_keys(records: Iterable[ApiKeyRecord]) -> dict[str, ApiKeyRecord]:
+    """The keys by their SHA-256, hex in lower case."""
+    return {record.sha256.lower(): record for record in records}
+
+
+def check_key(
+    keys: Mapping[str, ApiKeyRecord], authorization: str | None, endpoint: EndpointRecord
+) -> Refusal | None:
+    """Why this caller may not call the endpoint; None = it may.
+
+    Args:
+        keys: from `index_keys`.
+        authorization: the `Authorization` field; None when there is none.
+        endpoint: what is called; a public one asks for no key.
+    """
+    if endpoint.spec.public:
+        return None
+    if authorization is None:
+        return NO_KEY
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        return NO_KEY
+    # The lookup's time depends on the hash only, of which a guesser learns nothing usable.
+    digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
+    record = keys.get(digest)
+    if record is None:
+        return WRONG_KEY
+    match record.scope:
+        case "admin":
+            return None
+        case "invoke" if not record.endpoint_ids or endpoint.endpoint_id in record.endpoint_ids:
+            return None
+        case _:
+            return NO_RIGHT

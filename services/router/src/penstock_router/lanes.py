@@ -1,0 +1,119 @@
+"""One endpoint at this router: its slots here, its waiting clients, and its counters."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Literal
+
+from penstock_common.messages import Ticket
+from penstock_common.states import TicketOutcome
+from penstock_router.admission import CLEAR, Condition, Refusal, WaitingList
+from penstock_router.catalogue import Address
+from penstock_router.picker import Policy
+from penstock_router.slots import SlotTable
+
+#: How a request at a worker ended, as `messages.Release` names it.
+LeaseOutcome = Literal["ok", "error", "connect_failed", "cancelled"]
+
+#: Weight of the newest service time in their decayed mean.
+_NEWEST: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLease:
+    """A slot that a request of this router holds; to be finished exactly once."""
+
+    lease_id: str
+    endpoint_id: str
+    worker_id: str
+    #: where the worker listens
+    address: Address
+    #: the router that counts the slot
+    driver_id: str
+    #: seconds that the request waited for it
+    waited_s: float
+    #: whether no worker ran when it began to wait
+    cold: bool
+    #: monotonic seconds
+    dispatched_at: float
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A client that waits: its ticket, and where the answer goes."""
+
+    ticket: Ticket
+    #: monotonic seconds since when it waits, over all attempts
+    since: float
+    cold: bool
+    answer: asyncio.Future[SlotLease | Refusal]
+
+    @property
+    def given(self) -> SlotLease | Refusal | None:
+        """The answer, if there is one (also when the client left in the meantime)."""
+        if self.answer.done() and not self.answer.cancelled():
+            return self.answer.result()
+        return None
+
+
+@dataclass(slots=True)
+class Driven:
+    """What the slot table does not need to know of a worker that is driven here."""
+
+    address: Address | None
+    #: revision in KV of the assignment that was applied last
+    revision: int
+
+
+@dataclass(slots=True)
+class Lane:
+    """State of one endpoint."""
+
+    endpoint_id: str
+    slots: SlotTable
+    waiting: WaitingList = field(default_factory=WaitingList)
+    waiters: dict[str, Waiter] = field(default_factory=dict)
+    #: leases that requests of this router hold, own slots and borrowed ones
+    leases: dict[str, SlotLease] = field(default_factory=dict)
+    driven: dict[str, Driven] = field(default_factory=dict)
+    condition: Condition = CLEAR
+    arrivals_total: int = 0
+    completions_total: int = 0
+    service_time_s: float | None = None
+    #: since when a slot is free while somebody waits; None = that is not so
+    stalled_since: float | None = None
+
+    @classmethod
+    def empty(cls, endpoint_id: str, policy: Policy) -> "Lane":
+        """A lane in which nothing has happened yet."""
+        return cls(endpoint_id, SlotTable(policy))
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing waits, is in flight or is driven here."""
+        return not self.waiters and not self.leases and not any(self.slots.worker_ids())
+
+    def enqueue(self, waiter: Waiter, *, now: float) -> None:
+        """Let this client wait behind all others."""
+        self.waiting.enqueue(waiter.ticket.ticket_id, now=now)
+        self.waiters[waiter.ticket.ticket_id] = waiter
+
+    def end_ticket(self, ticket_id: str, outcome: TicketOutcome, *, now: float) -> Waiter | None:
+        """End a ticket; None when it does not wait (any more)."""
+        if self.waiting.end(ticket_id, outcome, now=now) is None:
+            return None
+        return self.waiters.pop(ticket_id)
+
+    def waits(self, ticket_id: str) -> bool:
+        """Whether this ticket's client is there and has no answer yet."""
+        waiter = self.waiters.get(ticket_id)
+        return waiter is not None and not waiter.answer.done()
+
+    def count_end(self, outcome: LeaseOutcome, service_time_s: float) -> None:
+        """Count a request that ended at its worker; one that never reached it does not count."""
+        if outcome == "connect_failed":
+            return
+        self.completions_total += 1
+        if self.service_time_s is None:
+            self.service_time_s = service_time_s
+        else:
+            self.service_time_s += _NEWEST * (service_time_s - self.service_time_s)

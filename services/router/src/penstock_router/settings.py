@@ -1,0 +1,48 @@
+"""Settings of the router, from the environment (`PENSTOCK_ROUTER_…`)."""
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from penstock_common.settings import ServiceSettings
+from penstock_router.picker import Balance
+
+
+class RouterSettings(ServiceSettings):
+    """How one router process serves."""
+
+    model_config = SettingsConfigDict(env_prefix="PENSTOCK_ROUTER_", frozen=True, extra="ignore")
+
+    #: address to listen on
+    host: str = "127.0.0.1"
+    #: port to listen on; 0 = a free one
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    #: several router processes on one port (SO_REUSEPORT); the kernel spreads connections
+    reuse_port: bool = False
+    #: where clients reach this router; null = from the address that it listens on
+    public_url: str | None = None
+    #: `<app>.<domain>` names an endpoint by its host; null = only paths do
+    domain: str | None = None
+    #: name of this router, unique among those that run; null = a random one at each start
+    router_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None = None
+    #: which free worker is taken: least busy first, or fullest first
+    balance: Balance = "spread"
+    #: longest wait for a TCP connection to a worker
+    connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    #: an idle connection to a worker is closed after so long; below the 5 s after which common
+    #: servers (uvicorn) close it themselves, since a request may meet that close on its way
+    worker_keepalive_s: Annotated[float, Field(ge=0, le=3600)] = 4.0
+    #: an idle connection of a client is closed after so long
+    client_keepalive_s: Annotated[float, Field(gt=0, le=3600)] = 75.0
+    #: longest request line, and longest header field
+    max_line_bytes: Annotated[int, Field(ge=1024, le=1_048_576)] = 16_384
+    #: most header fields of a request
+    max_headers: Annotated[int, Field(ge=16, le=1000)] = 128
+    #: workers that a request is tried at, as long as that is safe
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    #: peers whose `X-Forwarded-*` are believed, e.g. `["10.0.0.0/8"]`
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    #: at a stop, how long requests in flight may take to end
+    drain_timeout_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0

@@ -1,0 +1,169 @@
+"""The slots of one endpoint's workers that this router drives: who holds which.
+
+Theory of operation. A slot is the right to have one request in flight at one worker; a lease id
+names one holder of one slot. The whole mutable state is `_workers` and `_worker_of`.
+
+Rule 1: a worker never has more leases than slots at the moment one is given out. (Its number of
+        slots may be lowered below what is in flight; then it gives out none until enough end.)
+Rule 2: a lease is released once; releasing it again, or one never given, changes nothing.
+Rule 3: a worker that is taken away keeps its leases until they are released; when it comes back
+        before that (its driver moved away and back), it still counts them.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from typing_extensions import override
+
+from penstock_router.picker import Candidate, Policy
+
+
+@dataclass(slots=True)
+class _Worker:
+    n_slots: int = 0
+    accepting: bool = False
+    #: false = taken away, only leases remain
+    driven: bool = True
+    leases: set[str] = field(default_factory=set)
+    #: when it was first accepting, or its last lease ended; None = never accepting yet
+    idle_since: float | None = None
+    picked: int = 0
+    requests_total: int = 0
+
+    @property
+    def free(self) -> int:
+        if not (self.driven and self.accepting):
+            return 0
+        return max(0, self.n_slots - len(self.leases))
+
+
+class SlotTable:
+    """Slots and leases of one endpoint's workers at their driver."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._workers: dict[str, _Worker] = {}
+        self._worker_of: dict[str, str] = {}
+        self._n_picks = 0
+
+    @override
+    def __repr__(self) -> str:
+        return (
+            f"<SlotTable {len(self._workers)} workers, {self.in_flight} leases, {self.free} free>"
+        )
+
+    @property
+    def free(self) -> int:
+        """Slots that could be given out now."""
+        return sum(worker.free for worker in self._workers.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Leases that are out, at workers taken away too."""
+        return len(self._worker_of)
+
+    def put_worker(self, worker_id: str, *, n_slots: int, accepting: bool, now: float) -> int:
+        """Add a worker, or change it.
+
+        Args:
+            worker_id: whose slots these are.
+            n_slots: requests that it takes at once, at least 1.
+            accepting: false = give out no slot of it.
+            now: monotonic seconds.
+
+        Returns:
+            By how many more slots are free than before (0 when not more).
+        """
+        if n_slots < 1:
+            raise ValueError(f"a worker has at least one slot, got {n_slots}")
+        worker = self._workers.setdefault(worker_id, _Worker())
+        before = worker.free
+        worker.n_slots, worker.accepting, worker.driven = n_slots, accepting, True
+        if accepting and worker.idle_since is None:
+            worker.idle_since = now
+        return max(0, worker.free - before)
+
+    def remove_worker(self, worker_id: str) -> None:
+        """Take a worker away; its leases may still be released. Unknown ones are ignored."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.driven = worker.accepting = False
+            self._forget_if_over(worker_id, worker)
+
+    def try_acquire(self, lease_id: str, *, avoid: Collection[str] = ()) -> str | None:
+        """Give a slot to this new lease.
+
+        Args:
+            lease_id: never used before.
+            avoid: workers not to pick.
+
+        Returns:
+            The worker's id, or None when no slot is free.
+
+        Raises:
+            ValueError: the lease is out already.
+        """
+        if lease_id in self._worker_of:
+            raise ValueError(f"lease {lease_id} is out already")
+        picked = self._policy(
+            Candidate(worker_id, len(worker.leases), worker.picked)
+            for worker_id, worker in self._workers.items()
+            if worker.free and worker_id not in avoid
+        )
+        if picked is None:
+            return None
+        worker = self._workers[picked.worker_id]
+        self._n_picks += 1
+        worker.picked = self._n_picks
+        worker.requests_total += 1
+        worker.leases.add(lease_id)
+        self._worker_of[lease_id] = picked.worker_id
+        return picked.worker_id
+
+    def release(self, lease_id: str, *, now: float) -> str | None:
+        """Take a lease's slot back.
+
+        Returns:
+            The worker whose slot it was; None when the lease is not out (any more).
+        """
+        worker_id = self._worker_of.pop(lease_id, None)
+        if worker_id is None:
+            return None
+        worker = self._workers[worker_id]
+        worker.leases.remove(lease_id)
+        worker.idle_since = now
+        self._forget_if_over(worker_id, worker)
+        return worker_id
+
+    def worker_ids(self) -> Iterator[str]:
+        """Every worker that is driven here, or of which leases are still out."""
+        return iter(tuple(self._workers))
+
+    def leases(self, worker_id: str) -> int:
+        """Leases out at this worker; 0 for an unknown one."""
+        worker = self._workers.get(worker_id)
+        return len(worker.leases) if worker else 0
+
+    def accepting(self, worker_id: str) -> bool:
+        """Whether slots of this worker are given out."""
+        worker = self._workers.get(worker_id)
+        return worker is not None and worker.driven and worker.accepting
+
+    def requests_total(self, worker_id: str) -> int:
+        """Leases that this worker ever got here."""
+        worker = self._workers.get(worker_id)
+        return worker.requests_total if worker else 0
+
+    def idle_s(self, worker_id: str, *, now: float) -> float:
+        """Seconds since the worker's last lease ended, or since it was first accepting.
+
+        0 while it is busy, and before it was ever accepting.
+        """
+        worker = self._workers.get(worker_id)
+        if worker is None or worker.leases or worker.idle_since is None:
+            return 0.0
+        return max(0.0, now - worker.idle_since)
+
+    def _forget_if_over(self, worker_id: str, worker: _Worker) -> None:
+        if not worker.driven and not worker.leases:
+            del self._workers[worker_id]

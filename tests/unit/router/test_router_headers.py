@@ -1,0 +1,143 @@
+"""Which header fields pass, and which the router sets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock_router.headers import (
+    HOP_BY_HOP,
+    Client,
+    Fields,
+    Service,
+    build_request,
+    build_response,
+    choose_request_id,
+)
+
+CLIENT = Client("10.0.0.7", "http")
+SERVICE = Service("wk-1", 0.1234, cold=True, request_id="r-1")
+
+
+def request(
+    *fields: tuple[str, str], client: Client = CLIENT, drop: tuple[str, ...] = ()
+) -> Fields:
+    return build_request(fields, client=client, request_id="r-1", drop=drop)
+
+
+def values(fields: list[tuple[str, str]], name: str) -> list[str]:
+    return [v for n, v in fields if n.lower() == name.lower()]
+
+
+def test_sets_what_a_worker_may_want_to_know() -> None:
+    fields = request(("Host", "api.example.com"))
+    assert values(fields, "X-Forwarded-For") == ["10.0.0.7"]
+    assert values(fields, "X-Forwarded-Proto") == ["http"]
+    assert values(fields, "X-Forwarded-Host") == ["api.example.com"]
+    assert values(fields, "Host") == ["api.example.com"]
+    assert values(fields, "Via") == ["1.1 penstock"]
+    assert values(fields, "X-Request-Id") == ["r-1"]
+
+
+def test_does_not_believe_what_a_stranger_says_of_himself() -> None:
+    fields = request(("X-Forwarded-For", "1.2.3.4"), ("X-Forwarded-Proto", "https"))
+    assert values(fields, "X-Forwarded-For") == ["10.0.0.7"]
+    assert values(fields, "X-Forwarded-Proto") == ["http"]
+
+
+def test_appends_to_what_a_trusted_proxy_says() -> None:
+    trusted = Client("10.0.0.7", "http", trusted=True)
+    fields = request(
+        ("X-Forwarded-For", "1.2.3.4"),
+        ("x-forwarded-for", "5.6.7.8"),
+        ("X-Forwarded-Proto", "https"),
+        client=trusted,
+    )
+    assert values(fields, "X-Forwarded-For") == ["1.2.3.4, 5.6.7.8, 10.0.0.7"]
+    assert values(fields, "X-Forwarded-Proto") == ["https"]
+
+
+def test_drops_what_connection_names_but_never_the_framing() -> None:
+    fields = request(
+        ("Host", "h"),
+        ("Connection", "close, X-Secret ,Content-Length, host"),
+        ("X-Secret", "s"),
+        ("Content-Length", "3"),
+        ("Keep-Alive", "timeout=5"),
+        ("TE", "trailers"),
+        ("Upgrade", "h2c"),
+        ("Transfer-Encoding", "chunked"),
+    )
+    names = {n.lower() for n, _ in fields}
+    assert "x-secret" not in names
+    assert not names & HOP_BY_HOP
+    assert values(fields, "Content-Length") == ["3"]
+    assert values(fields, "Host") == ["h"]
+
+
+def test_drops_the_key_where_asked() -> None:
+    assert (
+        values(request(("Authorization", "Bearer k"), drop=("authorization",)), "authorization")
+        == []
+    )
+    assert values(request(("Authorization", "Basic b")), "authorization") == ["Basic b"]
+
+
+def test_repeated_fields_keep_their_order() -> None:
+    fields = build_response((("Set-Cookie", "a=1"), ("X", "y"), ("Set-Cookie", "b=2")), SERVICE)
+    assert values(fields, "Set-Cookie") == ["a=1", "b=2"]
+
+
+def test_a_worker_cannot_pretend_to_be_another() -> None:
+    fields = build_response(
+        (("X-Penstock-Worker", "wk-9"), ("Connection", "close"), ("X-Request-Id", "z")), SERVICE
+    )
+    assert values(fields, "X-Penstock-Worker") == ["wk-1"]
+    assert values(fields, "X-Penstock-Queue-Ms") == ["123"]
+    assert values(fields, "X-Penstock-Cold-Start") == ["1"]
+    assert values(fields, "X-Request-Id") == ["r-1"]
+    assert values(fields, "Connection") == []
+
+
+def test_via_grows_at_its_end() -> None:
+    assert values(request(("Via", "1.0 a"), ("Via", "1.1 b")), "Via") == [
+        "1.0 a, 1.1 b, 1.1 penstock"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given_id", "chosen"),
+    [("abc-123", "abc-123"), ("", "fresh"), ("a b", "fresh"), ("é", "fresh"), ("x" * 129, "fresh")],
+)
+def test_keeps_a_good_request_id(given_id: str, chosen: str) -> None:
+    assert choose_request_id([("x-request-ID", given_id)], "fresh") == chosen
+
+
+NAMES = st.sampled_from(
+    [
+        "Connection",
+        "Keep-Alive",
+        "X-A",
+        "X-B",
+        "Host",
+        "Content-Length",
+        "Via",
+        "X-Forwarded-For",
+        "TE",
+    ]
+)
+VALUES = st.sampled_from(["x-a", "X-B, close", "keep-alive", "1", "host, content-length", ""])
+
+
+@given(st.lists(st.tuples(NAMES, VALUES)))
+def test_nothing_hop_by_hop_ever_passes(fields: Fields) -> None:
+    named = {
+        option.strip().lower()
+        for name, value in fields
+        if name == "Connection"
+        for option in value.split(",")
+    }
+    for passed in (request(*fields), build_response(fields, SERVICE)):
+        names = [n.lower() for n, _ in passed]
+        assert not set(names) & HOP_BY_HOP
+        assert not set(names) & named & {"x-a", "x-b"}
+        assert names.count("content-length") == sum(n == "Content-Length" for n, _ in fields)
