@@ -21,6 +21,7 @@ most_in_flight = 0
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         global in_flight, most_in_flight

@@ -124,8 +124,9 @@ async def _tour(
         with _step(console, "send the request while no worker runs"):
             answer, cold_s = await _ask(url, key, example.request)
         _show_answer(console, answer, cold_s)
-        with _step(console, "the worker's cold start, by phase"):
-            _show_phases(console, await _one_worker(client, app))
+        with _step(console, "ask for its worker's cold start, phase by phase"):
+            worker = await _one_worker(client, app)
+        _show_phases(console, worker)
         with _step(console, "send it again while the worker runs"):
             _, warm_s = await _ask(url, key, example.request)
         console.print(f"  warm: {warm_s * 1000:.1f} ms; cold: {cold_s * 1000:.1f} ms")

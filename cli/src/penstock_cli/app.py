@@ -1,0 +1,51 @@
+"""The `penstock` command: its groups, and how it ends."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from penstock_cli.demo import demo
+from penstock_cli.endpoint import endpoints_app
+from penstock_cli.exits import CliError
+from penstock_cli.node import nodes_app
+from penstock_cli.up import up
+from penstock_cli.worker import workers_app
+
+app = typer.Typer(
+    name="penstock",
+    help="Serverless GPU workers on your own machines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(up)
+app.command()(demo)
+app.add_typer(endpoints_app, name="endpoint")
+app.add_typer(workers_app, name="worker")
+app.add_typer(nodes_app, name="node")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"penstock {version('penstock-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _penstock(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Serverless GPU workers on your own machines."""
+
+
+def main() -> None:
+    """Run the command; exits 0 when done, 1 refused, 2 on wrong usage, 3 when unreachable."""
+    try:
+        app()
+    except CliError as error:
+        typer.echo(f"penstock: {error}", err=True)
+        sys.exit(error.code)

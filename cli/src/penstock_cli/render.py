@@ -1,0 +1,205 @@
+"""What a person reads: short tables and summaries, in colour on a terminal only."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from penstock_client.documents import Document, EndpointDocument, NodeDocument, WorkerDocument
+
+#: Lines are not folded or cut when somebody else than a terminal reads them.
+_WIDE: Final = 10_000
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_COLOURS: Final = {
+    "serving": "green",
+    "running": "green",
+    "deploying": "cyan",
+    "updating": "cyan",
+    "pending": "cyan",
+    "pulling": "cyan",
+    "starting": "cyan",
+    "draining": "yellow",
+    "paused": "yellow",
+    "deleting": "yellow",
+    "failed": "red",
+}
+_GB: Final = 10**9
+
+
+def plain(text: object) -> str:
+    """The text without control characters: what a worker wrote must not drive the terminal."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(text)).replace("\t", "    ")
+
+
+def print_json(document: Document) -> None:
+    """The api's JSON on stdout."""
+    _write(json.dumps(document.raw, indent=2) + "\n")
+
+
+def print_line(text: str) -> None:
+    """One line on stdout."""
+    _write(plain(text) + "\n")
+
+
+def print_endpoints(endpoints: Sequence[EndpointDocument]) -> None:
+    """A table, one endpoint a line."""
+    _print_table(
+        ("APP", "STATE", "WORKERS", "WAITING", "IN FLIGHT", "REV", "URL", "ID"),
+        (
+            (
+                endpoint.app_name,
+                _state(endpoint.state, endpoint.reason),
+                f"{endpoint.workers_running} of {endpoint.workers.min}-{endpoint.workers.max}",
+                endpoint.load.waiting,
+                endpoint.load.in_flight,
+                endpoint.revision,
+                endpoint.url,
+                endpoint.id,
+            )
+            for endpoint in endpoints
+        ),
+        "no endpoints; make one with `penstock endpoint create`",
+    )
+
+
+def print_endpoint(endpoint: EndpointDocument) -> None:
+    """A summary of one endpoint, a fact a line."""
+    workers, scaling, load = endpoint.workers, endpoint.scaling, endpoint.load
+    gpu = f"{endpoint.gpu.count} x {' or '.join(endpoint.gpu.products) or 'any product'}"
+    facts: list[tuple[str, object]] = [
+        ("app", endpoint.app_name),
+        ("name", endpoint.name if endpoint.name != endpoint.app_name else None),
+        ("id", endpoint.id),
+        ("url", endpoint.url + (" (public)" if endpoint.public else "")),
+        ("state", _state(endpoint.state, endpoint.reason)),
+        ("message", endpoint.message),
+        ("revision", endpoint.revision),
+        ("image", endpoint.image.image),
+        ("command", endpoint.image.command),
+        ("gpu", gpu if endpoint.gpu.count else "none"),
+        (
+            "workers",
+            (
+                f"{endpoint.workers_running} running, {endpoint.workers_starting} starting, "
+                f"{endpoint.workers_draining} draining (min {workers.min}, max {workers.max}), "
+                f"{workers.max_concurrency} slots each"
+            ),
+        ),
+        (
+            "requests",
+            f"{load.in_flight} in flight, {load.waiting} waiting"
+            + (f" (oldest {load.oldest_wait_s:.1f} s)" if load.waiting else ""),
+        ),
+        (
+            "scaling",
+            f"{scaling.type} {scaling.value:g}, idle after {workers.idle_timeout_s:g} s",
+        ),
+        ("env", ", ".join(sorted(endpoint.env)) or None),
+        ("secrets", ", ".join(endpoint.secrets) or None),
+        ("exit code", endpoint.exit_code),
+        ("next try", endpoint.retry_at),
+    ]
+    table = _table()
+    for name, value in facts:
+        if value is not None:
+            table.add_row(Text(name, style="dim"), _cell(value))
+    _print(table)
+    if endpoint.log_tail:
+        print_line("last output of the worker that failed:")
+        for line in endpoint.log_tail:
+            print_line(f"  | {line}")
+
+
+def print_workers(workers: Sequence[tuple[str, WorkerDocument]]) -> None:
+    """A table, one worker a line, each with the `app_name` of its endpoint."""
+    _print_table(
+        ("WORKER", "APP", "STATE", "NODE", "GPUS", "REV", "IN FLIGHT", "IDLE", "READY AFTER"),
+        (
+            (
+                worker.id,
+                app_name,
+                _state(worker.state, worker.reason),
+                worker.node_id,
+                len(worker.gpus),
+                worker.revision,
+                "-" if worker.in_flight is None else worker.in_flight,
+                "-" if worker.idle_s is None else f"{worker.idle_s:.0f} s",
+                _milliseconds(worker.phases_ms.get("healthy")),
+            )
+            for app_name, worker in workers
+        ),
+        "no workers",
+    )
+
+
+def print_nodes(nodes: Sequence[NodeDocument]) -> None:
+    """A table, one node a line."""
+    _print_table(
+        ("NODE", "RUNTIME", "ADDRESS", "GPUS FREE", "PRODUCTS", "CUDA", "WORKERS", "DISK FREE"),
+        (
+            (
+                node.id,
+                node.runtime,
+                node.address,
+                f"{node.gpus_free} of {node.gpus_total}",
+                ", ".join(sorted({gpu.product for gpu in node.gpus})) or "-",
+                node.cuda_version or "-",
+                len(node.workers),
+                f"{node.disk_free_bytes / _GB:.0f} GB",
+            )
+            for node in nodes
+        ),
+        "no nodes report; is a node agent running?",
+    )
+
+
+def _state(state: str, reason: str | None) -> Text:
+    text = Text(state, style=_COLOURS.get(state, ""))
+    return text.append(f" ({reason})", style="dim") if reason else text
+
+
+def _milliseconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
+
+
+def _cell(value: object) -> Text:
+    return value if isinstance(value, Text) else Text(plain(value))
+
+
+def _table() -> Table:
+    return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[object]], when_empty: str) -> None:
+    table = _table()
+    table.show_header = True
+    table.header_style = "bold"
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    if table.row_count:
+        _print(table)
+    else:
+        print(when_empty, file=sys.stderr)  # noqa: T201  # a remark, no output
+
+
+def _print(table: Table) -> None:
+    width = None if sys.stdout.isatty() else _WIDE
+    console = Console(width=width, highlight=False, emoji=False, markup=False)
+    with console.capture() as captured:
+        console.print(table)
+    _write("\n".join(line.rstrip() for line in captured.get().split("\n")))
+
+
+def _write(text: str) -> None:
+    # A reader that left early (`| head`) is told by click's own handling of EPIPE.
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,216 @@
+"""The api as a process: its HTTP application, and its life from connecting to draining."""
+
+import asyncio
+import logging
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from penstock_api import auth
+from penstock_api.bodies import MAX_BODY_BYTES
+from penstock_api.connections import ConnectionSweep
+from penstock_api.context import Api
+from penstock_api.events import EventPublisher
+from penstock_api.loads import FRESH_S, Loads
+from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
+from penstock_api.reaper import Reaper
+from penstock_api.routes import endpoints, health, nodes, workers
+from penstock_api.routes.route import Route
+from penstock_api.settings import ApiSettings
+from penstock_api.store import Store
+from penstock_common import lifecycle
+from penstock_common.clock import SystemClock
+from penstock_common.connection import Bus, Received
+from penstock_common.errors import PenstockError
+from penstock_common.messages import QueueReport
+from penstock_common.sealing import Sealer
+from penstock_common.streams import check_durability, ensure_streams
+from penstock_common.subjects import QUEUE_METRICS_ALL
+
+logger = logging.getLogger(__name__)
+
+#: Every route of the api; the docs are checked against it.
+ROUTES: Final[tuple[Route, ...]] = (
+    *endpoints.ROUTES,
+    *workers.ROUTES,
+    *nodes.ROUTES,
+    *health.ROUTES,
+)
+#: After a refusal the rest of the body is read and thrown away for so long, so that the client
+#: gets to read the answer before the connection ends.
+LINGER_S: Final = 1.0
+#: Events announced before the stop get so long to be published.
+FLUSH_S: Final = 1.0
+
+
+def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
+    """The HTTP application over these parts."""
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[_note_connections(sweep), _answer_and_log(api)],
+    )
+    for route in ROUTES:
+        handler = _bind(api, route)
+        app.router.add_route(route.method, route.path, handler)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, handler)
+    return app
+
+
+def _bind(api: Api, route: Route) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        keys = (row.value for row in api.store.api_keys.rows.values())
+        auth.authorize(request, route.scope, keys)
+        return await route.handler(api, request)
+
+    return handle
+
+
+def _note_connections(sweep: ConnectionSweep) -> Middleware:
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        sweep.note(request)
+        return await handler(request)
+
+    return note
+
+
+def _answer_and_log(api: Api) -> Middleware:
+    """Turn every error into problem details, and log each request in one line."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = api.clock.monotonic()
+        try:
+            response = await handler(request)
+        except PenstockError as error:
+            response = problem_response(refused(error))
+        except web.HTTPException as error:
+            response = problem_response(refused_by_aiohttp(error))
+        except Exception:
+            logger.exception("request failed", extra={"action": "request_failed"})
+            response = problem_response(
+                RefusedError(500, "internal", "the api met an error; its log says more")
+            )
+        resource = request.match_info.route.resource
+        logger.log(
+            logging.DEBUG if request.method in {"GET", "HEAD"} else logging.INFO,
+            "request answered",
+            extra={
+                "action": "request_answered",
+                "http.request.method": request.method,
+                "http.route": resource.canonical if resource else None,
+                "http.response.status_code": response.status,
+                "duration_s": round(api.clock.monotonic() - started, 6),
+            },
+        )
+        return response
+
+    return answer
+
+
+async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
+    """Run the api until `stopping` is set.
+
+    Raises:
+        MisconfiguredError: the settings cannot work.
+    """
+    admin_key = auth.read_admin_key(settings.admin_key_file)
+    sealer = read_sealer(settings)
+    clock = SystemClock()
+    bus = await Bus.connect(settings, name="api", clock=clock)
+    try:
+        await ensure_streams(bus, replicas=settings.nats_replicas)
+        await check_durability(bus, settings.nats_monitor_url)
+        store = Store(bus, clock)
+        try:
+            await store.start()
+            await store.put_api_key(auth.ADMIN_KEY_ID, auth.hash_key(admin_key))
+            api = Api(settings, clock, store, Loads(), EventPublisher(bus, clock), sealer)
+            await _serve_http(api, bus, stopping)
+        finally:
+            await store.stop()
+    finally:
+        await bus.close()
+
+
+def read_sealer(settings: ApiSettings) -> Sealer:
+    """The sealer of secrets.
+
+    Raises:
+        MisconfiguredError: its key is missing or is none.
+    """
+    path = settings.secret_key_file
+    if path is None:
+        raise lifecycle.MisconfiguredError(
+            "PENSTOCK_API_SECRET_KEY_FILE is not set: name the file with the key of secrets"
+        )
+    try:
+        return Sealer.from_file(path)
+    except (OSError, ValueError) as error:
+        raise lifecycle.MisconfiguredError(
+            f"the key of secrets in {path} cannot be used: {error}"
+        ) from None
+
+
+async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
+    settings = api.settings
+    sweep = ConnectionSweep(settings.head_timeout_s)
+    runner = web.AppRunner(
+        build_app(api, sweep),
+        access_log=None,
+        keepalive_timeout=settings.keepalive_timeout_s,
+        shutdown_timeout=settings.shutdown_timeout_s,
+        lingering_time=LINGER_S,
+        auto_decompress=False,
+    )
+    await runner.setup()
+    server = runner.server
+    assert server is not None
+    metrics = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
+    try:
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+        except OSError as error:
+            raise lifecycle.MisconfiguredError(
+                f"cannot listen on {settings.host} port {settings.port}: {error}"
+            ) from None
+        async with asyncio.TaskGroup() as group:
+            # Each of these runs for ever: when one dies, the group ends the process.
+            loops = [
+                group.create_task(Reaper(api.store).run(), name="reaper"),
+                group.create_task(api.events.run(), name="events"),
+                group.create_task(_forget_stale_loads(api), name="loads"),
+                group.create_task(
+                    sweep.run(lambda: server.connections, api.clock.monotonic), name="sweep"
+                ),
+            ]
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            lifecycle.notify_ready(url=f"http://{host}:{runner.addresses[0][1]}")
+            await stopping.wait()
+            await runner.cleanup()
+            await api.events.flush(FLUSH_S)
+            for loop in loops:
+                loop.cancel()
+    finally:
+        await metrics.close()
+        await runner.cleanup()
+
+
+def _note_load(api: Api, message: Received) -> None:
+    try:
+        report = QueueReport.decode(message.data)
+    except ValueError as error:
+        logger.warning(
+            "queue report unreadable",
+            extra={"action": "report_unreadable", "subject": message.subject, "error": str(error)},
+        )
+        return
+    api.loads.note(report, api.clock.monotonic())
+
+
+async def _forget_stale_loads(api: Api) -> None:
+    while True:
+        await asyncio.sleep(FRESH_S)
+        api.loads.forget_stale(api.clock.monotonic())

@@ -1,0 +1,22 @@
+"""What a handler may use."""
+
+from dataclasses import dataclass
+
+from penstock_api.events import EventPublisher
+from penstock_api.loads import Loads
+from penstock_api.settings import ApiSettings
+from penstock_api.store import Store
+from penstock_common.clock import Clock
+from penstock_common.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The parts of the api that handlers work with, made once at start."""
+
+    settings: ApiSettings
+    clock: Clock
+    store: Store
+    loads: Loads
+    events: EventPublisher
+    sealer: Sealer

@@ -1,0 +1,69 @@
+"""The live load of endpoints and workers, from the reports of the routers [pure].
+
+Reports are core messages: nobody keeps them, a lost one is followed by another within a second
+while anything happens. So the last one of each router counts, and counts as gone when it is older
+than `FRESH_S` on this process's own clock.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from penstock_common.messages import QueueReport, WorkerLoad
+
+#: A report older than this many seconds no longer counts.
+FRESH_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointLoad:
+    """Requests of one endpoint over all routers."""
+
+    waiting: int = 0
+    in_flight: int = 0
+    oldest_wait_s: float = 0.0
+
+
+class Loads:
+    """The last report of each router for each endpoint."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, dict[str, tuple[float, QueueReport]]] = {}
+
+    def note(self, report: QueueReport, now: float) -> None:
+        """Take a report that arrived at `now` (monotonic seconds)."""
+        self._reports.setdefault(report.endpoint_id, {})[report.router_id] = (now, report)
+
+    def forget_stale(self, now: float) -> None:
+        """Drop what no longer counts, so that endpoints and routers long gone take no room."""
+        for endpoint_id, by_router in list(self._reports.items()):
+            for router_id, (received, _) in list(by_router.items()):
+                if now - received > FRESH_S:
+                    del by_router[router_id]
+            if not by_router:
+                del self._reports[endpoint_id]
+
+    def of_endpoint(self, endpoint_id: str, now: float) -> EndpointLoad:
+        """Load of this endpoint; all zero when no router reports any."""
+        reports = self._fresh(endpoint_id, now)
+        return EndpointLoad(
+            waiting=sum(report.waiting for report in reports),
+            in_flight=sum(report.in_flight for report in reports),
+            oldest_wait_s=max((report.oldest_wait_s for report in reports), default=0.0),
+        )
+
+    def of_workers(self, endpoint_id: str, now: float) -> dict[str, tuple[str, WorkerLoad]]:
+        """Worker id → the router that reports it and what it reports, for one endpoint's workers.
+
+        Two routers report the same worker while it is handed over; the later report stays.
+        """
+        loads: dict[str, tuple[str, WorkerLoad]] = {}
+        for report in sorted(self._fresh(endpoint_id, now), key=lambda report: report.sent_at):
+            loads |= {load.worker_id: (report.router_id, load) for load in report.workers}
+        return loads
+
+    def __len__(self) -> int:
+        return sum(len(by_router) for by_router in self._reports.values())
+
+    def _fresh(self, endpoint_id: str, now: float) -> list[QueueReport]:
+        reports = self._reports.get(endpoint_id, {}).values()
+        return [report for received, report in reports if now - received <= FRESH_S]

@@ -1,0 +1,82 @@
+"""Removes the records of deleted endpoints once nothing of them runs any more."""
+
+import asyncio
+import logging
+from typing import Final
+
+from penstock_api.store import Store
+from penstock_common.errors import PenstockError
+from penstock_common.states import EndpointState
+
+logger = logging.getLogger(__name__)
+
+#: A tick comes at least so often; changes of the tables bring one at once.
+TICK_S: Final = 2.0
+
+
+class Reaper:
+    """A loop over the watched tables; a tick alone is enough to converge."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._poked = asyncio.Event()
+        store.on_change(self._poked.set)
+
+    async def run(self) -> None:
+        """Tick for ever."""
+        while True:
+            await self.tick()
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._poked.wait()
+            except TimeoutError:
+                pass
+            self._poked.clear()
+
+    async def tick(self) -> list[str]:
+        """Remove what may go; gives the ids of the endpoints that were removed.
+
+        An endpoint may go once the scheduler has said `deleting`, after which it assigns no worker
+        to it, and the last assignment is gone. Tables that are not current prove nothing.
+        """
+        removed = []
+        for endpoint_id in self._gone():
+            row = self._store.endpoints.rows.get(endpoint_id)
+            if row is None:
+                continue
+            try:
+                done = await self._store.remove_endpoint(endpoint_id, row)
+            except PenstockError as error:
+                logger.warning(
+                    "endpoint not removed",
+                    extra={
+                        "action": "endpoint_not_removed",
+                        "endpoint_id": endpoint_id,
+                        "error": str(error),
+                    },
+                )
+                break  # the next tick tries again
+            if done:
+                removed.append(endpoint_id)
+                logger.info(
+                    "endpoint removed",
+                    extra={"action": "endpoint_removed", "endpoint_id": endpoint_id},
+                )
+        return removed
+
+    def _gone(self) -> list[str]:
+        store = self._store
+        deleted = [
+            key for key, row in store.endpoints.rows.items() if row.value.deleted_at is not None
+        ]
+        if not deleted or store.missing():
+            return []
+        with_workers = {worker.endpoint_id for worker in store.assignments().values()}
+        statuses = store.endpoint_status.rows
+        return [
+            endpoint_id
+            for endpoint_id in deleted
+            if endpoint_id not in with_workers
+            and endpoint_id in statuses
+            and statuses[endpoint_id].value.state is EndpointState.DELETING
+        ]

@@ -1,0 +1,35 @@
+"""Settings of the api, from `PENSTOCK_API_*`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import SettingsConfigDict
+
+from penstock_common.settings import ServiceSettings
+
+
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
+class ApiSettings(ServiceSettings):
+    """Where the api listens, what it shows, which key is the administrator's."""
+
+    model_config = SettingsConfigDict(env_prefix="PENSTOCK_API_", frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    #: 0 = any free port; the ready notice tells which
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    #: where callers reach the routers; an endpoint's `url` is this, a slash and its `app_name`
+    router_url: Annotated[str, AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
+    #: the administrator's API key, in this file
+    admin_key_file: Path | None = None
+    #: a connection that has sent no whole request head for so long is closed
+    head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    #: a request's body must be here within
+    body_timeout_s: Annotated[float, Field(gt=0)] = 15.0
+    #: an idle connection is kept so long for the next request
+    keepalive_timeout_s: Annotated[float, Field(gt=0)] = 75.0
+    #: requests under way get so long to end when the api stops
+    shutdown_timeout_s: Annotated[float, Field(gt=0)] = 10.0

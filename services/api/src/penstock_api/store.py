@@ -1,0 +1,277 @@
+"""What the api knows and writes: watched tables of every record, and its own two buckets.
+
+Reads come from the tables, also while NATS is away. A write goes to KV with the revision that it
+was computed from; when somebody else wrote first it is computed again from the new record. Then it
+waits until this process's own table shows it, so that a request sees what the one before it did.
+
+Uniqueness of `app_name` is held by a lock within this process. Two api processes could accept the
+same name within the same few milliseconds; `docs/http-api.md` says so.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, TypeVar
+
+from penstock_api.endpoint_changes import check_app_name_free
+from penstock_common.clock import Clock
+from penstock_common.connection import Bus
+from penstock_common.errors import (
+    BusDisconnectedError,
+    BusTimeoutError,
+    PenstockError,
+    WrongRevisionError,
+)
+from penstock_common.kv import Bucket, Row, WatchedTable
+from penstock_common.messages import (
+    ApiKeyRecord,
+    EndpointRecord,
+    EndpointStatus,
+    NodeRecord,
+    WorkerAssignment,
+    WorkerStatus,
+)
+from penstock_common.subjects import (
+    API_KEYS,
+    ENDPOINT_STATUS,
+    ENDPOINTS,
+    NODES,
+    WORKER_KEYS,
+    WORKER_STATUS,
+    WORKERS,
+)
+
+#: A write, its turn and its retries included, takes at most so long.
+WRITE_TIMEOUT_S: Final = 10.0
+#: How long a write waits to see itself in the table; it has succeeded either way.
+SETTLE_TIMEOUT_S: Final = 2.0
+#: Lost races in a row after which a write gives up; the other writers made progress each time.
+MAX_ATTEMPTS: Final = 16
+#: Largest endpoint record: an assignment with a copy of it fits in a NATS message (1 MiB), an
+#: event about it in the stream of events (256 KiB).
+MAX_RECORD_BYTES: Final = 192 * 1024
+
+
+#: Tables whose changes are told to listeners; heartbeats of nodes are not.
+_POKING: Final = frozenset({ENDPOINTS, ENDPOINT_STATUS, WORKERS})
+
+T = TypeVar("T")
+
+
+class EndpointNotFoundError(PenstockError):
+    """There is no such endpoint."""
+
+    error_type: ClassVar[str] = "endpoint_not_found"
+    status_hint: ClassVar[int] = 404
+
+
+class DocumentTooLargeError(PenstockError):
+    """The endpoint's document is too large to hand to nodes; shorten env or secrets."""
+
+    error_type: ClassVar[str] = "document_too_large"
+    status_hint: ClassVar[int] = 413
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a write did."""
+
+    record: EndpointRecord
+    #: false = the record was so already, nothing was written
+    changed: bool
+
+
+class Store:
+    """The tables and the writes of the api."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._endpoints_bucket = Bucket(bus, ENDPOINTS)
+        self._api_keys_bucket = Bucket(bus, API_KEYS)
+        self._turn = asyncio.Lock()
+        self._settling: list[asyncio.Future[None]] = []
+        self._listeners: list[Callable[[], None]] = []
+        self.endpoints = self._table(ENDPOINTS, EndpointRecord.decode)
+        self.endpoint_status = self._table(ENDPOINT_STATUS, EndpointStatus.decode)
+        self._workers = self._table(WORKERS, _decode_assignment, keys=WORKER_KEYS)
+        self.worker_status = self._table(WORKER_STATUS, WorkerStatus.decode, keys=WORKER_KEYS)
+        self.nodes = self._table(NODES, NodeRecord.decode)
+        self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
+        self._tables: dict[str, WatchedTable[Any]] = {
+            ENDPOINTS: self.endpoints,
+            ENDPOINT_STATUS: self.endpoint_status,
+            WORKERS: self._workers,
+            WORKER_STATUS: self.worker_status,
+            NODES: self.nodes,
+            API_KEYS: self.api_keys,
+        }
+
+    async def start(self) -> None:
+        """Watch all tables; returns when each has been listed once."""
+        async with asyncio.TaskGroup() as starts:
+            for name, table in self._tables.items():
+                starts.create_task(table.start(), name=f"start table {name}")
+
+    async def stop(self) -> None:
+        """End the watches."""
+        for table in self._tables.values():
+            await table.stop()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change of an endpoint, its status, or an assignment."""
+        self._listeners.append(listener)
+
+    def missing(self) -> list[str]:
+        """What keeps the tables from being current: `nats`, or names of buckets; empty = ready."""
+        if not self._bus.connected:
+            return ["nats"]
+        return [name for name, table in self._tables.items() if not table.synced]
+
+    def find(self, name: str) -> EndpointRecord:
+        """The endpoint with this id or this `app_name`.
+
+        Raises:
+            EndpointNotFoundError: there is none.
+        """
+        row = self.endpoints.rows.get(name)
+        if row is not None:
+            return row.value
+        for row in self.endpoints.rows.values():
+            if row.value.spec.app_name == name:
+                return row.value
+        raise EndpointNotFoundError(f"there is no endpoint '{name}'")
+
+    def assignments(self) -> dict[str, WorkerAssignment]:
+        """Key → assignment of every worker, oldest first."""
+        rows = self._workers.rows.items()
+        assigned = [(key, row.value) for key, row in rows if row.value is not None]
+        return dict(sorted(assigned, key=lambda pair: (pair[1].decided_at, pair[1].worker_id)))
+
+    def assignments_by_node(self) -> dict[str, list[WorkerAssignment]]:
+        """Node id → the assignments placed on it."""
+        placed: dict[str, list[WorkerAssignment]] = {}
+        for assignment in self.assignments().values():
+            placed.setdefault(assignment.node_id, []).append(assignment)
+        return placed
+
+    async def create_endpoint(self, record: EndpointRecord) -> None:
+        """Store a new endpoint.
+
+        Raises:
+            PenstockError: `AppNameTakenError`; `DocumentTooLargeError`; NATS is away, or timed
+                out, in which case the endpoint may or may not have been stored.
+        """
+        async with self._writing():
+            self._check_app_name(record)
+            revision = await self._endpoints_bucket.put(
+                record.endpoint_id, _encode(record), revision=0
+            )
+            await self._settle(self.endpoints, record.endpoint_id, revision)
+
+    async def change_endpoint(
+        self, name: str, plan: Callable[[EndpointRecord], EndpointRecord]
+    ) -> Change:
+        """Change an endpoint's record by compare-and-set.
+
+        Args:
+            name: its id or `app_name`.
+            plan: record → changed record, or the same object to leave it; called again with the
+                newer record after a lost race.
+
+        Raises:
+            PenstockError: what `plan` raises; `EndpointNotFoundError`; `AppNameTakenError`; NATS
+                is away or timed out, in which case the change may or may not have been made.
+        """
+        async with self._writing():
+            endpoint_id = self.find(name).endpoint_id
+            for _ in range(MAX_ATTEMPTS):
+                entry, _marker = await self._endpoints_bucket.latest(endpoint_id)
+                if entry is None:
+                    raise EndpointNotFoundError(f"there is no endpoint '{name}'")
+                old = EndpointRecord.decode(entry.value)
+                new = plan(old)
+                if new is old:
+                    return Change(old, changed=False)
+                if new.spec.app_name != old.spec.app_name:
+                    self._check_app_name(new)
+                try:
+                    revision = await self._endpoints_bucket.put(
+                        endpoint_id, _encode(new), revision=entry.revision
+                    )
+                except WrongRevisionError:
+                    continue
+                await self._settle(self.endpoints, endpoint_id, revision)
+                return Change(new, changed=True)
+        raise WrongRevisionError(f"'{name}' is being changed by others; try again")
+
+    async def remove_endpoint(self, endpoint_id: str, row: Row[EndpointRecord]) -> bool:
+        """Remove a deleted endpoint's record, unless it changed since `row`; says whether it did."""
+        async with self._writing():
+            try:
+                await self._endpoints_bucket.delete(endpoint_id, revision=row.revision)
+            except WrongRevisionError:
+                return False
+        return True
+
+    async def put_api_key(self, key_id: str, sha256: str) -> None:
+        """Have an administrator's key with this hash under this id; the id's old one is gone."""
+        row = self.api_keys.rows.get(key_id)
+        if row is not None and row.value.sha256 == sha256 and row.value.scope == "admin":
+            return
+        record = ApiKeyRecord(
+            key_id=key_id, sha256=sha256, scope="admin", created_at=self._clock.utc()
+        )
+        revision = await self._api_keys_bucket.put(key_id, record.encode())
+        await self._settle(self.api_keys, key_id, revision)
+
+    def _table(
+        self, bucket: str, decode: Callable[[bytes], T], *, keys: str = ">"
+    ) -> WatchedTable[T]:
+        pokes = bucket in _POKING
+
+        def on_change(_key: str, _row: Row[T] | None) -> None:
+            settling, self._settling = self._settling, []
+            for waiter in settling:
+                if not waiter.done():
+                    waiter.set_result(None)
+            for listener in self._listeners if pokes else ():
+                listener()
+
+        return WatchedTable(self._bus, bucket, decode, keys=keys, on_change=on_change)
+
+    def _check_app_name(self, record: EndpointRecord) -> None:
+        if not self.endpoints.synced:
+            raise BusDisconnectedError("the list of endpoints is not current; try again")
+        check_app_name_free(record, (row.value for row in self.endpoints.rows.values()))
+
+    @contextlib.asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """Take this process's turn to write, for a bounded time."""
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S), self._turn:
+                yield
+        except TimeoutError:
+            raise BusTimeoutError from None
+
+    async def _settle(self, table: WatchedTable[T], key: str, revision: int) -> None:
+        """Wait until the table shows this revision of the key, or a later one."""
+        with contextlib.suppress(TimeoutError):  # written all the same; the table will follow
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                while (row := table.rows.get(key)) is None or row.revision < revision:
+                    changed = asyncio.get_running_loop().create_future()
+                    self._settling.append(changed)
+                    await changed
+
+
+def _encode(record: EndpointRecord) -> bytes:
+    data = record.encode()
+    if len(data) > MAX_RECORD_BYTES:
+        raise DocumentTooLargeError
+    return data
+
+
+def _decode_assignment(data: bytes) -> WorkerAssignment | None:
+    # The scheduler's lease lies in the same bucket, and its key matches the workers' pattern.
+    return WorkerAssignment.decode(data) if b'"worker_id"' in data else None

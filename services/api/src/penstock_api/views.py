@@ -1,0 +1,178 @@
+"""The documents that the api shows, joined from the records of all services [pure]."""
+
+from collections.abc import Collection, Mapping
+
+from penstock_api.loads import EndpointLoad
+from penstock_client.documents import (
+    EndpointDocument,
+    GpuDocument,
+    Load,
+    NodeDocument,
+    WorkerDocument,
+)
+from penstock_common.messages import (
+    EndpointRecord,
+    EndpointStatus,
+    NodeRecord,
+    WorkerAssignment,
+    WorkerLoad,
+    WorkerStatus,
+)
+from penstock_common.states import EndpointState, Phase, WorkerState
+
+
+def shown_state(record: EndpointRecord, status: EndpointStatus | None) -> EndpointState:
+    """The state to show, when the scheduler's status may not know the record's last change yet.
+
+    What the owner wants counts at once (`deleting`, `paused`); a status from before a resume or a
+    new revision does not pass for the state after it, so that who waits for `serving` waits for
+    the revision that was asked for.
+    """
+    if record.deleted_at is not None:
+        return EndpointState.DELETING
+    if record.paused:
+        return EndpointState.PAUSED
+    if status is None or status.state in {EndpointState.PAUSED, EndpointState.DELETING}:
+        return EndpointState.DEPLOYING
+    if status.revision < record.revision and status.state is not EndpointState.DEPLOYING:
+        return EndpointState.UPDATING
+    return status.state
+
+
+def endpoint_document(
+    record: EndpointRecord, status: EndpointStatus | None, load: EndpointLoad, *, router_url: str
+) -> EndpointDocument:
+    """An endpoint as the api shows it; secrets by name only.
+
+    Args:
+        record: what its owner wants.
+        status: what the scheduler says; None before it has said anything.
+        load: its requests right now.
+        router_url: where the routers are reached, without a slash at the end.
+    """
+    spec = record.spec
+    state = shown_state(record, status)
+    # Why another state was reached says nothing about the one that is shown.
+    told = status if status is not None and status.state is state else None
+    return EndpointDocument(
+        id=record.endpoint_id,
+        name=spec.name,
+        app_name=spec.app_name,
+        url=f"{router_url}/{spec.app_name}",
+        state=state,
+        reason=told.reason if told else None,
+        message=told.message if told else None,
+        revision=record.revision,
+        workers_running=status.workers_running if status else 0,
+        workers_starting=status.workers_starting if status else 0,
+        workers_draining=status.workers_draining if status else 0,
+        workers_desired=status.desired_workers if status else 0,
+        load=Load(waiting=load.waiting, in_flight=load.in_flight, oldest_wait_s=load.oldest_wait_s),
+        image=spec.image,
+        gpu=spec.gpu,
+        workers=spec.workers,
+        scaling=spec.scaling,
+        queue=spec.queue,
+        health=spec.health,
+        storage=spec.storage,
+        env=spec.env,
+        secrets=tuple(sorted(spec.secrets)),
+        public=spec.public,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+        deleted_at=record.deleted_at,
+        retry_at=told.retry_at if told else None,
+        exit_code=told.exit_code if told else None,
+        log_tail=told.log_tail if told else (),
+    )
+
+
+def worker_document(
+    assignment: WorkerAssignment,
+    status: WorkerStatus | None,
+    load: WorkerLoad | None,
+) -> WorkerDocument:
+    """A worker as the api shows it.
+
+    Args:
+        assignment: what the scheduler wants.
+        status: what its node agent says; None before the agent has seen it.
+        load: what its driver counts; None when that has not reported of late.
+    """
+    reason = status.reason if status else None
+    return WorkerDocument(
+        id=assignment.worker_id,
+        endpoint_id=assignment.endpoint_id,
+        node_id=assignment.node_id,
+        revision=assignment.revision,
+        desired=assignment.desired,
+        state=status.state if status else WorkerState.PENDING,
+        reason=reason or assignment.reason,
+        message=status.message if status else None,
+        gpus=assignment.gpus,
+        driver=assignment.driver,
+        host=status.host if status else None,
+        port=status.port if status else None,
+        decided_at=assignment.decided_at,
+        phases_ms=_phases_ms(assignment, status),
+        in_flight=load.in_flight if load else None,
+        idle_s=load.idle_s if load else None,
+        exit_code=status.exit_code if status else None,
+        log_tail=status.log_tail if status else (),
+    )
+
+
+def _phases_ms(assignment: WorkerAssignment, status: WorkerStatus | None) -> dict[str, float]:
+    reached = {
+        Phase.DECIDED: assignment.decided_at,
+        Phase.ASSIGNED: assignment.assigned_at,
+        **(status.phases if status else {}),
+    }
+    # In the order of the enum, which is the order of a start. Clocks of hosts differ: an offset
+    # may come out negative, and is shown so rather than hidden.
+    return {
+        phase.value: round((reached[phase] - assignment.decided_at).total_seconds() * 1000, 3)
+        for phase in Phase
+        if phase in reached
+    }
+
+
+def node_document(node: NodeRecord, assignments: Collection[WorkerAssignment]) -> NodeDocument:
+    """A node as the api shows it.
+
+    Args:
+        node: its last heartbeat.
+        assignments: the workers placed on this node.
+    """
+    holders: Mapping[str, str] = {
+        uuid: assignment.worker_id for assignment in assignments for uuid in assignment.gpus
+    }
+    gpus = tuple(
+        GpuDocument(
+            uuid=gpu.uuid,
+            product=gpu.product,
+            vram_bytes=gpu.vram_bytes,
+            healthy=gpu.healthy,
+            worker_id=holders.get(gpu.uuid),
+        )
+        for gpu in node.gpus
+    )
+    return NodeDocument(
+        id=node.node_id,
+        hostname=node.hostname,
+        address=node.address,
+        runtime=node.runtime,
+        gpus=gpus,
+        gpus_total=len(gpus),
+        gpus_free=sum(gpu.healthy and gpu.worker_id is None for gpu in gpus),
+        static_gpus=node.static_gpus,
+        driver_version=node.driver_version,
+        cuda_version=node.cuda_version,
+        cpu_count=node.cpu_count,
+        memory_bytes=node.memory_bytes,
+        disk_free_bytes=node.disk_free_bytes,
+        labels=node.labels,
+        version=node.version,
+        started_at=node.started_at,
+        workers=tuple(sorted(assignment.worker_id for assignment in assignments)),
+    )

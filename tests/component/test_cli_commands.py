@@ -1,0 +1,243 @@
+"""The command, run as a person runs it, against a real api."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock_common.states import EndpointReason, EndpointState
+from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
+from tests.support.nats_server import NatsServer, free_port
+
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+class Penstock:
+    """Runs `penstock` in a directory of its own."""
+
+    def __init__(self, api: ApiServer, folder: Path) -> None:
+        self.api = api
+        self.folder = folder
+        self.env = {
+            k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK", "FORCE_"))
+        } | {"PENSTOCK_API_URL": api.url, "PENSTOCK_API_KEY": ADMIN_KEY}
+
+    async def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Outcome:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "penstock_cli",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=self.folder,
+            env=self.env | env,
+        )
+        async with asyncio.timeout(30):
+            out, err = await process.communicate(stdin.encode())
+        assert b"Traceback" not in err, err.decode()
+        assert process.returncode is not None
+        return Outcome(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+async def penstock(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Penstock]:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    async with running_api(nats_server, tmp_path / "api") as api:
+        yield Penstock(api, folder)
+
+
+async def test_an_endpoint_lives_its_life_by_flags(penstock: Penstock) -> None:
+    made = await penstock(
+        *[
+            "endpoint",
+            "create",
+            "--app-name",
+            "echo",
+            "--image",
+            "acme/echo",
+            "--gpus",
+            "0",
+            "--min",
+            "0",
+            "--max",
+            "2",
+        ],
+        *[
+            "--concurrency",
+            "4",
+            "--scale",
+            "queue_delay=2",
+            "--secret",
+            "TOKEN",
+            "--env",
+            "A=1",
+            "--json",
+        ],
+        TOKEN="s3cret",
+    )
+    assert (made.code, made.err) == (0, "")
+    document: dict[str, Any] = json.loads(made.out)
+    assert document == await penstock.api.show("echo")
+    assert (document["workers"]["max_concurrency"], document["secrets"]) == (4, ["TOKEN"])
+
+    listed = await penstock("endpoint", "list")
+    assert listed.code == 0
+    assert listed.out.splitlines()[1].split()[:2] == ["echo", "deploying"]
+    assert json.loads((await penstock("endpoint", "list", "--json")).out) == {
+        "endpoints": [document]
+    }
+    assert document["url"] in (await penstock("endpoint", "show", "echo")).out
+
+    updated = await penstock("endpoint", "update", "echo", "--max", "5", "--public")
+    assert (updated.code, "updated echo" in updated.out) == (0, True)
+    shown = await penstock.api.show("echo")
+    assert (shown["workers"]["max"], shown["public"], shown["revision"]) == (5, True, 1)
+    patched = await penstock(
+        "endpoint", "update", "echo", "-f", "-", stdin='{"secrets": {"TOKEN": null}}'
+    )
+    assert patched.code == 0
+    assert (await penstock.api.show("echo"))["secrets"] == []
+
+    assert "paused" in (await penstock("endpoint", "pause", "echo")).out
+    assert "deploying" in (await penstock("endpoint", "resume", "echo", "--json")).out
+    assert (await penstock("worker", "list", "echo")).out == ""
+    assert json.loads((await penstock("worker", "list", "--json")).out) == {"workers": []}
+    assert json.loads((await penstock("node", "list", "--json")).out) == {"nodes": []}
+
+    deletion = asyncio.create_task(penstock("endpoint", "delete", "echo", "--wait"))
+    await penstock.api.becomes("echo", state="deleting")
+    await penstock.api.say(document["id"], EndpointState.DELETING)
+    deleted = await deletion
+    assert (deleted.code, deleted.out.startswith("deleted echo")) == (0, True)
+
+
+async def test_create_waits_until_it_serves_or_has_failed(penstock: Penstock) -> None:
+    document = json.dumps({"app_name": "echo", "image": {"image": "acme/echo"}})
+    (penstock.folder / "echo.json").write_text(document)
+    waiting = asyncio.create_task(penstock("endpoint", "create", "-f", "echo.json", "--wait"))
+    made = await _made(penstock.api, "echo")
+    await penstock.api.say(made["id"], EndpointState.SERVING)
+    outcome = await waiting
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[-1] == "echo is serving"
+
+    waiting = asyncio.create_task(
+        penstock("endpoint", "create", "-f", "-", "--app-name", "bad", "--wait", stdin=document)
+    )
+    made = await _made(penstock.api, "bad")
+    await penstock.api.say(
+        made["id"],
+        EndpointState.FAILED,
+        reason=EndpointReason.CRASH_BACKOFF,
+        message="exited with 7",
+        log_tail=("no model here",),
+    )
+    outcome = await waiting
+    assert outcome.code == 1
+    assert "penstock: 'bad' is failed: exited with 7" in outcome.err
+    assert "  | no model here" in outcome.err
+
+
+async def _made(api: ApiServer, app: str) -> dict[str, Any]:
+    async with asyncio.timeout(20):
+        while True:
+            answer = await api.ask("GET", f"/v1/endpoints/{app}")
+            if answer.status == 200:
+                document: dict[str, Any] = answer.document
+                return document
+            await asyncio.sleep(0.02)
+
+
+async def test_refusals_name_the_field_and_the_flag(penstock: Penstock) -> None:
+    flags = ["--image", "a", "--min", "4", "--port", "0", "--scale", "slow=1", "--app-name", "Bad"]
+    refused = await penstock("endpoint", "create", *flags)
+    assert refused.code == 1
+    lines = refused.err.splitlines()
+    assert lines[0] == "penstock: the document has 4 errors"
+    assert "  workers: min 4 is above max 3; raise max or lower min" in lines
+    assert any(line.startswith("  image.http_port (--port): ") for line in lines)
+    assert any(line.startswith("  scaling.type (--scale): ") for line in lines)
+    assert any(line.startswith("  app_name (--app-name): ") for line in lines)
+
+    missing = await penstock("endpoint", "show", "nobody")
+    assert (missing.code, missing.out) == (1, "")
+    assert missing.err == "penstock: there is no endpoint 'nobody'\n"
+    unknown = await penstock("endpoint", "list", PENSTOCK_API_KEY="wrong")
+    assert unknown.code == 1
+    assert "PENSTOCK_API_KEY" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["endpoint", "create"], "--image"),
+        (["endpoint", "update", "echo"], "flags"),
+        (["endpoint", "show"], "APP"),
+        (["endpoint", "create", "--min", "few"], "--min"),
+        (["endpoint", "create", "--image", "a", "--scale", "fast"], "queue_delay=4"),
+        (["endpoint", "create", "-f", "nowhere.json"], "nowhere.json"),
+        (["endpoint", "create", "-f", "broken.json"], "line 2, column 1"),
+        (["endpoint", "create", "-f", "list.json"], "object"),
+        (["endpoint", "list", "--api", "localhost"], "http://"),
+    ],
+)
+async def test_a_wrong_command_line_exits_with_2(
+    penstock: Penstock, arguments: list[str], told: str
+) -> None:
+    (penstock.folder / "broken.json").write_text('{"a":\n')
+    (penstock.folder / "list.json").write_text("[]")
+    outcome = await penstock(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert told in outcome.err
+
+
+async def test_an_api_that_is_away_exits_with_3(penstock: Penstock) -> None:
+    away = await penstock("endpoint", "list", "--api", f"http://127.0.0.1:{free_port()}")
+    assert away.code == 3
+    assert len(away.err.splitlines()) == 1
+    assert "penstock up" in away.err
+    other = await penstock("node", "list", "--api", penstock.api.nats.monitor_url)
+    assert other.code == 3
+    assert "is no Penstock api" in other.err
+
+
+async def test_url_and_key_come_from_the_data_directory(penstock: Penstock) -> None:
+    for name in ("PENSTOCK_API_URL", "PENSTOCK_API_KEY"):
+        del penstock.env[name]
+    nothing = await penstock("endpoint", "list")
+    assert (nothing.code, "admin.key" in nothing.err) == (2, True)
+    data = penstock.folder / ".penstock"
+    data.mkdir()
+    (data / "admin.key").write_text(ADMIN_KEY)
+    (data / "ready.json").write_text(json.dumps({"api": penstock.api.url}))
+    assert (await penstock("endpoint", "list", "--json")).code == 0
+    elsewhere = await penstock("endpoint", "list", PENSTOCK_DATA="elsewhere")
+    assert elsewhere.code == 2
+
+
+async def test_a_reader_that_leaves_early_is_no_error_for_people(penstock: Penstock) -> None:
+    await penstock.api.create()
+    process = await asyncio.create_subprocess_shell(
+        f"{sys.executable} -m penstock_cli endpoint list | true",
+        stderr=asyncio.subprocess.PIPE,
+        env=penstock.env,
+        cwd=penstock.folder,
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert b"Traceback" not in err

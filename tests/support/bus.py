@@ -1,0 +1,34 @@
+"""Buses for tests that talk to a real server, and waiting for what must come true."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from penstock_common.clock import Clock, SystemClock
+from penstock_common.connection import Bus
+from penstock_common.settings import NatsSettings
+
+
+@asynccontextmanager
+async def connected(
+    url: str, *, name: str = "test", clock: Clock | None = None
+) -> AsyncIterator[Bus]:
+    """A bus that is closed afterwards."""
+    bus = await Bus.connect(
+        NatsSettings(nats_url=url), name=name, clock=clock or SystemClock(), wait_s=10.0
+    )
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def eventually(condition: Callable[[], object], *, within_s: float = 10.0) -> float:
+    """Wait until `condition` is true; gives the seconds it took, fails after `within_s`."""
+    started = time.monotonic()  # noqa: TID251  # real time, of a real server
+    while not condition():
+        waited = time.monotonic() - started  # noqa: TID251
+        assert waited < within_s, f"not within {within_s} s: {condition}"
+        await asyncio.sleep(0.005)
+    return time.monotonic() - started  # noqa: TID251
