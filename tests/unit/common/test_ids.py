@@ -1,0 +1,53 @@
+"""Ids: what every one of them looks like."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock_common import entropy, ids
+
+PREFIXES = [
+    value
+    for name, value in vars(ids).items()
+    if name.isupper() and not name.startswith("_") and isinstance(value, str)
+]
+DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+random_bytes = st.binary(min_size=ids.ENTROPY_BYTES, max_size=ids.ENTROPY_BYTES)
+
+
+def test_prefixes_differ() -> None:
+    assert len(PREFIXES) == len(set(PREFIXES)) > 5
+
+
+@given(prefix=st.sampled_from(PREFIXES), entropy_bytes=random_bytes)
+def test_an_id_is_a_dns_label_and_one_nats_token(prefix: str, entropy_bytes: bytes) -> None:
+    made = ids.make_id(prefix, entropy_bytes)
+    assert DNS_LABEL.fullmatch(made)
+    assert len(made) == len(prefix) + 1 + 13
+    assert not set(made.removeprefix(f"{prefix}-")) & set("ilou")
+
+
+@given(one=random_bytes, two=random_bytes)
+def test_different_entropy_makes_different_ids(one: bytes, two: bytes) -> None:
+    assert (ids.make_id("ep", one) == ids.make_id("ep", two)) == (one == two)
+
+
+def test_known_ids() -> None:
+    assert ids.make_id("ep", bytes(8)) == "ep-0000000000000"
+    assert ids.make_id("wk", b"\xff" * 8) == "wk-fzzzzzzzzzzzz"
+
+
+@pytest.mark.parametrize("size", [0, 7, 9])
+def test_entropy_of_another_length_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="must be 8 bytes"):
+        ids.make_id("ep", bytes(size))
+
+
+def test_the_door_to_randomness() -> None:
+    assert len({entropy.random_id(ids.ENDPOINT) for _ in range(1000)}) == 1000
+    assert len({entropy.random_secret() for _ in range(1000)}) == 1000
+    ratios = [entropy.random_ratio() for _ in range(1000)]
+    assert all(0 <= ratio < 1 for ratio in ratios)
+    assert min(ratios) < 0.2 < 0.8 < max(ratios)

@@ -1,0 +1,213 @@
+"""Wire types: each survives its encoding, ignores what a newer Penstock adds, and is immutable."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from penstock_common import messages
+from penstock_common.messages import (
+    ApiKeyRecord,
+    EndpointRecord,
+    EndpointStatus,
+    Gpu,
+    GrantReply,
+    GrantRequest,
+    HeldLeases,
+    Message,
+    NodeRecord,
+    QueueReport,
+    Release,
+    RouterRecord,
+    Ticket,
+    TicketEnd,
+    WorkerAssignment,
+    WorkerLoad,
+    WorkerStatus,
+    cloud_event,
+)
+from penstock_common.specs import parse_endpoint
+from penstock_common.states import (
+    DesiredState,
+    EndpointReason,
+    EndpointState,
+    Phase,
+    TicketOutcome,
+    WorkerReason,
+    WorkerState,
+)
+
+AT = datetime(2030, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
+SPEC = parse_endpoint({"name": "n", "app_name": "a", "image": {"command": "x"}, "env": {"A": "b"}})
+
+EXAMPLES: list[Message] = [
+    EndpointRecord(endpoint_id="ep-1", revision=2, created_at=AT, updated_at=AT, spec=SPEC),
+    EndpointStatus(
+        endpoint_id="ep-1",
+        state=EndpointState.FAILED,
+        reason=EndpointReason.CRASH_BACKOFF,
+        message="exit code 1",
+        revision=2,
+        retry_at=AT,
+        exit_code=1,
+        log_tail=("a", "b"),
+        fencing_token=7,
+        updated_at=AT,
+    ),
+    WorkerAssignment(
+        worker_id="wk-1",
+        node_id="node-1",
+        endpoint_id="ep-1",
+        revision=1,
+        gpus=("GPU-1",),
+        driver="rt-1",
+        desired=DesiredState.DRAINING,
+        reason=WorkerReason.IDLE,
+        fencing_token=7,
+        decided_at=AT,
+        assigned_at=AT,
+        spec=SPEC,
+    ),
+    WorkerStatus(
+        worker_id="wk-1",
+        node_id="node-1",
+        endpoint_id="ep-1",
+        revision=1,
+        state=WorkerState.RUNNING,
+        host="127.0.0.1",
+        port=1,
+        phases={Phase.DECIDED: AT, Phase.HEALTHY: AT},
+        updated_at=AT,
+    ),
+    NodeRecord(
+        node_id="node-1",
+        hostname="h",
+        address="127.0.0.1",
+        runtime="process",
+        gpus=(Gpu(uuid="GPU-1", product="rtx-4090-24gb", vram_bytes=1),),
+        cpu_count=1,
+        memory_bytes=1,
+        disk_free_bytes=1,
+        labels={"a": "b"},
+        version="1",
+        started_at=AT,
+        beat=3,
+    ),
+    RouterRecord(
+        router_id="rt-1", hostname="h", url="http://x", version="1", started_at=AT, beat=1
+    ),
+    ApiKeyRecord(key_id="key-1", sha256="0" * 64, scope="invoke", created_at=AT),
+    QueueReport(
+        router_id="rt-1",
+        endpoint_id="ep-1",
+        sent_at=AT,
+        waiting=1,
+        oldest_wait_s=0.5,
+        in_flight=2,
+        arrivals_total=3,
+        completions_total=4,
+        service_time_s=0.1,
+        workers=(
+            WorkerLoad(
+                worker_id="wk-1", in_flight=1, accepting=True, idle_s=0, assignment_revision=9
+            ),
+        ),
+    ),
+    Ticket(ticket_id="tk-1", router_id="rt-1", endpoint_id="ep-1", enqueued_at=AT, deadline_at=AT),
+    GrantRequest(
+        ticket_id="tk-1",
+        endpoint_id="ep-1",
+        lease_id="sl-1",
+        driver_id="rt-2",
+        worker_id="wk-1",
+        host="h",
+        port=1,
+    ),
+    GrantReply(accepted=True),
+    Release(
+        lease_id="sl-1", endpoint_id="ep-1", worker_id="wk-1", outcome="ok", service_time_s=0.25
+    ),
+    HeldLeases(router_id="rt-1", lease_ids=("sl-1", "sl-2")),
+    TicketEnd(ticket_id="tk-1", outcome=TicketOutcome.DISPATCHED, waited_s=0.1),
+]
+
+
+def test_every_wire_type_has_an_example() -> None:
+    """So that a type that is added is tested as well; parts of others count with them."""
+    parts = {Gpu, WorkerLoad}
+    types = {
+        value
+        for name, value in vars(messages).items()
+        if isinstance(value, type)
+        and issubclass(value, Message)
+        and value is not Message
+        and not name.startswith("_")
+    }
+    assert types - parts <= {type(example) for example in EXAMPLES}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_the_round_trip(example: Message) -> None:
+    assert type(example).decode(example.encode()) == example
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_what_a_newer_penstock_adds_is_ignored(example: Message) -> None:
+    document: dict[str, Any] = example.model_dump(mode="json") | {"newer": {"a": [1]}}
+    if "spec" in document:
+        document["spec"] |= {"newer": 1, "gpu": document["spec"]["gpu"] | {"newer": 1}}
+    assert type(example).model_validate(document) == example
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_it_cannot_be_changed(example: Message) -> None:
+    field = next(iter(type(example).model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(example, field, None)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: type(e).__name__)
+@given(cut=st.floats(0, 1, exclude_max=True))
+def test_a_cut_message_is_an_error_that_callers_expect(example: Message, cut: float) -> None:
+    data = example.encode()
+    with pytest.raises(ValidationError):
+        type(example).decode(data[: int(len(data) * cut)])
+
+
+def test_instants_without_a_zone_are_refused() -> None:
+    with pytest.raises(ValidationError, match="timezone"):
+        Ticket(
+            ticket_id="t",
+            router_id="r",
+            endpoint_id="e",
+            enqueued_at=datetime(2030, 1, 1),  # noqa: DTZ001  # that is the point
+            deadline_at=AT,
+        )
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_instants_keep_their_microseconds(at: datetime) -> None:
+    ticket = Ticket(ticket_id="t", router_id="r", endpoint_id="e", enqueued_at=at, deadline_at=at)
+    assert Ticket.decode(ticket.encode()).enqueued_at == at
+
+
+def test_the_headers_of_an_event() -> None:
+    headers = cloud_event(
+        event_id="ev-1",
+        event_type="penstock.worker.failed",
+        source="/agent",
+        subject="wk-1",
+        time=AT,
+    )
+    assert headers == {
+        "ce-specversion": "1.0",
+        "ce-id": "ev-1",
+        "ce-type": "penstock.worker.failed",
+        "ce-source": "/agent",
+        "ce-subject": "wk-1",
+        "ce-time": "2030-01-01T12:30:15.123456+00:00",
+        "content-type": "application/json",
+    }
