@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from penstock_api.app import serve
 from penstock_api.auth import hash_key
 from penstock_common import subjects
 from penstock_common.lifecycle import MisconfiguredError
 from penstock_common.messages import ApiKeyRecord
-from penstock_common.settings import NatsSettings
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
 
@@ -207,16 +207,9 @@ async def test_wrong_settings_end_the_start_with_the_reason(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
     server = ApiServer(nats_server, tmp_path / "api")
-    assert isinstance(server.settings, NatsSettings)
     (tmp_path / "api" / "secret.key").write_text("no key")
     with pytest.raises(MisconfiguredError, match=r"secret\.key"):
-        await asyncio.wait_for(_serve(server), 10)
+        await asyncio.wait_for(serve(server.settings, server.stopping), 10)
     (tmp_path / "api" / "admin.key").write_text("short")
     with pytest.raises(MisconfiguredError, match=r"admin\.key"):
-        await asyncio.wait_for(_serve(server), 10)
-
-
-async def _serve(server: ApiServer) -> None:
-    from penstock_api.app import serve
-
-    await serve(server.settings, server.stopping)
+        await asyncio.wait_for(serve(server.settings, server.stopping), 10)

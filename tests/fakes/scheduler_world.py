@@ -257,6 +257,7 @@ class World:
 
     def tick(self) -> Plan:
         """Decide once, carry it out, and check the safety rules."""
+        self._run_agents()
         plan, self.memory = reconcile(
             self.snapshot(), self.memory, new_id=self._new_id, token=self.token
         )

@@ -279,8 +279,9 @@ async def test_a_consumer_that_always_goes_makes_no_hot_loop(
     pulls = count_pulls(bus, monkeypatch)
     puller = Puller(bus, capacity=1)
     await puller.loop.start()
-    await bus.api(f"STREAM.DELETE.{subjects.TICKETS}")
+    await eventually(lambda: puller.loop.asked == 1)
     bus._link.ensure_hooks.clear()  # nobody makes it again
+    await bus.api(f"STREAM.DELETE.{subjects.TICKETS}")
     made: list[str] = []
     await bus.subscribe("$JS.API.CONSUMER.CREATE.>", lambda m: made.append(m.subject))
     await asyncio.sleep(3)

@@ -1,6 +1,7 @@
 """A real nats-server of a test's own: random port, own store, and ways to hurt it."""
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -81,6 +82,7 @@ class NatsServer:
         """Stop its threads; its connections stay open and silent."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # the signal takes its time on a busy machine
 
     def thaw(self) -> None:
         """Let it go on."""

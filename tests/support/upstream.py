@@ -68,50 +68,67 @@ class UpstreamServer:
             self.in_flight -= 1
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        handlers = {
+            "/hold": self._hold,
+            "/sleep": self._sleep,
+            "/events": self._events,
+            "/big": self._big,
+            "/pour": self._pour,
+            "/count": self._count,
+            "/broken": self._broken,
+            "/cut": self._cut,
+        }
+        return await handlers.get(request.path, self._echo)(request)
+
+    async def _echo(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(
+            {
+                "method": request.method,
+                "target": request.raw_path,
+                "headers": [list(pair) for pair in request.headers.items()],
+                "body": (await request.read()).decode(errors="replace"),
+            },
+            headers=[("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")],
+        )
+
+    async def _hold(self, request: web.Request) -> web.StreamResponse:
+        await self.release.wait()
+        return web.Response(text="held")
+
+    async def _sleep(self, request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(float(request.query["s"]))
+        return web.Response(text="slept")
+
+    async def _big(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"x" * int(request.query["n"]))
+
+    async def _pour(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 65_536)
+            self.poured_bytes += 65_536
+
+    async def _count(self, request: web.Request) -> web.StreamResponse:
+        digest, n_bytes = hashlib.sha256(), 0
+        async for piece in request.content.iter_any():
+            digest.update(piece)
+            n_bytes += len(piece)
+        return web.json_response({"n_bytes": n_bytes, "sha256": digest.hexdigest()})
+
+    async def _broken(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"half")
+        await self.step.acquire()
         assert request.transport is not None
-        match request.path:
-            case "/hold":
-                await self.release.wait()
-                return web.Response(text="held")
-            case "/sleep":
-                await asyncio.sleep(float(request.query["s"]))
-                return web.Response(text="slept")
-            case "/events":
-                return await self._events(request)
-            case "/big":
-                return web.Response(body=b"x" * int(request.query["n"]))
-            case "/pour":
-                response = web.StreamResponse()
-                await response.prepare(request)
-                while True:
-                    await response.write(b"x" * 65_536)
-                    self.poured_bytes += 65_536
-            case "/count":
-                digest, n_bytes = hashlib.sha256(), 0
-                async for piece in request.content.iter_any():
-                    digest.update(piece)
-                    n_bytes += len(piece)
-                return web.json_response({"n_bytes": n_bytes, "sha256": digest.hexdigest()})
-            case "/broken":
-                response = web.StreamResponse()
-                await response.prepare(request)
-                await response.write(b"half")
-                await self.step.acquire()
-                request.transport.abort()
-                return response
-            case "/cut":
-                request.transport.abort()
-                return web.Response()
-            case _:
-                return web.json_response(
-                    {
-                        "method": request.method,
-                        "target": request.raw_path,
-                        "headers": [list(pair) for pair in request.headers.items()],
-                        "body": (await request.read()).decode(errors="replace"),
-                    },
-                    headers=[("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")],
-                )
+        request.transport.abort()
+        return response
+
+    async def _cut(self, request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

@@ -87,7 +87,7 @@ def print_endpoint(endpoint: EndpointDocument) -> None:
             (
                 f"{endpoint.workers_running} running, {endpoint.workers_starting} starting, "
                 f"{endpoint.workers_draining} draining (min {workers.min}, max {workers.max}), "
-                f"{workers.max_concurrency} slots each"
+                f"{workers.max_concurrency} slot{'s' if workers.max_concurrency > 1 else ''} each"
             ),
         ),
         (

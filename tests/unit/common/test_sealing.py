@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_common.sealing import SealBrokenError, Sealer, new_key
@@ -11,7 +11,6 @@ from penstock_common.sealing import SealBrokenError, Sealer, new_key
 SEALER = Sealer(new_key())
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.text(), max_size=4))
 def test_what_was_sealed_opens_as_it_was(secrets: dict[str, str]) -> None:
     sealed = SEALER.seal(secrets)

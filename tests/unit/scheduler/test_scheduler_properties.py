@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from penstock_common.messages import EndpointRecord
-from penstock_common.states import EndpointState
+from penstock_common.states import EndpointReason, EndpointState
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 ENDPOINTS = ("ep-1", "ep-2")
@@ -123,6 +123,26 @@ class SchedulerStory(RuleBasedStateMachine):
         if hasattr(self, "world"):
             self.world.settle()
             assert not self.world.tick()
+
+    def teardown(self) -> None:
+        """Once nothing happens any more, what runs is what is wanted without any request."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.fails = lambda _: None
+        world.routers, world.lost_routers = frozenset({"rt-1"}), frozenset()
+        world.lost_nodes, world.settled, world.reporting = frozenset(), True, True
+        for requests in world.requests.values():
+            requests.waiting.clear()
+        world.run(200, dt=2)
+        for endpoint_id, record in world.endpoints.items():
+            status = world.statuses[endpoint_id]
+            gone = record.paused or record.deleted_at is not None
+            least = 0 if gone else record.spec.workers.min
+            if status.reason is EndpointReason.NO_CAPACITY:
+                assert len(world.wanted(endpoint_id)) < least
+            else:
+                assert world.running(endpoint_id) == len(world.of(endpoint_id)) == least
 
 
 SchedulerStory.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)

@@ -28,7 +28,7 @@ from penstock_common.errors import (
     WrongRevisionError,
 )
 from penstock_common.nats_exchange import Exchange, Subscription, new_inbox
-from penstock_common.nats_link import Link
+from penstock_common.nats_link import Link, without_login
 from penstock_common.nats_wire import Received, WireClient, status_of
 from penstock_common.settings import NatsSettings
 
@@ -85,7 +85,7 @@ class Bus:
         except TimeoutError:
             await bus._link.close()
             raise BusDisconnectedError(
-                f"no NATS connection to {settings.nats_url} within {wait_s:g} s"
+                f"no NATS connection to {without_login(settings.nats_url)} within {wait_s:g} s"
             ) from None
         except BaseException:
             await bus._link.close()

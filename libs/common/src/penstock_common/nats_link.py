@@ -19,10 +19,9 @@ import asyncio
 import functools
 import itertools
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
-
-from nats.errors import Error as NatsClientError
 
 from penstock_common.clock import Clock
 from penstock_common.entropy import random_ratio
@@ -161,7 +160,8 @@ class Link:
     async def _dial(self) -> None:
         """Set a new, proven client; for ever, with pauses."""
         backoff = Backoff()
-        for url in itertools.cycle(self._urls):
+        first = int(random_ratio() * len(self._urls))  # spread over the servers of a cluster
+        for url in itertools.cycle(self._urls[first:] + self._urls[:first]):
             lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             client = WireClient(
                 on_message=self._exchange.dispatch, on_lost=functools.partial(self._lose, lost)
@@ -175,7 +175,7 @@ class Link:
                 )
                 self._exchange.subscribe_all(client)
                 await self._exchange.echo(client=client)
-            except (OSError, NatsClientError, TimeoutError, PenstockError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever a handshake may end in; logged
                 logger.warning(
                     "NATS server not reached",
                     extra={
@@ -264,6 +264,12 @@ def _parse_urls(text: str) -> list[str]:
     urls = [url.strip() for url in text.split(",") if url.strip()]
     if not urls or not all(url.startswith(("nats://", "tls://")) for url in urls):
         raise MisconfiguredError(
-            f"nats_url must be nats://host:port or tls://host:port, comma-separated; got '{text}'"
+            "nats_url must be nats://host:port or tls://host:port, comma-separated; "
+            f"got '{without_login(text)}'"
         )
     return urls
+
+
+def without_login(urls: str) -> str:
+    """URLs as they may be shown: without user and password."""
+    return re.sub(r"//[^/@,]*@", "//", urls)

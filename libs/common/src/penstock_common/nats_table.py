@@ -166,6 +166,8 @@ class WatchedTable(Generic[T]):
                     self._bus.ensure_soon()
             except PenstockError as error:
                 ended = str(error)
+            except Exception:
+                logger.exception("watch broke", extra={"action": "watch_broke"})
             finally:
                 self._watch = None
                 self._synced.clear()

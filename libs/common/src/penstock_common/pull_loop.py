@@ -158,6 +158,7 @@ class PullLoop:
         """Begin pulling; returns at once. Needs no connection yet."""
         if self._runner is not None:
             raise RuntimeError("the loop was started before")
+        self._stopping = False
         self._remove_callback = self._bus.on_disconnect(self._on_disconnect)
         self._runner = asyncio.create_task(self._run(), name=f"pull-{self._consumer_name}")
 
@@ -214,6 +215,8 @@ class PullLoop:
                     isinstance(error, BusRefusedError) and error.code == _STREAM_NOT_FOUND
                 ):
                     self._bus.ensure_soon()
+            except Exception:
+                logger.exception("pull session broke", extra={"action": "pull_broke"})
             finally:
                 await self._close_session(session)
             if session.worked:

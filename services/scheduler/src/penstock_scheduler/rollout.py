@@ -80,13 +80,10 @@ def plan_workers(
 
     if old:
         _replace(draft, new, old, wanted=wanted, lacking=lacking, request=request)
-        surge = 1
-    else:
-        surge = 0
-        if not queue.waiting:
-            _stop_idle(draft, new, n_surplus=len(new) - wanted, timeout_s=limits.idle_timeout_s)
+    elif not queue.waiting:
+        _stop_idle(draft, new, n_surplus=len(new) - wanted, timeout_s=limits.idle_timeout_s)
     left = [w for w in (*old, *new) if draft.is_active(w)]
-    for worker in _over_max(left, record.revision, n=len(left) - limits.max - surge):
+    for worker in _over_max(left, record):
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
     n_left = sum(draft.is_active(w) for w in left)
     desired = max(wanted, min(n_left, limits.max))
@@ -255,11 +252,20 @@ def _stop_idle(
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.IDLE)
 
 
-def _over_max(workers: Sequence[Worker], revision: int, *, n: int) -> list[Worker]:
-    """Who goes when fewer may run than do: older revisions first, then who is missed least."""
-    if n <= 0:
-        return []
-    return sorted(workers, key=lambda w: (w.assignment.revision == revision, *_least_missed(w)))[:n]
+def _over_max(workers: Sequence[Worker], record: EndpointRecord) -> list[Worker]:
+    """Who goes when more run than may: older revisions first, then who is missed least.
+
+    As long as an older revision runs, one more worker may than `max`.
+    """
+
+    def is_old(worker: Worker) -> bool:
+        return worker.assignment.revision != record.revision
+
+    left = sorted(workers, key=lambda w: (not is_old(w), *_least_missed(w)))
+    going: list[Worker] = []
+    while len(left) > record.spec.workers.max + (1 if any(map(is_old, left)) else 0):
+        going.append(left.pop(0))
+    return going
 
 
 def _least_missed(worker: Worker) -> tuple[bool, float, int, str]:

@@ -1,0 +1,322 @@
+"""Container workers on a real Docker engine, beyond the contract."""
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import tarfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from docker import APIClient
+
+from penstock_common import entropy, ids
+from penstock_common.specs import LocalVolume
+from penstock_common.states import DesiredState, WorkerReason, WorkerState
+from penstock_node_agent.docker_containers import DockerSettings, container_name
+from penstock_node_agent.docker_runtime import DockerRuntime
+from penstock_node_agent.runtime import Progress, StartFailedError, StartOrder
+from tests.support.agent_rig import NODE, agent_rig, endpoint_spec
+from tests.support.docker_engine import IMAGE, docker_host
+from tests.support.nats_server import NatsServer, free_port
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+SLEEP = ("python3", "-c", "import time; time.sleep(60)")
+
+
+class Rig:
+    def __init__(self, node_id: str) -> None:
+        self.settings = DockerSettings(
+            docker_host=docker_host(), node_id=node_id, address="127.0.0.1"
+        )
+        self.runtime = DockerRuntime(self.settings)
+        self.engine = APIClient(base_url=docker_host(), version="auto", timeout=60)
+        self.ordered: list[str] = []
+
+    def order(self, *command: str, **changes: Any) -> StartOrder:
+        worker_id = entropy.random_id(ids.WORKER)
+        self.ordered.append(worker_id)
+        fields: dict[str, Any] = {
+            "worker_id": worker_id,
+            "endpoint_id": "ep-1",
+            "revision": 2,
+            "image": IMAGE,
+            "entrypoint": (),
+            "command": command,
+            "http_port": 8000,
+            "env": {},
+        }
+        return StartOrder(**fields | changes)
+
+    def inspect(self, worker_id: str) -> Any:
+        return self.engine.inspect_container(container_name(worker_id))
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    made = Rig(f"node-{uuid.uuid4().hex[:8]}")
+    await made.runtime.open()
+    yield made
+    for worker_id in made.ordered:
+        await made.runtime.stop(worker_id, 0)
+        await made.runtime.remove(worker_id)
+    await made.runtime.close()
+    made.engine.close()
+
+
+async def test_a_container_is_made_as_promised(rig: Rig) -> None:
+    order = rig.order(*SLEEP)
+    await rig.runtime.start(order)
+
+    inspected = await asyncio.to_thread(rig.inspect, order.worker_id)
+
+    host, config = inspected["HostConfig"], inspected["Config"]
+    assert config["Labels"] == {
+        "penstock.managed": "1",
+        "penstock.node": rig.settings.node_id,
+        "penstock.worker": order.worker_id,
+        "penstock.endpoint": "ep-1",
+        "penstock.revision": "2",
+    }
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["PidsLimit"] == 16_384
+    assert host["ShmSize"] == 1024**3
+    assert host["LogConfig"] == {"Type": "local", "Config": {"max-file": "2", "max-size": "10m"}}
+    assert host["Init"] is True
+    assert host["RestartPolicy"]["Name"] == "no"
+    assert inspected["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostIp"] == "127.0.0.1"
+
+
+async def test_entrypoint_and_command_are_the_endpoints(rig: Rig) -> None:
+    order = rig.order("print", "me", entrypoint=("echo", "entry"))
+    await rig.runtime.start(order)
+    await rig.runtime.wait(order.worker_id)
+    assert await rig.runtime.log_tail(order.worker_id, 5) == ("entry print me",)
+
+
+async def test_local_volumes_live_and_die_with_the_worker(rig: Rig) -> None:
+    order = rig.order(
+        *("python3", "-c", "open('/data/x', 'w').write('1'); print(open('/data/x').read())"),
+        volumes=(LocalVolume(type="local", mount_path="/data"),),
+    )
+    await rig.runtime.start(order)
+    await rig.runtime.wait(order.worker_id)
+    assert await rig.runtime.log_tail(order.worker_id, 1) == ("1",)
+
+    def volumes() -> Any:
+        label = f"penstock.worker={order.worker_id}"
+        return rig.engine.volumes(filters={"label": label})["Volumes"]
+
+    assert len(await asyncio.to_thread(volumes)) == 1
+    await rig.runtime.remove(order.worker_id)
+    assert not await asyncio.to_thread(volumes)
+
+
+async def test_a_program_that_the_image_lacks_ends_the_worker(rig: Rig) -> None:
+    order = rig.order("no-such-program")
+    await rig.runtime.start(order)
+
+    assert (await rig.runtime.wait(order.worker_id)).code == 127
+    assert "no-such-program" in "".join(await rig.runtime.log_tail(order.worker_id, 5))
+
+
+async def test_gpus_that_the_engine_cannot_give_are_refused(rig: Rig) -> None:
+    with pytest.raises(StartFailedError, match="NVIDIA container toolkit") as raised:
+        await rig.runtime.start(rig.order(*SLEEP, gpus=("GPU-12345678",)))
+    assert raised.value.reason is WorkerReason.START_FAILED
+
+
+async def test_a_container_created_before_a_crash_is_started_not_doubled(rig: Rig) -> None:
+    order = rig.order(*SLEEP)
+    assert await rig.runtime._try_create(order)  # then the agent died
+
+    (found,) = await rig.runtime.list_workers()
+    assert found.created_only
+    await rig.runtime.start(order)
+
+    (found,) = await rig.runtime.list_workers()
+    assert found.address is not None
+
+
+async def test_a_container_removed_behind_our_back_has_ended(rig: Rig) -> None:
+    order = rig.order(*SLEEP)
+    await rig.runtime.start(order)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        waiting = group.create_task(rig.runtime.wait(order.worker_id))
+        name = container_name(order.worker_id)
+        await asyncio.to_thread(rig.engine.remove_container, name, force=True)
+
+    assert waiting.result().code in (None, 137)
+
+
+async def test_an_end_that_the_event_stream_missed_is_found_by_tending(rig: Rig) -> None:
+    order = rig.order(*SLEEP)
+    await rig.runtime.start(order)
+    assert rig.runtime._deaths is not None
+    await asyncio.to_thread(rig.runtime._deaths.stop)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        waiting = group.create_task(rig.runtime.wait(order.worker_id))
+        await asyncio.to_thread(rig.engine.kill, container_name(order.worker_id))
+        while not waiting.done():
+            await rig.runtime.tend()
+
+    assert waiting.result().code == 137
+
+
+async def test_the_nodes_images_are_listed(rig: Rig) -> None:
+    assert IMAGE in await rig.runtime.images()
+
+
+async def test_other_nodes_workers_are_not_ours(rig: Rig) -> None:
+    await rig.runtime.start(rig.order(*SLEEP))
+    other = DockerRuntime(
+        DockerSettings(docker_host=docker_host(), node_id="node-other", address="127.0.0.1")
+    )
+    await other.open()
+    assert await other.list_workers() == ()
+    await other.close()
+
+
+class Registry:
+    """A registry with one small image, or with nothing but refusals."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        #: answers every request when set
+        self.refusal: tuple[int, str] | None = None
+        layer = io.BytesIO()
+        with tarfile.open(fileobj=layer, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("empty"))
+        layer_data = layer.getvalue()
+        config = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["/nothing"], "Labels": {"made": uuid.uuid4().hex}},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer_data)]},
+        }
+        config_data = json.dumps(config).encode()
+        prefix = "application/vnd.docker"
+        self.manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": f"{prefix}.distribution.manifest.v2+json",
+                "config": {
+                    "mediaType": f"{prefix}.container.image.v1+json",
+                    "size": len(config_data),
+                    "digest": _digest(config_data),
+                },
+                "layers": [
+                    {
+                        "mediaType": f"{prefix}.image.rootfs.diff.tar",
+                        "size": len(layer_data),
+                        "digest": _digest(layer_data),
+                    }
+                ],
+            }
+        ).encode()
+        self.blobs = {_digest(data): data for data in (layer_data, config_data)}
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if self.refusal is not None and request.path != "/v2/":
+            status, code = self.refusal
+            return web.json_response({"errors": [{"code": code, "message": code}]}, status=status)
+        kind, _, name = request.path.rpartition("/")
+        if kind.endswith("/manifests"):
+            return web.Response(
+                body=self.manifest,
+                content_type="application/vnd.docker.distribution.manifest.v2+json",
+                headers={"Docker-Content-Digest": _digest(self.manifest)},
+            )
+        if name in self.blobs:
+            return web.Response(body=self.blobs[name], content_type="application/octet-stream")
+        return web.Response(headers={"Docker-Distribution-Api-Version": "registry/2.0"})
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", self.answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        try:
+            yield f"127.0.0.1:{self.port}/small:1"
+        finally:
+            await runner.cleanup()
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    yield Registry()
+
+
+async def test_an_absent_image_is_pulled(rig: Rig, registry: Registry) -> None:
+    seen: list[Progress] = []
+    async with registry.serving() as image:
+        order = rig.order(image=image)
+        await rig.runtime.start(order, seen.append)
+
+    assert seen == [Progress.PULLING, Progress.PULLED, Progress.CREATED, Progress.STARTED]
+    assert image in await rig.runtime.images()
+    await rig.runtime.wait(order.worker_id)
+    await rig.runtime.remove(order.worker_id)
+    await asyncio.to_thread(rig.engine.remove_image, image)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        ((404, "MANIFEST_UNKNOWN"), WorkerReason.IMAGE_NOT_FOUND),
+        ((401, "UNAUTHORIZED"), WorkerReason.REGISTRY_AUTH_FAILED),
+        ((403, "DENIED"), WorkerReason.REGISTRY_AUTH_FAILED),
+        ((503, "UNAVAILABLE"), WorkerReason.REGISTRY_UNREACHABLE),
+    ],
+)
+async def test_a_registrys_refusal_is_understood(
+    rig: Rig, registry: Registry, refusal: tuple[int, str], reason: WorkerReason
+) -> None:
+    registry.refusal = refusal
+    async with registry.serving() as image:
+        with pytest.raises(StartFailedError) as raised:
+            await rig.runtime.start(rig.order(image=image))
+    assert raised.value.reason is reason, str(raised.value)
+
+
+async def test_a_registry_that_is_away_is_said(rig: Rig) -> None:
+    with pytest.raises(StartFailedError) as raised:
+        await rig.runtime.start(rig.order(image=f"127.0.0.1:{free_port()}/x:1"))
+    assert raised.value.reason is WorkerReason.REGISTRY_UNREACHABLE
+
+
+SERVER = (
+    "import http.server, os; H = http.server.BaseHTTPRequestHandler; "
+    "H.do_GET = lambda s: (s.send_response(200), s.end_headers()); "
+    "http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()"
+)
+
+
+async def test_an_agent_runs_containers_and_takes_them_over(nats_server: NatsServer) -> None:
+    settings = DockerSettings(docker_host=docker_host(), node_id=NODE, address="127.0.0.1")
+    image = {"image": IMAGE, "entrypoint": "python3 -c", "command": f'"{SERVER}"'}
+    async with agent_rig(nats_server) as rig:
+        first = await rig.start(DockerRuntime(settings), stop_workers_on_exit=False)
+        worker = await rig.scheduler.assign(endpoint_spec("", image=image))
+        before = await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING, 30)
+        await first.stop()
+
+        await rig.start(DockerRuntime(settings))
+        await rig.scheduler.want(worker, DesiredState.DRAINING)
+        after = await rig.scheduler.until_state(worker.worker_id, WorkerState.DRAINING)
+        assert after.port == before.port
+        await rig.scheduler.want(worker, DesiredState.STOPPED)
+        await rig.scheduler.until_state(worker.worker_id, WorkerState.STOPPED, 20)
+        await rig.scheduler.unassign(worker.worker_id)
+        await rig.scheduler.until_gone(worker.worker_id, 20)

@@ -1,0 +1,78 @@
+"""When reports go out."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock_router.reports import PERIOD_S, QUIET_S, ReportSchedule
+
+
+def test_the_first_change_is_reported_at_once() -> None:
+    schedule = ReportSchedule()
+    assert schedule.next_due() is None
+    assert schedule.change("ep", urgent=False)
+    assert schedule.due(now=0.0) == ("ep",)
+
+
+def test_changes_are_gathered_for_a_while() -> None:
+    schedule = ReportSchedule()
+    schedule.change("ep", urgent=False)
+    schedule.sent("ep", now=0.0, active=True)
+    schedule.change("ep", urgent=False)
+    assert not schedule.change("ep", urgent=False)
+    assert schedule.due(now=QUIET_S - 0.01) == ()
+    assert schedule.due(now=QUIET_S) == ("ep",)
+
+
+def test_the_first_who_waits_does_not_wait_for_that() -> None:
+    schedule = ReportSchedule()
+    schedule.change("ep", urgent=False)
+    schedule.sent("ep", now=0.0, active=True)
+    schedule.change("ep", urgent=False)
+    assert schedule.change("ep", urgent=True)
+    assert schedule.due(now=0.001) == ("ep",)
+
+
+def test_while_something_goes_on_it_is_reported_every_second() -> None:
+    schedule = ReportSchedule()
+    schedule.change("ep", urgent=False)
+    schedule.sent("ep", now=0.0, active=True)
+    assert schedule.due(now=PERIOD_S - 0.01) == ()
+    assert schedule.due(now=PERIOD_S) == ("ep",)
+
+
+def test_when_nothing_goes_on_there_is_silence() -> None:
+    schedule = ReportSchedule()
+    schedule.change("ep", urgent=False)
+    schedule.sent("ep", now=0.0, active=False)
+    assert schedule.next_due() is None
+
+
+def test_after_a_reconnect_everything_is_reported() -> None:
+    schedule = ReportSchedule()
+    for endpoint_id in ("a", "b"):
+        schedule.change(endpoint_id, urgent=False)
+        schedule.sent(endpoint_id, now=5.0, active=True)
+    schedule.renew()
+    assert set(schedule.due(now=5.0)) == {"a", "b"}
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.5), st.booleans(), st.booleans())))
+def test_never_more_often_than_allowed_and_no_change_is_forgotten(
+    steps: list[tuple[float, bool, bool]],
+) -> None:
+    schedule = ReportSchedule()
+    now = 0.0
+    sent_at = None
+    pending = urgent_pending = False
+    for pause, change, urgent in steps:
+        now += pause
+        if change:
+            schedule.change("ep", urgent=urgent)
+            pending, urgent_pending = True, urgent_pending or urgent
+        due = bool(schedule.due(now=now))
+        quiet_over = sent_at is None or now >= sent_at + QUIET_S
+        if pending:
+            assert due == (urgent_pending or quiet_over)
+        if due:
+            schedule.sent("ep", now=now, active=True)
+            sent_at, pending, urgent_pending = now, False, False
