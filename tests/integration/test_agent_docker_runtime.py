@@ -7,7 +7,7 @@ import io
 import json
 import tarfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -254,8 +254,8 @@ def _digest(data: bytes) -> str:
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
-    yield Registry()
+def registry() -> Registry:
+    return Registry()
 
 
 async def test_an_absent_image_is_pulled(rig: Rig, registry: Registry) -> None:
@@ -276,7 +276,8 @@ async def test_an_absent_image_is_pulled(rig: Rig, registry: Registry) -> None:
     [
         ((404, "MANIFEST_UNKNOWN"), WorkerReason.IMAGE_NOT_FOUND),
         ((401, "UNAUTHORIZED"), WorkerReason.REGISTRY_AUTH_FAILED),
-        ((403, "DENIED"), WorkerReason.REGISTRY_AUTH_FAILED),
+        # Said of repositories that do not exist, too; the message tells both.
+        ((403, "DENIED"), WorkerReason.IMAGE_NOT_FOUND),
         ((503, "UNAVAILABLE"), WorkerReason.REGISTRY_UNREACHABLE),
     ],
 )

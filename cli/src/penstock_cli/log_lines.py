@@ -35,7 +35,7 @@ def for_person(name: str, line: str) -> str:
         record = None
     if not isinstance(record, dict) or "message" not in record:
         return f"{name:<{NAME_WIDTH}} {line}"
-    fields = " ".join(f"{k}={v}" for k, v in record.items() if k not in _PLAIN)
+    fields = " ".join(f"{k}={v}" for k, v in record.items() if k not in _PLAIN and v is not None)
     clock = str(record.get("ts", ""))[11:23]
     level = str(record.get("level", "info"))
     mark = "" if level in ("info", "debug") else f"{level.upper()} "

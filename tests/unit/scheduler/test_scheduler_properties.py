@@ -145,5 +145,5 @@ class SchedulerStory(RuleBasedStateMachine):
                 assert world.running(endpoint_id) == len(world.of(endpoint_id)) == least
 
 
-SchedulerStory.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+SchedulerStory.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestSchedulerStory = SchedulerStory.TestCase

@@ -17,7 +17,10 @@ def main() -> None:
         settings = Settings()
     except ValidationError as error:
         configure_logs("node-agent", "info")
-        problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        problem = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         sys.exit(lifecycle.run(lambda _stopping: _refuse(problem)))
     configure_logs("node-agent", settings.log_level)
     sys.exit(lifecycle.run(lambda stopping: serve(settings, SystemClock(), stopping)))

@@ -98,8 +98,9 @@ async def _choose_runtime(settings: Settings, data_dir: Path, node_id: str) -> R
     if settings.runtime == "process":
         return _process_runtime(settings, data_dir)
     # Nodes without Docker need not load its SDK for long: 50 ms.
+    from penstock_node_agent.docker_client import engine_problem
     from penstock_node_agent.docker_containers import DockerSettings
-    from penstock_node_agent.docker_runtime import DockerRuntime, engine_problem
+    from penstock_node_agent.docker_runtime import DockerRuntime
 
     problem = await engine_problem(settings.docker_host)
     if problem is None:

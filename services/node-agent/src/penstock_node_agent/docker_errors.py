@@ -87,6 +87,8 @@ def explanation(error: Exception) -> str:
     """What the engine said, or how it could not be asked."""
     if isinstance(error, APIError) and error.explanation:
         return str(error.explanation)
+    if type(error) is DockerException:
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 

@@ -22,6 +22,7 @@ from typing_extensions import override
 from penstock_common.messages import RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
+from penstock_node_agent.docker_client import connect
 from penstock_node_agent.docker_containers import DockerSettings
 from penstock_node_agent.docker_errors import (
     ENGINE_ERRORS,
@@ -57,8 +58,6 @@ _END_POLL_S: Final = 1.0
 KILL_WAIT_S: Final = 15.0
 _REMOVE_TRIES: Final = 20
 _START_TRIES: Final = 3
-#: Longest wait for an engine when the agent looks whether there is one.
-_PROBE_TIMEOUT_S: Final = 5
 
 _T = TypeVar("_T")
 
@@ -99,9 +98,7 @@ class DockerRuntime(Runtime):
         return self._api
 
     def _new_client(self, timeout_s: float) -> APIClient:
-        return APIClient(
-            base_url=self._settings.docker_host, version="auto", timeout=round(timeout_s)
-        )
+        return connect(self._settings.docker_host, timeout_s)
 
     @override
     async def open(self) -> None:
@@ -467,17 +464,3 @@ async def _start_errors() -> AsyncIterator[None]:
         yield
     except ENGINE_ERRORS as error:
         raise start_failure(error) from error
-
-
-async def engine_problem(docker_host: str) -> str | None:
-    """Why no engine can be used at this address; None when one answers within a few seconds."""
-
-    def ask() -> None:
-        client = APIClient(base_url=docker_host, version="auto", timeout=_PROBE_TIMEOUT_S)
-        client.close()
-
-    try:
-        await asyncio.to_thread(ask)
-    except ENGINE_ERRORS as error:
-        return explanation(error)
-    return None

@@ -106,6 +106,7 @@ class Router:
             on_connect_failed=self._on_connect_failed,
         )
         self._server = ProxyServer(gate, self._upstream, settings)
+        bus.on_disconnect(self._on_disconnect)
 
     # ---- life
 
@@ -171,6 +172,8 @@ class Router:
     def ticket_waits(self, ticket: Ticket) -> None:
         """A client waits."""
         self._tickets.publish(ticket)
+        if not self._bus.connected:
+            self.dispatcher.serve_locally(ticket.endpoint_id)
 
     def slots_freed(self, endpoint_id: str) -> None:
         """A slot that this router drives is free."""
@@ -192,6 +195,9 @@ class Router:
 
     def _on_router(self, router_id: str) -> None:
         self._liveness.heard(router_id, now=self._clock.monotonic())
+
+    def _on_disconnect(self) -> None:
+        self._liveness.watch(whole=False, now=self._clock.monotonic())
 
     def _is_lost(self, router_id: str) -> bool:
         now = self._clock.monotonic()

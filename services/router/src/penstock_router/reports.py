@@ -14,7 +14,7 @@ from typing import Final
 from penstock_common import subjects
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
-from penstock_common.errors import BusDisconnectedError
+from penstock_common.errors import BusDisconnectedError, MessageTooLargeError
 from penstock_common.messages import QueueReport, WorkerLoad
 from penstock_router.dispatch import Dispatcher
 from penstock_router.lanes import Lane
@@ -150,7 +150,17 @@ class Reporter:
             try:
                 self._bus.publish_nowait(subjects.queue_metrics(endpoint_id), report.encode())
             except BusDisconnectedError:
-                return
+                return  # sent anew after the reconnect
+            except MessageTooLargeError as error:
+                logger.error(
+                    "queue report too large, not sent",
+                    extra={
+                        "action": "report_too_large",
+                        "endpoint_id": endpoint_id,
+                        "workers": len(report.workers),
+                        "error": str(error),
+                    },
+                )
         self._schedule.sent(endpoint_id, now=now, active=lane is not None and not lane.over)
 
     def _on_connect(self) -> None:

@@ -238,10 +238,12 @@ def _predicted(
     wait_s = last_leaves_at(0)
     if wait_s > start_s + value_s:
         stable = math.ceil(inflow * service_time_s / slots)
+        # With so many every one that waits at τ gets a slot at once.
+        plenty = existing + 1 + math.ceil((waiting + inflow * start_s) / slots)
         wanted = _fewest(
             lambda n: n >= stable and last_leaves_at(n - existing) <= start_s + value_s,
             existing + 1,
-            max(existing + 1, spec.workers.max),
+            max(plenty, stable),
         )
         return wanted, _delay_cause(wait_s, value_s)
     overdue = load.oldest_wait_s > max(value_s, start_s)

@@ -14,6 +14,7 @@ client's connection is cut, so that half a response never looks whole.
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +44,23 @@ class _Tried:
     response: web.StreamResponse
     #: whether another worker may be tried instead
     again: bool = False
+
+
+class _JoinedResponse(web.StreamResponse):
+    """Its head leaves in one write with what is written first."""
+
+    _send_headers_immediately = False
+
+
+class _ClientLeftError(Exception):
+    """The client's connection is gone (worker's errors have the same types)."""
+
+
+async def _write(work: Awaitable[object]) -> None:
+    try:
+        await work
+    except ConnectionError as error:
+        raise _ClientLeftError from error
 
 
 class Exchange:
@@ -141,24 +159,24 @@ class Exchange:
         service = Service(lease.worker_id, lease.waited_s, lease.cold, call.request_id)
         fields = CIMultiDict(build_response(list(answer.headers.items()), service))
         fields.setdefault("Server", SERVER)
-        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=fields)
-        self._response = response
         try:
-            await response.prepare(self._request)
-        except ConnectionError:
-            return _Tried("cancelled", response)
-        while True:
-            try:
-                piece = await answer.content.readany()
-            except (aiohttp.ClientError, OSError) as error:
-                raise BrokenError(f"The worker broke off in its answer: {error}") from error
-            if not piece:
-                # The server ends the response; the slot need not wait for a slow client.
-                return _Tried("ok", response)
-            try:
-                await response.write(piece)
-            except ConnectionError:
-                return _Tried("cancelled", response)
+            piece = answer.content.read_nowait()
+            whole = answer.content.at_eof()
+            # A head alone goes out at once; one with something to follow goes out with that.
+            kind = _JoinedResponse if piece or whole else web.StreamResponse
+            response = kind(status=answer.status, reason=answer.reason, headers=fields)
+            self._response = response
+            await _write(response.prepare(self._request))
+            if piece:
+                await _write(response.write(piece))
+            while piece := await answer.content.readany():
+                await _write(response.write(piece))
+        except _ClientLeftError:
+            return _Tried("cancelled", self._response or web.Response())
+        except (aiohttp.ClientError, OSError) as error:
+            raise BrokenError(f"The worker broke off in its answer: {error}") from error
+        # The server ends the response; the slot need not wait for a slow client.
+        return _Tried("ok", response)
 
     # ---- responses of the router's own
 

@@ -1,0 +1,247 @@
+"""How many workers: the fluid prediction, the plain formula, and what holds of both."""
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from penstock_common.specs import EndpointSpec
+from penstock_scheduler.autoscaler import Load, ScaleMemory, decide_workers, note_start
+from tests.fakes.scheduler_world import make_record
+
+
+def spec(
+    value: float = 4, type_: str = "queue_delay", slots: int = 1, low: int = 0, high: int = 100
+) -> EndpointSpec:
+    return make_record(
+        workers={"min": low, "max": high, "max_concurrency": slots},
+        scaling={"type": type_, "value": value},
+    ).spec
+
+
+def decide(
+    spec: EndpointSpec, load: Load, start_s: float | None = None, now: float = 0.0
+) -> tuple[int, str]:
+    decision, _ = decide_workers(spec, load, ScaleMemory(start_s=start_s), now)
+    return decision.desired, decision.why
+
+
+# ---- from zero
+
+
+def test_the_first_waiting_request_starts_a_worker_at_once():
+    load = Load(waiting=3, oldest_wait_s=0.2)
+    assert decide(spec(), load) == (1, "0 → 1: 3 waiting, oldest 0.2 s, none running")
+
+
+def test_nothing_waits_nothing_starts():
+    assert decide(spec(), Load()) == (0, "0 → 0: no requests, none running")
+
+
+def test_min_is_kept_without_requests():
+    assert decide(spec(low=2), Load()) == (
+        2,
+        "0 → 2: no requests, none running; workers.min is 2",
+    )
+
+
+def test_max_is_said_when_it_binds():
+    load = Load(waiting=100, service_time_s=10)
+    desired, why = decide(spec(high=3), load)
+    assert desired == 3
+    assert why.endswith("workers.max is 3")
+
+
+# ---- queue_delay without measurements
+
+
+def test_unmeasured_each_delay_that_passes_adds_one():
+    memory, desired = ScaleMemory(), []
+    n = 0
+    for wait_s in [0.0, 3.9, 4.0, 7.9, 8.1, 8.2, 12.0]:
+        load = Load(waiting=9, oldest_wait_s=wait_s, starting_ages_s=(1.0,) * n)
+        decision, memory = decide_workers(spec(value=4), load, memory, wait_s)
+        n = decision.desired
+        desired.append(n)
+    assert desired == [1, 1, 2, 2, 3, 3, 4]
+
+
+def test_unmeasured_no_more_workers_than_all_waiting_can_use_at_once():
+    memory = ScaleMemory()
+    load = Load(waiting=9, oldest_wait_s=100, running=1, in_flight=8)
+    decision, _ = decide_workers(spec(value=4, slots=8), load, memory, 0)
+    assert decision.desired == 3  # 17 requests, 8 slots each
+
+
+def test_unmeasured_a_worker_that_dies_is_replaced():
+    load = Load(waiting=9, oldest_wait_s=4.5, running=1, in_flight=1)
+    decision, memory = decide_workers(spec(value=4), load, ScaleMemory(), 0)
+    assert decision.desired == 2
+    died = replace(load, oldest_wait_s=4.6, running=0)
+    decision, _ = decide_workers(spec(value=4), died, memory, 0.1)
+    assert decision.desired == 2
+
+
+# ---- queue_delay, predicted
+
+
+def test_a_start_is_not_made_when_the_others_will_have_drained_the_queue():
+    load = Load(waiting=20, oldest_wait_s=6, in_flight=1, running=1, service_time_s=1)
+    assert decide(spec(value=4), load, start_s=30)[0] == 1  # drained in 20 s
+    assert decide(spec(value=4), load, start_s=5)[0] > 1
+
+
+def test_a_start_that_is_needed_is_made_before_anybody_has_waited_long():
+    load = Load(waiting=100, oldest_wait_s=0.1, in_flight=1, running=1, service_time_s=1)
+    desired, why = decide(spec(value=4), load, start_s=30)
+    # 30 leave by then; n workers take n at once and n a second: n + 4 n >= 70.
+    assert 13 <= desired <= 16
+    assert why == (
+        f"1 → {desired}: 100 waiting, oldest 0.1 s, 1 in flight, 1 running; "
+        "they would wait 100.0 s, 4 s is wanted"
+    )
+
+
+def test_workers_that_start_count_from_when_they_will_be_ready():
+    load = Load(waiting=10, in_flight=1, running=1, service_time_s=2, starting_ages_s=(9.0,) * 4)
+    assert decide(spec(value=4), load, start_s=10)[0] == 5
+    assert decide(spec(value=4), replace(load, starting_ages_s=()), start_s=10)[0] > 1
+
+
+def test_a_start_that_is_long_overdue_is_no_longer_relied_on():
+    load = Load(waiting=40, in_flight=1, running=1, service_time_s=2, starting_ages_s=(600.0,) * 4)
+    assert decide(spec(value=4), load, start_s=10)[0] > 5
+
+
+def test_requests_for_which_a_slot_is_free_do_not_wait():
+    load = Load(waiting=8, running=1, service_time_s=60, free_slots=8)
+    assert decide(spec(slots=8), load, start_s=1)[0] == 1
+
+
+def test_long_requests_get_a_worker_each_and_no_more():
+    load = Load(waiting=3, oldest_wait_s=0.1, service_time_s=600)
+    assert decide(spec(value=4), load, start_s=5)[0] == 3
+
+
+def test_a_burst_that_has_passed_is_no_rate():
+    """Ten that came together and all wait count as ten that wait, not as two a second for ever."""
+    _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 0}), ScaleMemory(start_s=30), 0)
+    load = Load(waiting=10, arrivals={"rt-1": 10}, service_time_s=1)
+    decision, _ = decide_workers(spec(value=4), load, memory, 0.1)
+    assert decision.desired == 2  # at 30 s: 2 at once, then 2 a second for 4 s
+
+
+def test_the_oldest_waits_longer_than_a_start_takes_so_the_prediction_was_wrong():
+    load = Load(
+        waiting=2,
+        oldest_wait_s=20,
+        in_flight=1,
+        running=1,
+        service_time_s=0.1,  # it hangs
+    )
+    desired, why = decide(spec(value=4), load, start_s=10)
+    assert desired == 2
+    assert "longer than a start takes" in why
+    assert decide(spec(value=4), replace(load, starting_ages_s=(1.0,)), start_s=10)[0] == 2
+
+
+def test_a_rate_that_wavers_round_the_capacity_starts_nothing():
+    memory = ScaleMemory(start_s=10)
+    for tick in range(200):
+        arrived = tick + (0, 1, 1, 2, 1)[tick % 5]  # two a second, and up to 2.4
+        load = Load(in_flight=2, running=2, service_time_s=1, arrivals={"rt-1": arrived})
+        decision, memory = decide_workers(spec(value=4), load, memory, tick * 0.5)
+        assert decision.desired == 2
+
+
+def test_what_serves_the_rate_with_headroom_is_kept():
+    _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 0}), ScaleMemory(), 0)
+    load = Load(arrivals={"rt-1": 20}, in_flight=1, running=8, service_time_s=1)
+    decision, _ = decide_workers(spec(), load, memory, 1)
+    assert decision.desired == 5  # 4 a second for 1 s each, at most 80 % busy
+
+
+def test_a_counter_that_fell_was_started_anew():
+    _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 1000}), ScaleMemory(), 0)
+    load = Load(arrivals={"rt-1": 5}, running=8, service_time_s=1)
+    decision, memory = decide_workers(spec(), load, memory, 1)
+    assert memory.arrivals == ((1, 5),)
+    assert decision.desired == 2
+
+
+# ---- request_count
+
+
+@pytest.mark.parametrize(
+    ("waiting", "in_flight", "value", "desired"),
+    [(0, 0, 2, 0), (1, 0, 2, 1), (2, 0, 2, 1), (2, 1, 2, 2), (7, 4, 2.5, 5), (0, 1, 10, 1)],
+)
+def test_request_count(waiting: int, in_flight: int, value: float, desired: int):
+    load = Load(waiting=waiting, in_flight=in_flight, running=1)
+    assert decide(spec(value, "request_count"), load)[0] == desired
+
+
+# ---- starts
+
+
+def test_the_usual_start_follows_the_starts_seen():
+    memory = note_start(ScaleMemory(), 10.0)
+    assert memory.start_s == 10.0
+    assert note_start(memory, 20.0).start_s == 15.0
+
+
+# ---- what always holds
+
+loads = st.builds(
+    Load,
+    waiting=st.integers(0, 500),
+    oldest_wait_s=st.floats(0, 1e4),
+    in_flight=st.integers(0, 500),
+    service_time_s=st.none() | st.floats(0, 1e4),
+    running=st.integers(0, 50),
+    unready=st.integers(0, 3),
+    free_slots=st.integers(0, 20),
+    starting_ages_s=st.lists(st.floats(0, 1e4), max_size=5).map(tuple),
+)
+specs = st.builds(
+    lambda value, type_, slots, low, more: spec(value, type_, slots, low, max(1, low + more)),
+    st.floats(0.01, 1000),
+    st.sampled_from(["queue_delay", "request_count"]),
+    st.integers(1, 64),
+    st.integers(0, 5),
+    st.integers(0, 100),
+)
+starts = st.none() | st.floats(0, 1000)
+
+
+@given(specs, loads, starts)
+def test_limits_hold(spec: EndpointSpec, load: Load, start_s: float | None):
+    desired, _ = decide(spec, load, start_s)
+    assert spec.workers.min <= desired <= spec.workers.max
+    if load.waiting and not load.workers:
+        assert desired >= 1
+
+
+@given(specs, loads, starts)
+def test_what_was_started_is_not_started_again(
+    spec: EndpointSpec, load: Load, start_s: float | None
+):
+    decision, memory = decide_workers(spec, load, ScaleMemory(start_s=start_s), 0)
+    n_new = decision.desired - load.workers
+    if n_new <= 0:
+        return
+    started = replace(load, starting_ages_s=load.starting_ages_s + (0.0,) * n_new)
+    again, _ = decide_workers(spec, started, memory, 0)
+    assert again.desired == decision.desired or spec.scaling.type == "request_count"
+
+
+@given(specs, loads, starts, st.integers(1, 50))
+def test_more_waiting_never_wants_fewer(
+    spec: EndpointSpec, load: Load, start_s: float | None, more: int
+):
+    if not load.waiting:
+        return  # the first that waits may find a free slot: what is kept is another question
+    fewer, _ = decide(spec, load, start_s)
+    greater, _ = decide(spec, replace(load, waiting=load.waiting + more), start_s)
+    assert greater >= fewer
