@@ -1,6 +1,7 @@
 """Process workers down to the kernel: sessions, orphans, ports, records, logs."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import pytest
 
 from penstock_common import entropy, ids
 from penstock_common.states import WorkerReason
-from penstock_node_agent import log_files, process_table
+from penstock_node_agent import log_files, process_runtime, process_table
 from penstock_node_agent.ports import PortPicker, is_free
 from penstock_node_agent.process_record import LOG_NAME, ProcessRecord, write_record
 from penstock_node_agent.process_runtime import ProcessRuntime
@@ -160,6 +161,22 @@ async def test_a_program_that_cannot_run_is_named(
         await rig.runtime.start(rig.order("", command=command))
     assert raised.value.reason is WorkerReason.START_FAILED
     assert await rig.runtime.list_workers() == ()
+
+
+async def test_a_full_disk_is_told_and_leaves_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, record: ProcessRecord) -> None:
+        if record.pid is not None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_record(folder, record)
+
+    monkeypatch.setattr(process_runtime, "write_record", full)
+    order = rig.order(SLEEP)
+    with pytest.raises(StartFailedError) as raised:
+        await rig.runtime.start(order)
+    assert raised.value.reason is WorkerReason.NO_SPACE
+    assert living(order.worker_id) == []
 
 
 async def test_a_port_that_another_took_meanwhile_is_told(rig: Rig) -> None:
