@@ -8,7 +8,6 @@ from hypothesis import settings
 
 from tests.support.nats_server import NatsServer
 
-
 # No deadline per example: a busy machine is no bug, and pytest bounds each test.
 settings.register_profile("penstock", deadline=None)
 settings.load_profile("penstock")

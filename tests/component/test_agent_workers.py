@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from penstock_common import subjects
+from penstock_common.connection import Received
+from penstock_common.messages import WorkerStatus
 from penstock_common.sealing import Sealer, new_key
 from penstock_common.states import DesiredState, Phase, WorkerReason, WorkerState
 from penstock_node_agent.runtime import Exit, RuntimeFailedError, StartFailedError, StopFailedError
@@ -389,6 +392,32 @@ async def test_a_status_that_belongs_to_no_worker_is_cleaned_away(
     await rig.start(FakeRuntime(host))
 
     await rig.scheduler.until_gone(worker.worker_id)
+
+
+async def test_lives_are_told_as_cloud_events(rig: AgentRig, host: FakeHost) -> None:
+    told: list[Received] = []
+    bus = await rig.bus("listener")
+    await bus.subscribe(subjects.EVENTS_ALL, told.append)
+    running = await rig.start(FakeRuntime(host))
+    worker = await rig.scheduler.assign(SERVE)
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+    await rig.scheduler.want(worker, DesiredState.STOPPED)
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.STOPPED)
+
+    await running.stop()
+    await rig.scheduler.until(lambda: len(told) >= 5)
+
+    assert [event.headers["ce-type"] for event in told] == [
+        "penstock.node.joined",
+        "penstock.worker.running",
+        "penstock.worker.draining",
+        "penstock.worker.stopped",
+        "penstock.node.left",
+    ]
+    assert told[1].subject == subjects.worker_event(worker.worker_id, "running")
+    assert told[1].headers["ce-source"] == "/nodes/node-test"
+    assert WorkerStatus.decode(told[1].data).state is WorkerState.RUNNING
+    assert len({event.headers["ce-id"] for event in told}) == 5
 
 
 async def test_many_workers_start_side_by_side(rig: AgentRig, host: FakeHost) -> None:

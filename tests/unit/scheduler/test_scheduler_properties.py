@@ -130,7 +130,7 @@ class SchedulerStory(RuleBasedStateMachine):
             return
         world = self.world
         world.fails = lambda _: None
-        world.routers, world.lost_routers = frozenset({"rt-1"}), frozenset()
+        world.routers, world.lost_routers = frozenset({"rt-1"}), frozenset({"rt-2"})
         world.lost_nodes, world.settled, world.reporting = frozenset(), True, True
         for requests in world.requests.values():
             requests.waiting.clear()

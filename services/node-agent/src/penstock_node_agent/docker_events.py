@@ -74,6 +74,10 @@ class DeathWatch:
                     "event stream broke",
                     extra={"action": "event_stream_broke", "error": explanation(error)},
                 )
+            except Exception:
+                # Whatever the SDK makes of a stream that breaks: without this thread, ends of
+                # workers would be seen seconds late.
+                logger.exception("event stream failed", extra={"action": "event_stream_failed"})
             self._stopping.wait(_RETRY_S)
 
     def _follow(self) -> None:

@@ -11,7 +11,6 @@ import functools
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -22,6 +21,7 @@ from typing_extensions import override
 from penstock_common.messages import RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
+from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_client import connect
 from penstock_node_agent.docker_containers import DockerSettings
 from penstock_node_agent.docker_errors import (
@@ -58,6 +58,8 @@ _END_POLL_S: Final = 1.0
 KILL_WAIT_S: Final = 15.0
 _REMOVE_TRIES: Final = 20
 _START_TRIES: Final = 3
+#: Longest wait at the end for calls that run; after it they are left alone.
+_CLOSE_S: Final = 2.0
 
 _T = TypeVar("_T")
 
@@ -67,8 +69,8 @@ class DockerRuntime(Runtime):
 
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
-        self._calls = ThreadPoolExecutor(_CALL_THREADS, "docker-call")
-        self._pulls = ThreadPoolExecutor(_PULL_THREADS, "docker-pull")
+        self._calls = DaemonThreads(_CALL_THREADS, "docker-call")
+        self._pulls = DaemonThreads(_PULL_THREADS, "docker-pull")
         self._api: APIClient | None = None
         self._deaths: DeathWatch | None = None
         #: the call that runs for a worker
@@ -243,9 +245,7 @@ class DockerRuntime(Runtime):
 
     async def _pull(self, image: str) -> None:
         stopped = threading.Event()
-        pulling = asyncio.get_running_loop().run_in_executor(
-            self._pulls, self._pull_blocking, image, stopped
-        )
+        pulling = self._pulls.run(lambda: self._pull_blocking(image, stopped))
         try:
             await asyncio.shield(pulling)
         except asyncio.CancelledError:
@@ -418,13 +418,13 @@ class DockerRuntime(Runtime):
     async def close(self) -> None:
         """Let go; containers run on."""
         if self._running:
-            await asyncio.wait(self._running.values(), timeout=self._settings.timeout_s)
+            await asyncio.wait(self._running.values(), timeout=_CLOSE_S)
         if self._deaths is not None:
             await self._call(self._deaths.stop)
         if self._api is not None:
             self._api.close()
-        self._calls.shutdown(wait=False)
-        self._pulls.shutdown(wait=False, cancel_futures=True)
+        self._calls.close()
+        self._pulls.close()
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         """Do it in a thread.
@@ -433,7 +433,7 @@ class DockerRuntime(Runtime):
             RuntimeFailedError: the engine refused, or did not answer.
         """
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._calls, work)
+            return await self._calls.run(work)
         except ENGINE_ERRORS as error:
             raise engine_failure(error) from error
 
@@ -447,7 +447,7 @@ class DockerRuntime(Runtime):
         """Do it in a thread, after every call about the same worker that began before."""
         while (before := self._running.get(worker_id)) is not None:
             await asyncio.wait({before})
-        running = asyncio.get_running_loop().run_in_executor(self._calls, work)
+        running = self._calls.run(work)
         self._running[worker_id] = running
 
         def forget(done: "asyncio.Future[_T]") -> None:

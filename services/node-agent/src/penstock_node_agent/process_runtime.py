@@ -7,6 +7,7 @@ pidfd. Ended means: no process of its session and none that carries its id is le
 """
 
 import asyncio
+import errno
 import functools
 import logging
 import os
@@ -15,7 +16,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -25,6 +25,7 @@ from typing_extensions import override
 from penstock_common.messages import RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import log_files, process_table
+from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.ports import PortPicker, is_free
 from penstock_node_agent.process_record import (
     LOG_NAME,
@@ -50,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 #: After SIGKILL a process is gone in milliseconds, or hangs in the kernel.
 KILL_WAIT_S: Final = 5.0
-_SPAWN_THREADS: Final = 4
+_THREADS: Final = 4
 _SIGKILL_CODE: Final = 128 + signal.SIGKILL
 
 _T = TypeVar("_T")
@@ -103,7 +104,7 @@ class ProcessRuntime(Runtime):
         self._settings = settings
         self._workers: dict[str, _Worker] = {}
         self._spawning: dict[str, asyncio.Future[_Worker]] = {}
-        self._threads = ThreadPoolExecutor(_SPAWN_THREADS, "process-runtime")
+        self._threads = DaemonThreads(_THREADS, "process-runtime")
         self._boot_id = process_table.boot_id()
         self._oom_kills = process_table.oom_kill_count()
         self._ports = PortPicker(settings.ports, offset=os.getpid())
@@ -202,8 +203,7 @@ class ProcessRuntime(Runtime):
         spawning = self._spawning.get(worker_id)
         if spawning is None:
             port = self._pick_port()
-            loop = asyncio.get_running_loop()
-            spawning = loop.run_in_executor(self._threads, self._spawn_blocking, order, port)
+            spawning = self._threads.run(lambda: self._spawn_blocking(order, port))
             self._spawning[worker_id] = spawning
             spawning.add_done_callback(functools.partial(self._on_spawned, worker_id))
         # Shielded: a process whose starter was cancelled must still be known here.
@@ -217,32 +217,38 @@ class ProcessRuntime(Runtime):
     def _spawn_blocking(self, order: StartOrder, port: int) -> _Worker:
         folder = self._settings.folder / order.worker_id
         intent = ProcessRecord(worker_id=order.worker_id, port=port, boot_id=self._boot_id)
+        pid = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_record(folder, intent)
             with (folder / LOG_NAME).open("ab") as output:
-                process = subprocess.Popen(  # noqa: S603 - running the owner's command is the task
-                    [*order.entrypoint, *order.command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    cwd=self._settings.cwd,
-                    env=self._environment(order, port),
-                    start_new_session=True,
-                )
+                pid = self._exec(order, port, output.fileno())
+            pidfd = os.pidfd_open(pid)
+            started = process_table.try_process(pid)
+            assert started is not None  # it is our child and not reaped
+            record = intent.model_copy(update={"pid": pid, "started_ticks": started.started_ticks})
+            write_record(folder, record)
         except OSError as error:
+            if pid is not None:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
             shutil.rmtree(folder, ignore_errors=True)
-            raise StartFailedError(WorkerReason.START_FAILED, _explain(order, error)) from error
-        pidfd = os.pidfd_open(process.pid)
-        started = process_table.try_process(process.pid)
-        assert started is not None  # it is our child and not reaped
+            raise _start_failure(order, error) from error
+        return _Worker(record, folder, pidfd)
+
+    def _exec(self, order: StartOrder, port: int, output: int) -> int:
+        process = subprocess.Popen(  # noqa: S603 - running the owner's command is the task
+            [*order.entrypoint, *order.command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=self._settings.cwd,
+            env=self._environment(order, port),
+            start_new_session=True,
+        )
         # Reaping is this module's from here on: keeps Popen from doing it, or complaining.
         process.returncode = 0
-        record = intent.model_copy(
-            update={"pid": process.pid, "started_ticks": started.started_ticks}
-        )
-        write_record(folder, record)
-        return _Worker(record, folder, pidfd)
+        return process.pid
 
     def _environment(self, order: StartOrder, port: int) -> dict[str, str]:
         here = Path(sys.executable).parent
@@ -391,7 +397,7 @@ class ProcessRuntime(Runtime):
         for worker in self._workers.values():
             self._close_pidfd(worker)
         self._workers.clear()
-        self._threads.shutdown(wait=False)
+        self._threads.close()
 
     def _close_pidfd(self, worker: _Worker) -> None:
         if worker.pidfd is not None:
@@ -399,16 +405,19 @@ class ProcessRuntime(Runtime):
             worker.pidfd = None
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._threads.run(work)
 
 
-def _explain(order: StartOrder, error: OSError) -> str:
+def _start_failure(order: StartOrder, error: OSError) -> StartFailedError:
     program = (*order.entrypoint, *order.command)[0]
+    message = f"the node could not start '{program}': {error}"
+    if error.errno == errno.ENOSPC:
+        return StartFailedError(WorkerReason.NO_SPACE, message)
     if isinstance(error, FileNotFoundError) and error.filename == program:
-        return f"the program '{program}' does not exist on the node (looked for along its PATH)"
+        message = f"the program '{program}' does not exist on the node (looked for along its PATH)"
     if isinstance(error, PermissionError) and error.filename == program:
-        return f"the program '{program}' may not be executed"
-    return f"the node could not start '{program}': {error}"
+        message = f"the program '{program}' may not be executed"
+    return StartFailedError(WorkerReason.START_FAILED, message)
 
 
 async def _readable(fd: int) -> None:

@@ -26,6 +26,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from penstock_common.errors import PenstockError
 from penstock_common.messages import EndpointRecord, EndpointStatus
 from penstock_common.specs import QueueSpec
 from penstock_common.states import EndpointReason, EndpointState, TicketOutcome
@@ -45,6 +46,18 @@ class Refusal:
     queue_length: int | None = None
     #: seconds after which another try makes sense; None = trying again will not help
     retry_after_s: int | None = None
+
+
+class RefusedError(PenstockError):
+    """The request is not served."""
+
+    error_type = "refused"
+    status_hint = 503
+
+    def __init__(self, refusal: Refusal) -> None:
+        """Refused for this reason."""
+        super().__init__(refusal.detail)
+        self.refusal = refusal
 
 
 class Admission(Enum):

@@ -18,10 +18,9 @@ from typing import Final, Protocol
 
 from penstock_common import ids
 from penstock_common.clock import Clock
-from penstock_common.errors import PenstockError
 from penstock_common.messages import EndpointRecord, GrantRequest, Ticket
 from penstock_common.states import TicketOutcome
-from penstock_router.admission import STOPPING, Admission, Refusal, judge_endpoint
+from penstock_router.admission import STOPPING, Admission, Refusal, RefusedError, judge_endpoint
 from penstock_router.catalogue import Address, Catalogue, WorkerView
 from penstock_router.lanes import Driven, Lane, LeaseOutcome, SlotLease, Waiter
 from penstock_router.picker import Policy
@@ -30,14 +29,6 @@ from penstock_router.picker import Policy
 STALLED_S: Final = 2.0
 #: Told to clients whose endpoint went away after they were let in.
 GONE: Final = Refusal(503, "deleting", "The endpoint is deleted.")
-
-
-class RefusedError(PenstockError):
-    """The request is not served."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.detail)
-        self.refusal = refusal
 
 
 class DispatchEvents(Protocol):

@@ -124,7 +124,7 @@ def decide_workers(
     if desired > wanted:
         cause = f"workers.min is {limits.min}"
     elif desired < wanted:
-        cause = f"{wanted} wanted, workers.max is {limits.max}"
+        cause = f"more are wanted, workers.max is {limits.max}"
     return Decision(desired, _why(load, desired, cause)), memory
 
 
@@ -243,7 +243,7 @@ def _predicted(
         wanted = _fewest(
             lambda n: n >= stable and last_leaves_at(n - existing) <= start_s + value_s,
             existing + 1,
-            max(plenty, stable),
+            min(max(plenty, stable), max(existing, spec.workers.max) + 1),
         )
         return wanted, _delay_cause(wait_s, value_s)
     overdue = load.oldest_wait_s > max(value_s, start_s)

@@ -22,8 +22,7 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from penstock_router.admission import Refusal
-from penstock_router.dispatch import RefusedError
+from penstock_router.admission import Refusal, RefusedError
 from penstock_router.gate import Answer, Call, Gate, RequestHead
 from penstock_router.headers import Service, build_response
 from penstock_router.lanes import LeaseOutcome, SlotLease
