@@ -60,8 +60,10 @@ class _Child:
     log: IO[bytes]
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
-    #: last error that it logged, for the one line that says why everything stops
+    #: last error that it logged and last line that it wrote, for the one line that says why
+    #: everything stops
     last_error: str = ""
+    last_line: str = ""
 
 
 class Supervisor:
@@ -212,8 +214,8 @@ class Supervisor:
             ended = f"ended with {_exit_text(code)} after {lived_s:.1f} s"
             if isinstance(decision, GiveUp):
                 why = f"{child.spec.name} {ended}, {decision.quick_deaths} times in a row"
-                if child.last_error:
-                    why += f": {child.last_error}"
+                said = child.last_error or child.last_line
+                why += f": {said}" if said else ""
                 self._fail(ChildFailedError(why, exit_code=1))
                 return
             self._echo(child.spec.name, f"{ended}; starting it again in {decision.delay_s:.1f} s")
@@ -283,6 +285,7 @@ class Supervisor:
             child.log.flush()
             text = line.decode(errors="replace").rstrip()
             child.last_error = error_in(text) or child.last_error
+            child.last_line = text or child.last_line
             self._echo(child.spec.name, text)
 
     async def _probe_until_ready(self, child: _Child) -> None:

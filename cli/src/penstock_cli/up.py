@@ -6,7 +6,6 @@ until each is ready, prints one line, starts again what dies, and stops all on S
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -97,17 +96,18 @@ def up(
     options = UpOptions(data, host, api_port, router_port, nats_port, runtime, gpus, router_workers)
     try:
         with DataDir(options.data) as folder:
-            code = asyncio.run(_up(options, folder))
+            asyncio.run(_up(options, folder))
     except (UpError, DataDirBusyError) as error:
-        _fail(str(error))
+        _fail(str(error), MISCONFIGURED)
+    except ChildFailedError as error:
+        _fail(str(error), error.exit_code)
     except OSError as error:
-        _fail(f"cannot use {options.data}: {error}; choose another --data")
-    raise typer.Exit(code)
+        _fail(f"cannot use {options.data}: {error}; choose another --data", MISCONFIGURED)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"penstock up: {message}", file=sys.stderr)  # noqa: T201 - what the person reads
-    raise typer.Exit(MISCONFIGURED)
+    raise typer.Exit(code)
 
 
 def choose_addresses(options: UpOptions) -> Addresses:
@@ -257,7 +257,7 @@ def _inherited() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in ("PENSTOCK_API_KEY", "NOTIFY_SOCKET")}
 
 
-async def _up(options: UpOptions, folder: DataDir) -> int:
+async def _up(options: UpOptions, folder: DataDir) -> None:
     addresses = choose_addresses(options)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -288,14 +288,8 @@ async def _up(options: UpOptions, folder: DataDir) -> int:
                 line = " ".join(f"{name}={url}" for name, url in addresses.urls.items())
                 print(f"ready {line} data={folder.path}", flush=True)  # noqa: T201 - the contract
                 await _until(stopping, _raise_failure(supervisor))
-        except ChildFailedError as error:
-            if error.exit_code == MISCONFIGURED:
-                raise UpError(str(error)) from None
-            _echo("up", json.dumps({"level": "error", "message": str(error)}))
-            return error.exit_code
         finally:
             await supervisor.stop()
-    return 0
 
 
 async def _raise_failure(supervisor: Supervisor) -> None:

@@ -68,6 +68,15 @@ def test_only_a_second_sigint_forces(notified: socket.socket) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.slow
+def test_a_signal_before_ready_ends_it_at_once(notified: socket.socket) -> None:
+    process = start("lifecycle._notify('STATUS=starting'); await asyncio.sleep(60)", notified)
+    assert notified.recv(1000) == b"STATUS=starting"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("body", "code", "says"),
     [

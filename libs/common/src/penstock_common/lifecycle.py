@@ -2,7 +2,8 @@
 
 A service's main is `async def serve(stopping: asyncio.Event) -> None`: it starts its parts, calls
 `notify_ready`, waits for `stopping`, drains, and returns. The first SIGINT or SIGTERM sets
-`stopping`; only a second SIGINT cancels. Whatever it raises ends the process with exit code 1;
+`stopping`, and before `notify_ready` cancels `serve` as well (there is nothing to drain yet); later
+only a second SIGINT cancels. Whatever it raises ends the process with exit code 1;
 `SettingsError`-like mistakes of the operator are a `Misconfigured` and end it with 2.
 
 Readiness is told by systemd's protocol (sd_notify(3): a datagram to the socket in NOTIFY_SOCKET),
@@ -18,6 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import uvloop
 
@@ -36,8 +38,19 @@ class MisconfiguredError(PenstockError):
     error_type = "misconfigured"
 
 
+@dataclass(slots=True)
+class _Phase:
+    """How far this process is; one process runs one service."""
+
+    ready: bool = False
+
+
+_phase = _Phase()
+
+
 def notify_ready(**fields: str) -> None:
     """Tell the supervisor that the service is ready; `fields` travel as `X_<NAME>=value`."""
+    _phase.ready = True
     lines = ["READY=1", *(f"X_{name.upper()}={value}" for name, value in fields.items())]
     _notify("\n".join(lines))
     logger.info("service ready", extra={"action": "service_ready", **fields})
@@ -86,8 +99,8 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]]) -> int:
             "service misconfigured", extra={"action": "service_failed", "error": str(error)}
         )
         return 2
-    except Exception:
-        logger.exception("service failed", extra={"action": "service_failed"})
+    except Exception as error:
+        logger.exception("service failed", extra={"action": "service_failed", "error": str(error)})
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
@@ -103,13 +116,14 @@ async def _main(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     def on_signal(number: signal.Signals) -> None:
         if stopping.is_set() and number is signal.SIGINT:
             main_task.cancel()
-            return
-        if not stopping.is_set():
+        elif not stopping.is_set():
             logger.info(
                 "service stopping", extra={"action": "service_stopping", "signal": number.name}
             )
             notify_stopping()
             stopping.set()
+            if not _phase.ready:
+                main_task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
@@ -117,4 +131,8 @@ async def _main(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     supervisor = os.environ.get(SUPERVISOR_VARIABLE)
     if supervisor:
         die_with_parent(int(supervisor))
-    await serve(stopping)
+    try:
+        await serve(stopping)
+    except asyncio.CancelledError:
+        if _phase.ready or not stopping.is_set():
+            raise

@@ -17,19 +17,25 @@ class PortPicker:
         self._next = offset
 
     def try_pick(self, used: Collection[int]) -> int | None:
-        """A port that nothing listens on and that is not in `used`; None when there is none."""
+        """A port that any server can bind and that is not in `used`; None when there is none."""
         for _ in range(len(self._ports)):
             port = self._ports[self._next % len(self._ports)]
             self._next += 1
-            if port not in used and is_free(port):
+            if port not in used and _can_bind(port, reuse=False):
                 return port
         return None
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port, on every address, right now."""
+    """Whether nobody listens on the port; connections of the past do not count."""
+    return _can_bind(port, reuse=True)
+
+
+def _can_bind(port: int, *, reuse: bool) -> bool:
+    """Whether a server could bind the port on every address, with or without SO_REUSEADDR."""
     with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(("", port))
         except OSError:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from penstock_common.settings import ServiceSettings
@@ -37,8 +37,11 @@ class Settings(ServiceSettings):
     #: whether a graceful end of the agent stops the workers; default: process yes, docker no
     stop_workers_on_exit: bool | None = None
 
-    #: the engine of docker workers
-    docker_host: str = "unix:///var/run/docker.sock"
+    #: the engine of docker workers; DOCKER_HOST counts as well, as for the docker command
+    docker_host: Annotated[
+        str,
+        Field(validation_alias=AliasChoices("PENSTOCK_NODE_AGENT_DOCKER_HOST", "DOCKER_HOST")),
+    ] = "unix:///var/run/docker.sock"
     #: shared memory of a container
     docker_shm_bytes: Annotated[int, Field(ge=1)] = 1024**3
     #: processes and threads of a container

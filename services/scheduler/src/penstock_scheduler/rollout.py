@@ -83,7 +83,7 @@ def plan_workers(
     elif not queue.waiting:
         _stop_idle(draft, new, n_surplus=len(new) - wanted, timeout_s=limits.idle_timeout_s)
     left = [w for w in (*old, *new) if draft.is_active(w)]
-    for worker in _over_max(left, record):
+    for worker in _over_max(left, record, n_created=draft.creates_of(record.endpoint_id)):
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
     n_left = sum(draft.is_active(w) for w in left)
     desired = max(wanted, min(n_left, limits.max))
@@ -252,10 +252,11 @@ def _stop_idle(
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.IDLE)
 
 
-def _over_max(workers: Sequence[Worker], record: EndpointRecord) -> list[Worker]:
+def _over_max(workers: Sequence[Worker], record: EndpointRecord, *, n_created: int) -> list[Worker]:
     """Who goes when more run than may: older revisions first, then who is missed least.
 
-    As long as an older revision runs, one more worker may than `max`.
+    One more than `max` may run while one of the present revision replaces an older one. When all
+    are old (another revision came in the middle), the one too many makes room for a new one.
     """
 
     def is_old(worker: Worker) -> bool:
@@ -263,9 +264,12 @@ def _over_max(workers: Sequence[Worker], record: EndpointRecord) -> list[Worker]
 
     left = sorted(workers, key=lambda w: (not is_old(w), *_least_missed(w)))
     going: list[Worker] = []
-    while len(left) > record.spec.workers.max + (1 if any(map(is_old, left)) else 0):
+    while True:
+        n_old = sum(map(is_old, left))
+        surge = 1 if n_old and (n_created or n_old < len(left)) else 0
+        if len(left) <= record.spec.workers.max + surge:
+            return going
         going.append(left.pop(0))
-    return going
 
 
 def _least_missed(worker: Worker) -> tuple[bool, float, int, str]:
