@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from penstock_common import subjects
-from penstock_common.connection import Received
+from penstock_common import connection, subjects
 from penstock_common.messages import WorkerStatus
 from penstock_common.sealing import Sealer, new_key
 from penstock_common.states import DesiredState, Phase, WorkerReason, WorkerState
@@ -395,7 +394,7 @@ async def test_a_status_that_belongs_to_no_worker_is_cleaned_away(
 
 
 async def test_lives_are_told_as_cloud_events(rig: AgentRig, host: FakeHost) -> None:
-    told: list[Received] = []
+    told: list[connection.Received] = []
     bus = await rig.bus("listener")
     await bus.subscribe(subjects.EVENTS_ALL, told.append)
     running = await rig.start(FakeRuntime(host))

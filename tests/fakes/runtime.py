@@ -6,6 +6,7 @@ It passes the contract tests of the real ones. A worker's program is its command
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -146,11 +147,14 @@ class FakeRuntime(Runtime):
             finally:
                 writer.close()
 
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        # Does not suspend: a start that is cancelled has a worker or has none.
+        server = await asyncio.start_server(answer, sock=listener, start_serving=False)
         worker = FakeWorker(order, server, port, status=self.host.status)
         self.host.workers[order.worker_id] = worker
         self.host.started.append(order.worker_id)
+        await server.start_serving()
         program, *arguments = order.command
         if program == "print":
             worker.lines.extend(arguments)

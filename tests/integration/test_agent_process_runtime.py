@@ -187,6 +187,7 @@ async def test_a_port_that_another_took_meanwhile_is_told(rig: Rig) -> None:
     )
     address = await rig.runtime.start(order)
     with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         thief.bind(("127.0.0.1", address.port))
         thief.listen()
         (rig.folder / "go").touch()

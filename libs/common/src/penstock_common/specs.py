@@ -157,7 +157,7 @@ class NetworkVolume(_Part):
 class StorageSpec(_Part):
     """Disks of one worker."""
 
-    #: size of the container's own file system; enforced where the engine's storage driver can
+    #: size of the container's own file system; not enforced yet
     container_disk_gb: Annotated[int, Field(ge=1, le=100_000)] = 100
     volumes: tuple[Annotated[LocalVolume | NetworkVolume, Field(discriminator="type")], ...] = ()
 

@@ -1,0 +1,136 @@
+"""The whole scheduler on a real nats-server: from a waiting request to a worker and back."""
+
+import asyncio
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from penstock_common import subjects
+from penstock_common.kv import Bucket
+from penstock_common.states import DesiredState, EndpointReason, EndpointState
+from tests.fakes.scheduler_site import scheduler_process, scheduling, site_at
+from tests.fakes.scheduler_world import EPOCH, make_node, make_record
+from tests.support.bus import eventually
+from tests.support.nats_server import NatsServer
+
+pytestmark = pytest.mark.nats
+
+
+async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
+    nats_server: NatsServer,
+) -> None:
+    async with site_at(nats_server.url) as site, scheduling(nats_server.url):
+        verbs: list[str] = []
+        await site.bus.subscribe(
+            subjects.EVENTS_ALL, lambda message: verbs.append(message.headers["ce-type"])
+        )
+        await site.join(make_node("node-a"))
+        await site.put(make_record(workers={"idle_timeout_s": 1}))
+        await eventually(site.status)
+        assert site.of() == []
+        started = time.monotonic()  # noqa: TID251
+        await site.wait()
+        await eventually(site.of)
+        took_s = time.monotonic() - started  # noqa: TID251
+        assert took_s < 0.1
+        (assignment,) = site.of()
+        assert (assignment.node_id, assignment.driver) == ("node-a", "rt-1")
+        assert assignment.fencing_token > 0
+        assert assignment.assigned_at >= assignment.decided_at
+        await eventually(lambda: site.running() == 1)
+
+        site.waiting, site.in_flight[assignment.worker_id] = 0, 1
+        await asyncio.sleep(1.5)  # longer than the idle timeout, and busy
+        assert [a.desired for a in site.of()] == [DesiredState.RUNNING]
+        site.in_flight.clear()
+        site.idle_s = 1.0
+        await eventually(lambda: not site.of())
+        await eventually(lambda: site.running() == 0)
+        status = site.status()
+        assert status is not None
+        assert status.state is EndpointState.SERVING
+        assert verbs == [
+            "penstock.worker.assigned",
+            "penstock.scale.decided",
+            "penstock.scale.decided",
+        ]
+
+
+async def test_it_is_quick_from_the_report_to_the_assignment(nats_server: NatsServer) -> None:
+    async with site_at(nats_server.url) as site, scheduling(nats_server.url, tick_s=10):
+        await site.join(make_node("node-a", n_gpus=8))
+        times = []
+        for number in range(8):
+            name = f"ep-{number}"
+            await site.put(make_record(name))
+            await eventually(partial(site.status, name))
+            started = time.monotonic()  # noqa: TID251
+            await site.wait(name)
+            await eventually(partial(site.of, name))
+            times.append(time.monotonic() - started)  # noqa: TID251
+            site.waiting = 0
+        print("from report to assignment seen, ms:", [round(t * 1000, 1) for t in times])
+        assert sorted(times)[len(times) // 2] < 0.05
+
+
+async def test_min_workers_run_and_no_capacity_is_said(nats_server: NatsServer) -> None:
+    async with (
+        site_at(nats_server.url) as site,
+        scheduling(nats_server.url, settle_s=0.5),
+    ):
+        await site.put(make_record(workers={"min": 2}))
+        await eventually(lambda: (s := site.status()) and s.reason is EndpointReason.NO_CAPACITY)
+        status = site.status()
+        assert status is not None
+        assert status.message == "no capacity: no nodes joined"
+        await site.join(make_node("node-a", n_gpus=2))
+        await eventually(lambda: site.running() == 2)
+        status = site.status()
+        assert status is not None
+        assert (status.state, status.reason) == (EndpointState.SERVING, None)
+
+
+async def test_a_deleted_endpoint_leaves_nothing(nats_server: NatsServer) -> None:
+    async with site_at(nats_server.url) as site, scheduling(nats_server.url, settle_s=0.5):
+        await site.join(make_node("node-a"))
+        record = make_record(workers={"min": 1})
+        await site.put(record)
+        await eventually(lambda: site.running() == 1)
+        await site.put(record.model_copy(update={"deleted_at": EPOCH}))
+        await eventually(lambda: not site.of())
+        await eventually(lambda: (s := site.status()) and s.state is EndpointState.DELETING)
+        await Bucket(site.bus, subjects.ENDPOINTS).delete(record.endpoint_id)
+        await eventually(lambda: site.status() is None)
+
+
+async def test_a_lost_nodes_workers_are_replaced(nats_server: NatsServer) -> None:
+    async with site_at(nats_server.url) as site, scheduling(nats_server.url):
+        await site.join(make_node("node-a", n_gpus=1))
+        await site.put(make_record(workers={"min": 1}))
+        await eventually(lambda: site.running() == 1)
+        await site.join(make_node("node-b", n_gpus=1))
+        del site.nodes["node-a"]  # its key expires after 10 s
+        took_s = await eventually(lambda: [a.node_id for a in site.of()] == ["node-b"], within_s=20)
+        assert took_s > 8
+
+
+async def test_a_scheduler_that_is_told_to_stop_gives_the_lease_up(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with site_at(nats_server.url) as site:
+        await site.join(make_node("node-a"))
+        with (
+            scheduler_process(nats_server.url, tmp_path / "1.log") as first,
+            scheduler_process(nats_server.url, tmp_path / "2.log") as second,
+        ):
+            await first.wait_says("service_ready")
+            await second.wait_says("service_ready")
+            assert first.says("lead_gained") != second.says("lead_gained")
+            leader, standby = (first, second) if first.says("lead_gained") else (second, first)
+            assert await asyncio.to_thread(leader.terminate) == 0
+            await eventually(lambda: standby.says("lead_gained"), within_s=2)
+            await site.put(make_record(workers={"min": 1}))
+            await eventually(lambda: site.running() == 1)
+            assert await asyncio.to_thread(standby.terminate) == 0

@@ -1,0 +1,68 @@
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from penstock_node_agent.daemon_threads import DaemonThreads
+
+
+@pytest.fixture
+def threads() -> Iterator[DaemonThreads]:
+    made = DaemonThreads(3, "under-test")
+    yield made
+    made.close()
+
+
+async def test_results_and_errors_come_back(threads: DaemonThreads) -> None:
+    assert await threads.run(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(lambda: 1 // 0)
+
+
+async def test_no_more_than_the_limit_run_at_once(threads: DaemonThreads) -> None:
+    running, most = 0, 0
+    lock = threading.Lock()
+    full = threading.Barrier(3)
+
+    def work() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        full.wait(10)
+        with lock:
+            running -= 1
+
+    await asyncio.gather(*[threads.run(work) for _ in range(9)])
+    assert most == 3
+
+
+async def test_work_whose_waiter_left_is_done_all_the_same(threads: DaemonThreads) -> None:
+    begun, go, done = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go.wait(10)
+        done.set()
+
+    future = threads.run(work)
+    await asyncio.to_thread(begun.wait, 10)
+    future.cancel()
+    go.set()
+    assert await asyncio.to_thread(done.wait, 10)
+
+
+@pytest.mark.slow
+def test_a_hanging_call_does_not_hold_the_exit() -> None:
+    code = (
+        "import asyncio, threading\n"
+        "from penstock_node_agent.daemon_threads import DaemonThreads\n"
+        "async def main():\n"
+        "    DaemonThreads(1, 'x').run(threading.Event().wait)\n"
+        "    await asyncio.sleep(0.05)\n"
+        "asyncio.run(main())\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
