@@ -6,9 +6,9 @@ every step, and after every plan the safety rules are asserted: no GPU twice, ne
 """
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from penstock_common.messages import (
     EndpointRecord,
@@ -24,6 +24,7 @@ from penstock_common.specs import parse_endpoint
 from penstock_common.states import (
     ENDED,
     DesiredState,
+    EndpointState,
     Phase,
     WorkerReason,
     WorkerState,
@@ -33,6 +34,9 @@ from penstock_scheduler.memory import Memory
 from penstock_scheduler.plan import Plan
 from penstock_scheduler.reconcile import reconcile
 from penstock_scheduler.snapshot import HeardReport, Snapshot, Tables, build_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -284,7 +288,7 @@ class World:
             del self.assignments[key]
         for status in plan.statuses:
             before = self.statuses.get(status.endpoint_id)
-            if before is not None:
+            if before is not None and before.state is not EndpointState.DELETING:
                 advance_endpoint(before.state, status.state)
             self.statuses[status.endpoint_id] = status
         for endpoint_id in plan.status_deletes:

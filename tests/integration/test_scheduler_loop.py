@@ -116,6 +116,20 @@ async def test_a_lost_nodes_workers_are_replaced(nats_server: NatsServer) -> Non
         assert took_s > 8
 
 
+async def test_the_workers_of_a_router_that_leaves_get_another_driver_at_once(
+    nats_server: NatsServer,
+) -> None:
+    async with site_at(nats_server.url) as site, scheduling(nats_server.url):
+        site.routers.add("rt-2")
+        await site.join(make_node("node-a"))
+        await site.put(make_record(workers={"min": 2}))
+        await eventually(lambda: site.running() == 2)
+        assert {a.driver for a in site.of()} == {"rt-1", "rt-2"}
+        site.routers.remove("rt-2")
+        await Bucket(site.bus, subjects.ROUTERS).delete("rt-2")
+        await eventually(lambda: [a.driver for a in site.of()] == ["rt-1", "rt-1"], within_s=2)
+
+
 async def test_a_scheduler_that_is_told_to_stop_gives_the_lease_up(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:

@@ -30,23 +30,23 @@ def decide(
 # ---- from zero
 
 
-def test_the_first_waiting_request_starts_a_worker_at_once():
+def test_the_first_waiting_request_starts_a_worker_at_once() -> None:
     load = Load(waiting=3, oldest_wait_s=0.2)
     assert decide(spec(), load) == (1, "0 → 1: 3 waiting, oldest 0.2 s, none running")
 
 
-def test_nothing_waits_nothing_starts():
+def test_nothing_waits_nothing_starts() -> None:
     assert decide(spec(), Load()) == (0, "0 → 0: no requests, none running")
 
 
-def test_min_is_kept_without_requests():
+def test_min_is_kept_without_requests() -> None:
     assert decide(spec(low=2), Load()) == (
         2,
         "0 → 2: no requests, none running; workers.min is 2",
     )
 
 
-def test_max_is_said_when_it_binds():
+def test_max_is_said_when_it_binds() -> None:
     load = Load(waiting=100, service_time_s=10)
     desired, why = decide(spec(high=3), load)
     assert desired == 3
@@ -56,7 +56,7 @@ def test_max_is_said_when_it_binds():
 # ---- queue_delay without measurements
 
 
-def test_unmeasured_each_delay_that_passes_adds_one():
+def test_unmeasured_each_delay_that_passes_adds_one() -> None:
     memory, desired = ScaleMemory(), []
     n = 0
     for wait_s in [0.0, 3.9, 4.0, 7.9, 8.1, 8.2, 12.0]:
@@ -67,14 +67,14 @@ def test_unmeasured_each_delay_that_passes_adds_one():
     assert desired == [1, 1, 2, 2, 3, 3, 4]
 
 
-def test_unmeasured_no_more_workers_than_all_waiting_can_use_at_once():
+def test_unmeasured_no_more_workers_than_all_waiting_can_use_at_once() -> None:
     memory = ScaleMemory()
     load = Load(waiting=9, oldest_wait_s=100, running=1, in_flight=8)
     decision, _ = decide_workers(spec(value=4, slots=8), load, memory, 0)
     assert decision.desired == 3  # 17 requests, 8 slots each
 
 
-def test_unmeasured_a_worker_that_dies_is_replaced():
+def test_unmeasured_a_worker_that_dies_is_replaced() -> None:
     load = Load(waiting=9, oldest_wait_s=4.5, running=1, in_flight=1)
     decision, memory = decide_workers(spec(value=4), load, ScaleMemory(), 0)
     assert decision.desired == 2
@@ -86,13 +86,13 @@ def test_unmeasured_a_worker_that_dies_is_replaced():
 # ---- queue_delay, predicted
 
 
-def test_a_start_is_not_made_when_the_others_will_have_drained_the_queue():
+def test_a_start_is_not_made_when_the_others_will_have_drained_the_queue() -> None:
     load = Load(waiting=20, oldest_wait_s=6, in_flight=1, running=1, service_time_s=1)
     assert decide(spec(value=4), load, start_s=30)[0] == 1  # drained in 20 s
     assert decide(spec(value=4), load, start_s=5)[0] > 1
 
 
-def test_a_start_that_is_needed_is_made_before_anybody_has_waited_long():
+def test_a_start_that_is_needed_is_made_before_anybody_has_waited_long() -> None:
     load = Load(waiting=100, oldest_wait_s=0.1, in_flight=1, running=1, service_time_s=1)
     desired, why = decide(spec(value=4), load, start_s=30)
     # 30 leave by then; n workers take n at once and n a second: n + 4 n >= 70.
@@ -103,28 +103,28 @@ def test_a_start_that_is_needed_is_made_before_anybody_has_waited_long():
     )
 
 
-def test_workers_that_start_count_from_when_they_will_be_ready():
+def test_workers_that_start_count_from_when_they_will_be_ready() -> None:
     load = Load(waiting=10, in_flight=1, running=1, service_time_s=2, starting_ages_s=(9.0,) * 4)
     assert decide(spec(value=4), load, start_s=10)[0] == 5
     assert decide(spec(value=4), replace(load, starting_ages_s=()), start_s=10)[0] > 1
 
 
-def test_a_start_that_is_long_overdue_is_no_longer_relied_on():
+def test_a_start_that_is_long_overdue_is_no_longer_relied_on() -> None:
     load = Load(waiting=40, in_flight=1, running=1, service_time_s=2, starting_ages_s=(600.0,) * 4)
     assert decide(spec(value=4), load, start_s=10)[0] > 5
 
 
-def test_requests_for_which_a_slot_is_free_do_not_wait():
+def test_requests_for_which_a_slot_is_free_do_not_wait() -> None:
     load = Load(waiting=8, running=1, service_time_s=60, free_slots=8)
     assert decide(spec(slots=8), load, start_s=1)[0] == 1
 
 
-def test_long_requests_get_a_worker_each_and_no_more():
+def test_long_requests_get_a_worker_each_and_no_more() -> None:
     load = Load(waiting=3, oldest_wait_s=0.1, service_time_s=600)
     assert decide(spec(value=4), load, start_s=5)[0] == 3
 
 
-def test_a_burst_that_has_passed_is_no_rate():
+def test_a_burst_that_has_passed_is_no_rate() -> None:
     """Ten that came together and all wait count as ten that wait, not as two a second for ever."""
     _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 0}), ScaleMemory(start_s=30), 0)
     load = Load(waiting=10, arrivals={"rt-1": 10}, service_time_s=1)
@@ -132,7 +132,7 @@ def test_a_burst_that_has_passed_is_no_rate():
     assert decision.desired == 2  # at 30 s: 2 at once, then 2 a second for 4 s
 
 
-def test_the_oldest_waits_longer_than_a_start_takes_so_the_prediction_was_wrong():
+def test_the_oldest_waits_longer_than_a_start_takes_so_the_prediction_was_wrong() -> None:
     load = Load(
         waiting=2,
         oldest_wait_s=20,
@@ -146,7 +146,7 @@ def test_the_oldest_waits_longer_than_a_start_takes_so_the_prediction_was_wrong(
     assert decide(spec(value=4), replace(load, starting_ages_s=(1.0,)), start_s=10)[0] == 2
 
 
-def test_a_rate_that_wavers_round_the_capacity_starts_nothing():
+def test_a_rate_that_wavers_round_the_capacity_starts_nothing() -> None:
     memory = ScaleMemory(start_s=10)
     for tick in range(200):
         arrived = tick + (0, 1, 1, 2, 1)[tick % 5]  # two a second, and up to 2.4
@@ -155,14 +155,14 @@ def test_a_rate_that_wavers_round_the_capacity_starts_nothing():
         assert decision.desired == 2
 
 
-def test_what_serves_the_rate_with_headroom_is_kept():
+def test_what_serves_the_rate_with_headroom_is_kept() -> None:
     _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 0}), ScaleMemory(), 0)
     load = Load(arrivals={"rt-1": 20}, in_flight=1, running=8, service_time_s=1)
     decision, _ = decide_workers(spec(), load, memory, 1)
     assert decision.desired == 5  # 4 a second for 1 s each, at most 80 % busy
 
 
-def test_a_counter_that_fell_was_started_anew():
+def test_a_counter_that_fell_was_started_anew() -> None:
     _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 1000}), ScaleMemory(), 0)
     load = Load(arrivals={"rt-1": 5}, running=8, service_time_s=1)
     decision, memory = decide_workers(spec(), load, memory, 1)
@@ -177,7 +177,7 @@ def test_a_counter_that_fell_was_started_anew():
     ("waiting", "in_flight", "value", "desired"),
     [(0, 0, 2, 0), (1, 0, 2, 1), (2, 0, 2, 1), (2, 1, 2, 2), (7, 4, 2.5, 5), (0, 1, 10, 1)],
 )
-def test_request_count(waiting: int, in_flight: int, value: float, desired: int):
+def test_request_count(waiting: int, in_flight: int, value: float, desired: int) -> None:
     load = Load(waiting=waiting, in_flight=in_flight, running=1)
     assert decide(spec(value, "request_count"), load)[0] == desired
 
@@ -185,7 +185,7 @@ def test_request_count(waiting: int, in_flight: int, value: float, desired: int)
 # ---- starts
 
 
-def test_the_usual_start_follows_the_starts_seen():
+def test_the_usual_start_follows_the_starts_seen() -> None:
     memory = note_start(ScaleMemory(), 10.0)
     assert memory.start_s == 10.0
     assert note_start(memory, 20.0).start_s == 15.0
@@ -216,7 +216,7 @@ starts = st.none() | st.floats(0, 1000)
 
 
 @given(specs, loads, starts)
-def test_limits_hold(spec: EndpointSpec, load: Load, start_s: float | None):
+def test_limits_hold(spec: EndpointSpec, load: Load, start_s: float | None) -> None:
     desired, _ = decide(spec, load, start_s)
     assert spec.workers.min <= desired <= spec.workers.max
     if load.waiting and not load.workers:
@@ -226,7 +226,7 @@ def test_limits_hold(spec: EndpointSpec, load: Load, start_s: float | None):
 @given(specs, loads, starts)
 def test_what_was_started_is_not_started_again(
     spec: EndpointSpec, load: Load, start_s: float | None
-):
+) -> None:
     decision, memory = decide_workers(spec, load, ScaleMemory(start_s=start_s), 0)
     n_new = decision.desired - load.workers
     if n_new <= 0:
@@ -239,7 +239,7 @@ def test_what_was_started_is_not_started_again(
 @given(specs, loads, starts, st.integers(1, 50))
 def test_more_waiting_never_wants_fewer(
     spec: EndpointSpec, load: Load, start_s: float | None, more: int
-):
+) -> None:
     if not load.waiting:
         return  # the first that waits may find a free slot: what is kept is another question
     fewer, _ = decide(spec, load, start_s)

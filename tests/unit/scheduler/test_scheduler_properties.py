@@ -4,7 +4,6 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from penstock_common.messages import EndpointRecord
 from penstock_common.states import EndpointReason, EndpointState
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
@@ -33,12 +32,6 @@ class SchedulerStory(RuleBasedStateMachine):
         self.world.join(make_node("node-a", n_gpus=1), make_node("node-b", n_gpus=3))
         self.n_gpus = {"ep-1": 1, "ep-2": 2}
 
-    def _record(self, endpoint_id: str, **parts: object) -> EndpointRecord:
-        workers = {"idle_timeout_s": 5, "request_timeout_s": 100, "min": 0, "max": 2}
-        workers |= parts.pop("workers", {})  # type: ignore[arg-type, operator]
-        gpu = {"count": self.n_gpus[endpoint_id]}
-        return make_record(endpoint_id, gpu=gpu, workers=workers, **parts)  # type: ignore[arg-type]
-
     @rule(endpoint_id=endpoint_ids, workers=limits, scaling=scalings)
     def put(self, endpoint_id: str, workers: dict[str, object], scaling: dict[str, object]) -> None:
         before = self.world.endpoints.get(endpoint_id)
@@ -46,7 +39,13 @@ class SchedulerStory(RuleBasedStateMachine):
             return
         revision = before.revision if before else 1
         self.world.put(
-            self._record(endpoint_id, workers=workers, scaling=scaling, revision=revision)
+            make_record(
+                endpoint_id,
+                revision=revision,
+                gpu={"count": self.n_gpus[endpoint_id]},
+                workers={"idle_timeout_s": 5, "request_timeout_s": 100, **workers},
+                scaling=scaling,
+            )
         )
 
     @rule(endpoint_id=endpoint_ids)

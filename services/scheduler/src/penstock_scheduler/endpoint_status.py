@@ -38,6 +38,8 @@ def decide_status(
     utc: datetime,
 ) -> EndpointStatus:
     """The status of an endpoint; `previous` is what is written now."""
+    if previous and previous.state is EndpointState.DELETING and record.deleted_at is None:
+        previous = None  # an endpoint was made anew under an old id, from a backup perhaps
     state = _state(record, previous, facts)
     reason, message = _reason(record, previous, facts, state)
     last = facts.backoff.last if state is not EndpointState.DELETING else None
@@ -69,7 +71,7 @@ def same_news(one: EndpointStatus, other: EndpointStatus) -> bool:
 def _state(record: EndpointRecord, previous: EndpointStatus | None, facts: Facts) -> EndpointState:
     before = previous.state if previous else EndpointState.DEPLOYING
     least = record.spec.workers.min
-    if record.deleted_at is not None or before is EndpointState.DELETING:
+    if record.deleted_at is not None:
         return EndpointState.DELETING
     if record.paused:
         return EndpointState.PAUSED

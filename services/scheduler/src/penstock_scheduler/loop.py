@@ -29,6 +29,8 @@ from penstock_scheduler.store import Store
 logger = logging.getLogger(__name__)
 
 SOURCE: Final = "/penstock/scheduler"
+#: A decision that took longer than this is followed by a pause as long as it took.
+_LONG_DECISION_S: Final = 0.005
 #: Unreadable reports are logged at most once in so many seconds.
 _COMPLAIN_EVERY_S: Final = 60.0
 
@@ -69,6 +71,8 @@ class SchedulerLoop:
         self._memory = Memory()
         self._term: int | None = None
         self._complained_at: float | None = None
+        #: how long the last decision took
+        self._decided_in_s = 0.0
 
     def hear(self, message: Received) -> None:
         """Take a router's report; the handler of `subjects.QUEUE_METRICS_ALL`."""
@@ -94,11 +98,13 @@ class SchedulerLoop:
         """Tick until `stopping`; whoever sets that also sets `poked`."""
         while not stopping.is_set():
             self._poked.clear()
-            started = self._clock.monotonic()
-            await self.tick(started)
+            await self.tick(self._clock.monotonic())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_s):
                     await self._poked.wait()
+            if self._decided_in_s > _LONG_DECISION_S:
+                # However much happens, the lease's renewal and the tables get their turn.
+                await asyncio.sleep(min(self._decided_in_s, self._tick_s))
 
     async def tick(self, now: float) -> Plan | None:
         """Decide once and carry it out.
@@ -110,6 +116,7 @@ class SchedulerLoop:
             The plan; None when nothing could be decided: this process does not lead, or its
             tables are not whole or do not show all writes yet.
         """
+        self._decided_in_s = 0.0
         if not self._leadership.leads:
             self._term = None
             return None
@@ -124,6 +131,7 @@ class SchedulerLoop:
         plan, self._memory = reconcile(
             snapshot, self._memory, new_id=self._new_worker_id, token=token
         )
+        self._decided_in_s = self._clock.monotonic() - now
         if plan:
             await self._carry_out(plan)
         return plan

@@ -39,6 +39,13 @@ class Request:
     spec: EndpointSpec
     #: nodes on which this endpoint just failed to start: taken only if there is no other
     avoid: frozenset[str] = frozenset()
+    #: acceptable products in lower case with their rank; empty = any
+    products: tuple[tuple[int, str], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work the products out once, not for every node."""
+        products = tuple(enumerate(name.lower() for name in self.spec.gpu.products))
+        object.__setattr__(self, "products", products)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +81,33 @@ class _Option:
 
 @dataclass(slots=True)
 class _Node:
+    """A node with what placing asks again and again, worked out once."""
+
     record: NodeRecord
-    #: UUIDs that are free and healthy, and all, by product in lower case
-    free: dict[str, dict[str, Gpu]] = field(default_factory=dict)
-    all: dict[str, list[Gpu]] = field(default_factory=dict)
-    workers: Counter[str] = field(default_factory=Counter)
+    images: frozenset[str]
+    cuda: tuple[int, ...] | None
+    #: product in lower case → its GPUs, how many of them are healthy, and which of those are free
+    all: dict[str, list[Gpu]]
+    n_healthy: dict[str, int]
+    free: dict[str, dict[str, Gpu]]
+    #: endpoint → its workers here, and all workers here
+    workers: dict[str, int] = field(default_factory=dict)
+    n_workers: int = 0
+
+
+def _node(record: NodeRecord) -> _Node:
+    by_product: dict[str, list[Gpu]] = {}
+    for gpu in record.gpus:
+        by_product.setdefault(gpu.product.lower(), []).append(gpu)
+    free = {p: {g.uuid: g for g in gpus if g.healthy} for p, gpus in by_product.items()}
+    return _Node(
+        record,
+        images=frozenset(record.images),
+        cuda=_version(record.cuda_version) if record.cuda_version is not None else None,
+        all=by_product,
+        n_healthy={product: len(gpus) for product, gpus in free.items()},
+        free=free,
+    )
 
 
 class Cluster:
@@ -97,14 +126,7 @@ class Cluster:
         """
         #: nodes scored so far: what placing has cost
         self.scored = 0
-        self._nodes: dict[str, _Node] = {}
-        for record in nodes:
-            node = self._nodes[record.node_id] = _Node(record)
-            for gpu in record.gpus:
-                product = gpu.product.lower()
-                node.all.setdefault(product, []).append(gpu)
-                if gpu.healthy:
-                    node.free.setdefault(product, {})[gpu.uuid] = gpu
+        self._nodes = {record.node_id: _node(record) for record in nodes}
         for node_id, endpoint_id, gpus in booked:
             if found := self._nodes.get(node_id):
                 _take(found, endpoint_id, gpus)
@@ -115,8 +137,9 @@ class Cluster:
         if node is None:
             return
         node.workers[endpoint_id] -= 1
+        node.n_workers -= 1
         for product, known in node.all.items():
-            node.free.setdefault(product, {}).update(
+            node.free[product].update(
                 {gpu.uuid: gpu for gpu in known if gpu.uuid in gpus and gpu.healthy}
             )
 
@@ -158,7 +181,8 @@ class Cluster:
 
 
 def _take(node: _Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
-    node.workers[endpoint_id] += 1
+    node.workers[endpoint_id] = node.workers.get(endpoint_id, 0) + 1
+    node.n_workers += 1
     for free in node.free.values():
         for uuid in gpus:
             free.pop(uuid, None)
@@ -172,51 +196,53 @@ def _best_option(node: _Node, request: Request) -> _Option | _Lack:
     gpu = request.spec.gpu
     if gpu.count == 0:
         return _Option(_key(node, request, rank=0, left_ratio=0.0, n_groups=1), ())
-    ranked = list(enumerate(p.lower() for p in gpu.products)) or [(0, p) for p in sorted(node.all)]
-    present = [(rank, product) for rank, product in ranked if product in node.all]
+    ranked = request.products or tuple((0, product) for product in sorted(node.all))
+    best: _Option | None = None
+    for rank, product in ranked:
+        free = node.free.get(product, {})
+        if len(free) < gpu.count:
+            continue
+        uuids, n_groups = _pick_gpus(free, gpu.count)
+        left_ratio = (len(free) - gpu.count) / len(node.all[product])
+        key = _key(node, request, rank=rank, left_ratio=left_ratio, n_groups=n_groups)
+        if best is None or key < best.key:
+            best = _Option(key, uuids)
+    if best is None:
+        return _gpu_lack(node, request)
+    return _check_cuda(node, gpu.min_cuda_version) or best
+
+
+def _gpu_lack(node: _Node, request: Request) -> _Lack:
+    """Why none of the acceptable products has enough free GPUs."""
+    gpu = request.spec.gpu
+    products = [product for _, product in request.products] or list(node.all)
+    if not node.all:
+        return _Lack("has no GPUs", "have no GPUs")
+    present = [product for product in products if product in node.all]
     if not present:
-        if not node.all:
-            return _Lack("has no GPUs", "have no GPUs")
         names = " or ".join(gpu.products)
         return _Lack(f"has no {names}", f"have no {names}")
-    enough = [(r, p) for r, p in present if len(node.all[p]) >= gpu.count]
+    enough = [product for product in present if len(node.all[product]) >= gpu.count]
     if not enough:
         what = f"fewer than {gpu.count} GPUs of one product"
         return _Lack(f"has {what}", f"have {what}")
-    lack = _check_cuda(node.record, gpu.min_cuda_version)
+    lack = _check_cuda(node, gpu.min_cuda_version)
     if lack is not None:
         return lack
-    healthy = [(r, p) for r, p in enough if sum(g.healthy for g in node.all[p]) >= gpu.count]
-    if not healthy:
+    if all(node.n_healthy[product] < gpu.count for product in enough):
         return _Lack("has unhealthy GPUs", "have unhealthy GPUs")
-    options = [
-        _Option(
-            _key(
-                node,
-                request,
-                rank=rank,
-                left_ratio=(len(free) - gpu.count) / len(node.all[product]),
-                n_groups=n_groups,
-            ),
-            uuids,
-        )
-        for rank, product in healthy
-        if len(free := node.free.get(product, {})) >= gpu.count
-        for uuids, n_groups in [_pick_gpus(free, gpu.count)]
-    ]
-    return min(options, key=lambda o: o.key, default=_Lack("lacks free GPUs", "lack free GPUs"))
+    return _Lack("lacks free GPUs", "lack free GPUs")
 
 
 def _key(node: _Node, request: Request, *, rank: int, left_ratio: float, n_groups: int) -> _Key:
-    record = node.record
     score = (
-        _IMAGE_WEIGHT * (request.spec.image.image in record.images)
-        + _SPREAD_WEIGHT / (1 + node.workers[request.endpoint_id])
+        _IMAGE_WEIGHT * (request.spec.image.image in node.images)
+        + _SPREAD_WEIGHT / (1 + node.workers.get(request.endpoint_id, 0))
         + _FIT_WEIGHT * (1 - left_ratio)
         + _LINK_WEIGHT / n_groups
     )
-    avoid = record.node_id in request.avoid
-    return avoid, rank, -score, node.workers.total(), record.node_id
+    node_id = node.record.node_id
+    return node_id in request.avoid, rank, -score, node.n_workers, node_id
 
 
 def _pick_gpus(free: Mapping[str, Gpu], count: int) -> tuple[tuple[str, ...], int]:
@@ -224,6 +250,8 @@ def _pick_gpus(free: Mapping[str, Gpu], count: int) -> tuple[tuple[str, ...], in
 
     The smallest group that holds them all, else the largest groups first.
     """
+    if len(free) == count:
+        return tuple(free), len({gpu.link_group for gpu in free.values()})
     groups: dict[int, list[str]] = {}
     for uuid, gpu in free.items():
         groups.setdefault(gpu.link_group, []).append(uuid)
@@ -251,15 +279,15 @@ def _check_runtime(record: NodeRecord, spec: EndpointSpec) -> _Lack | None:
     return _Lack(f"runs {what}", f"run {what}")
 
 
-def _check_cuda(record: NodeRecord, wanted: str | None) -> _Lack | None:
+def _check_cuda(node: _Node, wanted: str | None) -> _Lack | None:
     if wanted is None:
         return None
-    if record.cuda_version is None:
+    if node.cuda is None:
         what = f"no known CUDA version and {wanted} is needed"
-        return _Lack(f"has {what}", f"have {what}")
-    if _version(record.cuda_version) >= _version(wanted):
+    elif node.cuda < _version(wanted):
+        what = f"CUDA {node.record.cuda_version} < {wanted}"
+    else:
         return None
-    what = f"CUDA {record.cuda_version} < {wanted}"
     return _Lack(f"has {what}", f"have {what}")
 
 

@@ -3,9 +3,11 @@
 A heartbeat's key expires in KV, but an absent key alone proves nothing: after a restart of
 nats-server the bucket is empty until the next beat, and a reader that was cut off has heard
 nobody. So somebody is *lost* only when his key is absent and he was silent for `lost_after_s`
-during which this reader was connected and had the whole table.
+during which this reader was connected and had the whole table. Somebody has *left* when his key
+goes away long before it could have expired: then he took it away himself.
 """
 
+import math
 from collections.abc import Collection, Iterable
 
 
@@ -16,6 +18,7 @@ class Presence:
         """Nobody heard yet; `lost_after_s`: seconds of silence that make somebody lost."""
         self._lost_after_s = lost_after_s
         self._heard_at: dict[str, float] = {}
+        self._left: set[str] = set()
         self._synced_at: float | None = None
 
     @property
@@ -34,6 +37,12 @@ class Presence:
     def note_heard(self, name: str, now: float) -> None:
         """A heartbeat of `name` came."""
         self._heard_at[name] = now
+        self._left.discard(name)
+
+    def note_removed(self, name: str, now: float) -> None:
+        """The key of `name` went away, seen live: not missing from a new listing."""
+        if now - self._heard_at.get(name, -math.inf) < self._lost_after_s / 2:
+            self._left.add(name)
 
     def lost(self, names: Iterable[str], *, present: Collection[str], now: float) -> frozenset[str]:
         """Those of `names` that are gone for good.
@@ -48,10 +57,14 @@ class Presence:
         for name in [n for n in self._heard_at if n not in present]:
             if now - self._heard_at[name] > 10 * self._lost_after_s:
                 del self._heard_at[name]
+                self._left.discard(name)
         synced_at = self._synced_at
         return frozenset(
             name
             for name in names
             if name not in present
-            and now - max(synced_at, self._heard_at.get(name, synced_at)) >= self._lost_after_s
+            and (name in self._left or self._silent_s(name, synced_at, now) >= self._lost_after_s)
         )
+
+    def _silent_s(self, name: str, synced_at: float, now: float) -> float:
+        return now - max(synced_at, self._heard_at.get(name, synced_at))

@@ -49,36 +49,23 @@ class Worker:
     #: fresh word of the worker's present driver; `idle_s` as of the snapshot
     load: WorkerLoad | None = None
 
-    @property
-    def id(self) -> str:
-        """The worker's id."""
-        return self.assignment.worker_id
+    #: the worker's id, and its key in the buckets
+    id: str = field(init=False)
+    key: str = field(init=False)
+    #: what it counts as
+    stage: Stage = field(init=False)
 
-    @property
-    def key(self) -> str:
-        """The worker's key in the buckets."""
-        return worker_key(self.assignment.node_id, self.assignment.worker_id)
-
-    @property
-    def stage(self) -> Stage:
-        """What it counts as."""
-        if self.status is not None and self.status.state in ENDED:
-            return Stage.ENDED
-        match self.assignment.desired:
-            case DesiredState.STOPPED:
-                return Stage.STOPPING
-            case DesiredState.DRAINING:
-                return Stage.DRAINING
-            case DesiredState.RUNNING:
-                return Stage.RUNNING if self.answers else Stage.STARTING
+    def __post_init__(self) -> None:
+        """Work out once what a decision asks many times."""
+        assignment = self.assignment
+        object.__setattr__(self, "id", assignment.worker_id)
+        object.__setattr__(self, "key", worker_key(assignment.node_id, assignment.worker_id))
+        object.__setattr__(self, "stage", _stage(assignment, self.status))
 
     @property
     def answers(self) -> bool:
-        """Whether its node says that it takes requests.
-
-        One that its node drains although it is wanted either comes back from a drain or is dying.
-        """
-        return self.status is not None and self.status.state is WorkerState.RUNNING
+        """Whether its node says that it takes requests, wanted or not."""
+        return _answers(self.status)
 
     @property
     def active(self) -> bool:
@@ -102,6 +89,23 @@ class Worker:
         if self.assignment.spec.health.path is None:
             return phases.get(Phase.HEALTHY, phases.get(Phase.LISTENING))
         return phases.get(Phase.HEALTHY)
+
+
+def _stage(assignment: WorkerAssignment, status: WorkerStatus | None) -> Stage:
+    if status is not None and status.state in ENDED:
+        return Stage.ENDED
+    match assignment.desired:
+        case DesiredState.STOPPED:
+            return Stage.STOPPING
+        case DesiredState.DRAINING:
+            return Stage.DRAINING
+        case DesiredState.RUNNING:
+            return Stage.RUNNING if _answers(status) else Stage.STARTING
+
+
+def _answers(status: WorkerStatus | None) -> bool:
+    # One that its node drains although it is wanted either comes back from a drain or is dying.
+    return status is not None and status.state is WorkerState.RUNNING
 
 
 @dataclass(frozen=True, slots=True)

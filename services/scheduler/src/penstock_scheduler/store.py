@@ -119,15 +119,15 @@ class Store:
             bus,
             subjects.NODES,
             NodeRecord.decode,
-            on_change=self._note_heartbeat(self._nodes_seen),
-            on_synced=self._note_synced(self._nodes_seen),
+            on_change=partial(self._note_heartbeat, self._nodes_seen),
+            on_synced=partial(self._note_synced, self._nodes_seen),
         )
         self.routers = WatchedTable(
             bus,
             subjects.ROUTERS,
             RouterRecord.decode,
-            on_change=self._note_heartbeat(self._routers_seen),
-            on_synced=self._note_synced(self._routers_seen),
+            on_change=self._note_router,
+            on_synced=partial(self._note_synced, self._routers_seen),
         )
         self._tables: tuple[WatchedTable[object], ...] = (
             self.endpoints,
@@ -277,24 +277,23 @@ class Store:
             )
         self._on_change()
 
-    def _note_heartbeat(self, presence: Presence) -> Callable[[str, object], None]:
-        def note(key: str, row: object) -> None:
-            if row is None:
-                self._on_change()
-                return
-            joined = not presence.knows(key)
+    def _note_heartbeat(self, presence: Presence, key: str, row: object) -> None:
+        known = presence.knows(key)
+        if row is not None:
             presence.note_heard(key, self._clock.monotonic())
-            if joined:
-                self._on_change()
-
-        return note
-
-    def _note_synced(self, presence: Presence) -> Callable[[], None]:
-        def note() -> None:
-            presence.note_synced(self._clock.monotonic())
+        if row is None or not known:
             self._on_change()
 
-        return note
+    def _note_router(self, key: str, row: object) -> None:
+        # A router that leaves in good order has nothing in flight any more, and its workers need
+        # another driver at once. (A node's agent that leaves comes back and adopts its workers.)
+        if row is None and self.routers.synced:
+            self._routers_seen.note_removed(key, self._clock.monotonic())
+        self._note_heartbeat(self._routers_seen, key, row)
+
+    def _note_synced(self, presence: Presence) -> None:
+        presence.note_synced(self._clock.monotonic())
+        self._on_change()
 
 
 def _decode_assignment(data: bytes) -> WorkerAssignment | None:

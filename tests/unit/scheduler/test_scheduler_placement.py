@@ -1,0 +1,203 @@
+"""Filter, score, pick: which node and GPUs a worker gets, or why none."""
+
+from collections import Counter
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from penstock_common.messages import NodeRecord
+from penstock_scheduler.placement import Booking, Cluster, NoCapacity, Placement, Request
+from tests.fakes.scheduler_world import make_node, make_record
+
+
+def request(
+    *,
+    endpoint_id: str = "ep-1",
+    avoid: tuple[str, ...] = (),
+    image: dict[str, object] | None = None,
+    **gpu: object,
+) -> Request:
+    record = make_record(endpoint_id, gpu=gpu, image=image)
+    return Request(endpoint_id, record.spec, frozenset(avoid))
+
+
+def place(
+    nodes: list[NodeRecord], wanted: Request, booked: tuple[Booking, ...] = ()
+) -> Placement | NoCapacity:
+    placements, lack = Cluster(nodes, booked).place(wanted)
+    if lack is not None:
+        return lack
+    return placements[0]
+
+
+def message(nodes: list[NodeRecord], wanted: Request, booked: tuple[Booking, ...] = ()) -> str:
+    found = place(nodes, wanted, booked)
+    assert isinstance(found, NoCapacity)
+    return found.message
+
+
+def node_of(nodes: list[NodeRecord], wanted: Request, booked: tuple[Booking, ...] = ()) -> str:
+    found = place(nodes, wanted, booked)
+    assert isinstance(found, Placement)
+    return found.node_id
+
+
+def book(node: NodeRecord, *numbers: int, endpoint_id: str = "ep-9") -> Booking:
+    return node.node_id, endpoint_id, tuple(node.gpus[n].uuid for n in numbers)
+
+
+# ---- why nothing fits
+
+
+def test_no_nodes() -> None:
+    assert message([], request()) == "no capacity: no nodes joined"
+
+
+def test_reasons_are_counted_over_the_nodes() -> None:
+    full = [make_node(f"node-{i}", n_gpus=1) for i in range(3)]
+    old = make_node("node-old", n_gpus=1, cuda="12.2")
+    booked = tuple(book(node, 0) for node in full)
+    assert message([*full, old], request(min_cuda_version="12.4"), booked) == (
+        "no capacity: 3 nodes lack free GPUs, 1 has CUDA 12.2 < 12.4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "wanted", "text"),
+    [
+        (make_node(n_gpus=0), request(), "1 node has no GPUs"),
+        (make_node(), request(products=["h100-80gb", "a100"]), "1 node has no h100-80gb or a100"),
+        (make_node(), request(count=3), "1 node has fewer than 3 GPUs of one product"),
+        (make_node(healthy=False), request(), "1 node has unhealthy GPUs"),
+        (
+            make_node(cuda="12.10"),
+            request(min_cuda_version="12.11"),
+            "1 node has CUDA 12.10 < 12.11",
+        ),
+        (
+            make_node(cuda=None),
+            request(min_cuda_version="12.4"),
+            "1 node has no known CUDA version and 12.4 is needed",
+        ),
+        (
+            make_node(),
+            request(image={"command": "serve"}),
+            "1 node runs containers and image.image is not set",
+        ),
+        (
+            make_node(runtime="process"),
+            request(image={"image": "echo:1"}),
+            "1 node runs plain processes and image.command is not set",
+        ),
+    ],
+)
+def test_why_a_node_cannot(node: NodeRecord, wanted: Request, text: str) -> None:
+    assert message([node], wanted) == f"no capacity: {text}"
+
+
+def test_cuda_versions_are_numbers_and_not_text() -> None:
+    assert node_of([make_node(cuda="12.10")], request(min_cuda_version="12.9")) == "node-a"
+
+
+# ---- which one
+
+
+def test_products_in_order_of_preference() -> None:
+    small = make_node("node-a", product="rtx-4090-24gb")
+    large = make_node("node-b", product="H100-80GB")
+    assert node_of([small, large], request(products=["h100-80gb", "rtx-4090-24gb"])) == "node-b"
+    assert node_of([small, large], request(products=["rtx-4090-24gb", "h100-80gb"])) == "node-a"
+
+
+def test_the_image_is_there() -> None:
+    nodes = [make_node("node-a"), make_node("node-b", images=("echo:1",))]
+    assert node_of(nodes, request()) == "node-b"
+
+
+def test_best_fit_leaves_whole_nodes_free() -> None:
+    nodes = [make_node("node-a", n_gpus=8), make_node("node-b", n_gpus=8)]
+    assert node_of(nodes, request(), (book(nodes[1], 0, 1, 2),)) == "node-b"
+
+
+def test_one_endpoint_is_spread_over_nodes() -> None:
+    nodes = [make_node("node-a", n_gpus=4), make_node("node-b", n_gpus=4)]
+    placements, lack = Cluster(nodes, ()).place(request(), 4)
+    assert lack is None
+    assert Counter(p.node_id for p in placements) == {"node-a": 2, "node-b": 2}
+
+
+def test_gpus_of_one_worker_share_a_link() -> None:
+    node = make_node(n_gpus=6, groups=(0, 0, 0, 1, 1, 1))
+    found = place([node], request(count=2), (book(node, 0),))
+    assert isinstance(found, Placement)
+    assert set(found.gpus) == {node.gpus[1].uuid, node.gpus[2].uuid}  # the smallest that fits
+
+
+def test_gpus_of_one_worker_are_of_one_product() -> None:
+    node = make_node(n_gpus=3)
+    mixed = node.model_copy(
+        update={"gpus": (*node.gpus[:2], node.gpus[2].model_copy(update={"product": "l4-24gb"}))}
+    )
+    assert "fewer than 3 GPUs of one product" in message([mixed], request(count=3))
+
+
+def test_a_node_where_the_start_just_failed_is_the_last_choice() -> None:
+    nodes = [make_node("node-a", images=("echo:1",)), make_node("node-b")]
+    assert node_of(nodes, request(avoid=("node-a",))) == "node-b"
+    assert node_of(nodes[:1], request(avoid=("node-a",))) == "node-a"
+
+
+def test_workers_without_gpus_go_where_the_fewest_are() -> None:
+    nodes = [make_node("node-a", n_gpus=0), make_node("node-b", n_gpus=0)]
+    booked = (("node-a", "ep-9", ()), ("node-a", "ep-9", ()), ("node-b", "ep-9", ()))
+    assert node_of(nodes, request(count=0, min_cuda_version="12.4"), booked) == "node-b"
+
+
+def test_what_is_released_is_free_again() -> None:
+    node = make_node(n_gpus=1)
+    cluster = Cluster([node], [book(node, 0)])
+    assert cluster.place(request())[1] is not None
+    cluster.release(*book(node, 0))
+    assert cluster.place(request())[1] is None
+
+
+# ---- what always holds
+
+clusters = st.lists(
+    st.tuples(st.integers(0, 8), st.sampled_from(["rtx-4090-24gb", "h100-80gb"]), st.booleans()),
+    max_size=6,
+).map(
+    lambda nodes: [
+        make_node(f"node-{i}", n_gpus=n, product=product, healthy=healthy)
+        for i, (n, product, healthy) in enumerate(nodes)
+    ]
+)
+
+
+@given(
+    clusters,
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=8),
+    st.sets(st.integers(0, 5)),
+)
+def test_no_gpu_twice_and_none_left_unused(
+    nodes: list[NodeRecord], wishes: list[tuple[int, int]], in_use: set[int]
+) -> None:
+    healthy = {g.uuid for node in nodes for g in node.gpus if g.healthy}
+    free = set(healthy)
+    booked: list[Booking] = []
+    for number, node in enumerate(nodes):
+        if node.gpus and number in in_use:
+            booked.append(book(node, 0))
+            free.discard(node.gpus[0].uuid)
+    cluster = Cluster(nodes, booked)
+    for number, (count, n) in enumerate(wishes):
+        wanted = request(endpoint_id=f"ep-{number}", count=count)
+        placements, lack = cluster.place(wanted, n)
+        assert (lack is None) == (len(placements) == n)
+        for placement in placements:
+            assert len(placement.gpus) == count
+            assert set(placement.gpus) <= free
+            free -= set(placement.gpus)
+        if lack is not None and count == 1:
+            assert not free
