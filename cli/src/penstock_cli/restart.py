@@ -3,43 +3,57 @@
 from dataclasses import dataclass
 from typing import Final
 
-#: A child that lived shorter than this died quickly: something is wrong with it, not with its load.
+#: A child that lived shorter than this died quickly: the next start waits longer.
 QUICK_DEATH_S: Final = 5.0
-#: So many quick deaths in a row, and the supervisor gives up.
-MAX_QUICK_DEATHS: Final = 6
+#: So many failed starts in a row, and the supervisor gives up.
+MAX_FAILED_STARTS: Final = 6
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
+class Deaths:
+    """What to remember of a child's deaths; `Deaths()` at first."""
+
+    #: quick deaths in a row
+    quick: int = 0
+    #: deaths in a row before it was ready
+    failed_starts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Restart:
-    """Start it again after `delay_s`; `quick_deaths` is to be passed to the next decision."""
+    """Start it again after `delay_s`; `deaths` is to be passed to the next decision."""
 
     delay_s: float
-    quick_deaths: int
+    deaths: Deaths
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """It died quickly too often; stop everything."""
+    """It never got ready, too often; stop everything."""
 
-    quick_deaths: int
+    failed_starts: int
 
 
-def decide_restart(quick_deaths: int, lived_s: float) -> Restart | GiveUp:
+def decide_restart(deaths: Deaths, lived_s: float, *, was_ready: bool) -> Restart | GiveUp:
     """What to do about a child that ended by itself.
 
+    One that gets ready and dies is started for ever: without it the others still serve, stopped
+    they would not.
+
     Args:
-        quick_deaths: quick deaths in a row so far, from the last decision (0 at first).
+        deaths: from the last decision.
         lived_s: seconds between its start and its end.
+        was_ready: whether it had said that it serves.
 
     Returns:
-        `Restart` with a delay that doubles from 0.1 s to 3 s with each quick death, or `GiveUp`
-        after six in a row. One longer life forgets them all.
+        `Restart` with a delay that doubles from 0.1 s to 3 s with each quick death in a row, or
+        `GiveUp` when it has died six times in a row before it was ready.
     """
-    if lived_s >= QUICK_DEATH_S:
-        return Restart(FIRST_DELAY_S, 0)
-    quick_deaths += 1
-    if quick_deaths >= MAX_QUICK_DEATHS:
-        return GiveUp(quick_deaths)
-    return Restart(min(FIRST_DELAY_S * 2 ** (quick_deaths - 1), LONGEST_DELAY_S), quick_deaths)
+    failed_starts = 0 if was_ready else deaths.failed_starts + 1
+    if failed_starts >= MAX_FAILED_STARTS:
+        return GiveUp(failed_starts)
+    quick = deaths.quick + 1 if lived_s < QUICK_DEATH_S else 0
+    delay_s = min(FIRST_DELAY_S * 2 ** max(0, quick - 1), LONGEST_DELAY_S)
+    return Restart(delay_s, Deaths(quick, failed_starts))

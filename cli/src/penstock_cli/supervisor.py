@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from penstock_cli.restart import GiveUp, decide_restart
+from penstock_cli.restart import Deaths, GiveUp, decide_restart
 from penstock_common.clock import Clock
 from penstock_common.lifecycle import SUPERVISOR_VARIABLE
 
@@ -199,8 +199,9 @@ class Supervisor:
         self._sockets.append(sock)
 
     async def _keep_running(self, child: _Child) -> None:
-        quick_deaths = 0
+        deaths = Deaths()
         while not self._stopping:
+            child.ready.clear()
             started_at = self._clock.monotonic()
             code = await self._run_once(child)
             if self._stopping:
@@ -210,16 +211,16 @@ class Supervisor:
                 why = child.last_error or "its settings cannot work"
                 self._fail(ChildFailedError(why, exit_code=MISCONFIGURED))
                 return
-            decision = decide_restart(quick_deaths, lived_s)
+            decision = decide_restart(deaths, lived_s, was_ready=child.ready.is_set())
             ended = f"ended with {_exit_text(code)} after {lived_s:.1f} s"
             if isinstance(decision, GiveUp):
-                why = f"{child.spec.name} {ended}, {decision.quick_deaths} times in a row"
+                why = f"{child.spec.name} {ended}, the {decision.failed_starts}th failed start in a row"
                 said = child.last_error or child.last_line
                 why += f": {said}" if said else ""
                 self._fail(ChildFailedError(why, exit_code=1))
                 return
             self._echo(child.spec.name, f"{ended}; starting it again in {decision.delay_s:.1f} s")
-            quick_deaths = decision.quick_deaths
+            deaths = decision.deaths
             await asyncio.sleep(decision.delay_s)
 
     async def _run_once(self, child: _Child) -> int:

@@ -3,8 +3,8 @@ from hypothesis import strategies as st
 
 from penstock_cli.restart import (
     LONGEST_DELAY_S,
-    MAX_QUICK_DEATHS,
-    QUICK_DEATH_S,
+    MAX_FAILED_STARTS,
+    Deaths,
     GiveUp,
     Restart,
     decide_restart,
@@ -13,23 +13,27 @@ from penstock_cli.restart import (
 
 def test_delays_double_until_it_gives_up() -> None:
     delays = []
-    quick_deaths = 0
-    while isinstance(decision := decide_restart(quick_deaths, 0.01), Restart):
+    deaths = Deaths()
+    while isinstance(decision := decide_restart(deaths, 0.01, was_ready=False), Restart):
         delays.append(decision.delay_s)
-        quick_deaths = decision.quick_deaths
+        deaths = decision.deaths
     assert delays == [0.1, 0.2, 0.4, 0.8, 1.6]
-    assert decision == GiveUp(MAX_QUICK_DEATHS)
+    assert decision == GiveUp(MAX_FAILED_STARTS)
 
 
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=50))
-def test_only_a_row_of_quick_deaths_ends_in_giving_up(lives: list[float]) -> None:
-    quick_deaths = 0
+def test_a_long_life_forgets_the_quick_deaths() -> None:
+    assert decide_restart(Deaths(quick=4), 60.0, was_ready=True) == Restart(0.1, Deaths())
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), min_size=1, max_size=50))
+def test_only_a_row_of_failed_starts_ends_in_giving_up(lives: list[tuple[float, bool]]) -> None:
+    deaths = Deaths()
     row = 0
-    for lived_s in lives:
-        row = 0 if lived_s >= QUICK_DEATH_S else row + 1
-        decision = decide_restart(quick_deaths, lived_s)
-        assert isinstance(decision, GiveUp) == (row >= MAX_QUICK_DEATHS)
+    for lived_s, was_ready in lives:
+        row = 0 if was_ready else row + 1
+        decision = decide_restart(deaths, lived_s, was_ready=was_ready)
+        assert isinstance(decision, GiveUp) == (row >= MAX_FAILED_STARTS)
         if isinstance(decision, GiveUp):
             return
         assert 0 < decision.delay_s <= LONGEST_DELAY_S
-        quick_deaths = decision.quick_deaths
+        deaths = decision.deaths
