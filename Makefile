@@ -6,6 +6,7 @@
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
 #   make bench-cold-start                 cold start through Penstock against the command alone
+#   make bench-router [QUICK=1] [HEAVY=1] the router beside HAProxy, nginx, Envoy, aiohttp (and smg)
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +16,7 @@ MEMBERS := libs/common libs/client services/api services/scheduler services/node
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test lock bench-cold-start clean
+.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -57,5 +58,15 @@ lock: setup
 bench-cold-start: setup
 	$(BIN)/python -m benchmarks.cold_start
 
+bench-router: setup .venv-bench/requirements.installed $(if $(HEAVY),.venv-bench/requirements-heavy.installed)
+	$(BIN)/python -m benchmarks.router $(if $(QUICK),--quick)
+
+# Peers that cannot be had here are named as missing in the report.
+.venv-bench/%.installed: benchmarks/router/%.txt | setup
+	@echo "== installing peers of the router's benchmark into .venv-bench"
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv --without-pip .venv-bench
+	@$(PYTHON) -m pip --python .venv-bench/bin/python --disable-pip-version-check install --quiet \
+		-r $< && touch $@ || echo "benchmark: the peers of $< could not be installed" >&2
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
