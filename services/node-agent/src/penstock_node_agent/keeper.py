@@ -358,7 +358,7 @@ class Keeper:
         started_at = self._phases.setdefault(Phase.STARTED, clock.utc())
         ran_s = max(0.0, (clock.utc() - started_at).total_seconds())
         begun = clock.monotonic() - ran_s
-        problem = "it was not asked yet"
+        problem = ""
         while (elapsed := clock.monotonic() - begun) < spec.workers.start_timeout_s:
             left_s = spec.workers.start_timeout_s - elapsed
             async with asked(target, min(spec.health.timeout_s, left_s)) as answer:
@@ -370,10 +370,12 @@ class Keeper:
                     self._decide()  # requests may wait for it: reported here, not a step later
             if self._view.ready:
                 return True
-            problem = answer.problem
+            # A probe that the deadline cut short says nothing against what an earlier one said.
+            cut_short = answer.timed_out and left_s < spec.health.timeout_s
+            problem = problem if problem and cut_short else answer.problem
             await asyncio.sleep(min(readiness_interval(elapsed), left_s))
         self._fail(
             WorkerReason.START_TIMEOUT,
-            f"not healthy within {spec.workers.start_timeout_s:g} s; the last probe: {problem}",
+            f"not healthy within {spec.workers.start_timeout_s:g} s; the last probe: {problem or 'none was made'}",
         )
         return False

@@ -49,6 +49,8 @@ class Answer:
     healthy: bool = False
     #: for a person, when it is not healthy
     problem: str = ""
+    #: no answer in the time there was
+    timed_out: bool = False
 
 
 def readiness_interval(elapsed_s: float) -> float:
@@ -75,7 +77,7 @@ async def asked(target: ProbeTarget, timeout_s: float) -> AsyncIterator[Answer]:
             async with asyncio.timeout(timeout_s):
                 answer = await _ask(loop, sock, target)
         except TimeoutError:
-            answer = Answer(problem=f"no answer within {timeout_s:g} s")
+            answer = Answer(problem=f"no answer within {timeout_s:.3g} s", timed_out=True)
         except OSError as error:
             answer = Answer(problem=f"no connection: {error.strerror or error}")
         yield answer
