@@ -1,6 +1,6 @@
 """Cold start through Penstock against the same command started by hand, in one run.
 
-By hand: start the process (or `docker run`), ask its health path every millisecond until 200, send
+By hand: start the process (or `docker run -d`), ask its health path every millisecond until 200, send
 the request. Through Penstock: the same request to an endpoint with zero workers. Both end at the
 answer's last byte; they alternate, so that both see the same machine.
 
@@ -35,15 +35,18 @@ REQUEST = {"model": "echo-1", "messages": [{"role": "user", "content": "hello"}]
 @contextlib.asynccontextmanager
 async def by_hand(arguments: argparse.Namespace, port: int) -> AsyncIterator[None]:
     """The command started without Penstock, stopped at the end."""
-    if arguments.runtime == "process":
-        # The environment of Penstock's process runtime: PATH with this Python first, and PORT.
-        env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PORT": str(port)}
-        argv = ["python3", str(SERVER)]
-    else:
-        env = dict(os.environ)
-        argv = ["docker", "run", "--rm", "-p", f"127.0.0.1:{port}:8000", arguments.image]
+    if arguments.runtime == "docker":
+        publish = f"127.0.0.1:{port}:8000"
+        container = await run_docker("run", "-d", "--rm", "-p", publish, arguments.image)
+        try:
+            yield
+        finally:
+            await run_docker("rm", "-f", container)
+        return
+    # The environment of Penstock's process runtime: PATH with this Python first, and PORT.
+    env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PORT": str(port)}
     process = await asyncio.create_subprocess_exec(
-        *argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        *("python3", str(SERVER)), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         yield
@@ -51,6 +54,17 @@ async def by_hand(arguments: argparse.Namespace, port: int) -> AsyncIterator[Non
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
+
+
+async def run_docker(*arguments: str) -> str:
+    """What a docker command that must succeed writes."""
+    process = await asyncio.create_subprocess_exec(
+        "docker", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"docker {arguments[0]}: {err.decode().strip()}")
+    return out.decode().strip()
 
 
 async def ask(session: aiohttp.ClientSession, url: str) -> None:
@@ -62,9 +76,14 @@ async def ask(session: aiohttp.ClientSession, url: str) -> None:
 
 
 async def healthy(session: aiohttp.ClientSession, url: str) -> bool:
-    """Whether the health path answers 200 now."""
-    with contextlib.suppress(aiohttp.ClientError, OSError):
-        async with session.get(f"{url}/health") as answer:
+    """Whether the health path answers 200 now.
+
+    Bounded, since a first packet that is lost while Docker sets up the network is sent again only
+    after a second, which a person who asks in a loop would not wait for.
+    """
+    timeout = aiohttp.ClientTimeout(total=0.05)
+    with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with session.get(f"{url}/health", timeout=timeout) as answer:
             return answer.status == 200
     return False
 
