@@ -1,6 +1,7 @@
 """One router before real workers: what passes through it, and what it answers itself."""
 
 import asyncio
+import gzip
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -165,6 +166,14 @@ async def test_streams_large_bodies_both_ways(scene: Scene) -> None:
     async with scene.client.get(scene.url("/echo/big?n=30000000")) as response:
         assert response.headers["Content-Length"] == "30000000"
         assert len(await response.read()) == 30_000_000
+
+
+async def test_leaves_encoded_bodies_as_they_are(scene: Scene) -> None:
+    packed = gzip.compress(b"hello" * 1000)
+    counted = await scene.json(
+        "/echo/count", "POST", data=packed, headers={"Content-Encoding": "gzip"}
+    )
+    assert counted["sha256"] == hashlib.sha256(packed).hexdigest()
 
 
 async def test_a_slow_reader_holds_the_worker_back(scene: Scene) -> None:
@@ -499,6 +508,15 @@ async def test_a_drain_lets_requests_end_and_refuses_new_ones(scene: Scene) -> N
     empty = await scene.world.put_endpoint("never", scene.router)
     waits = asyncio.create_task(scene.refusal("/never/x"))
     await until(lambda: waiting(scene.router, empty) == 1)
+    upload = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"abc"
+        await upload.wait()
+        yield b"def"
+
+    uploading = asyncio.create_task(scene.json("/echo/count", "POST", data=pieces()))
+    await until(lambda: scene.worker.in_flight == 2)
     scene.running.router._settings = scene.router._settings.model_copy(
         update={"drain_timeout_s": 5.0}
     )
@@ -507,6 +525,8 @@ async def test_a_drain_lets_requests_end_and_refuses_new_ones(scene: Scene) -> N
     with pytest.raises(aiohttp.ClientConnectorError):
         await scene.json("/echo/echo")
     assert not drained.done()
+    upload.set()
+    assert (await uploading)["n_bytes"] == 6
     scene.worker.release.set()
     assert await held == "held"
     await asyncio.wait_for(drained, 2)

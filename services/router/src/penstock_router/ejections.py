@@ -67,11 +67,13 @@ class Ejections:
             },
         )
         self._ejected[worker_id] = view.status_revision
-        self._background.spawn(self._bring_back(endpoint_id, worker_id), name=f"probe-{worker_id}")
+        self._background.spawn(
+            self._bring_back(endpoint_id, worker_id, view.status_revision),
+            name=f"probe-{worker_id}",
+        )
         return True
 
-    async def _bring_back(self, endpoint_id: str, worker_id: str) -> None:
-        revision = self._ejected[worker_id]
+    async def _bring_back(self, endpoint_id: str, worker_id: str, revision: int) -> None:
         pause_s = _FIRST_PAUSE_S
         passed = False
         while not passed:

@@ -20,9 +20,9 @@ from penstock_router.headers import (
     Client,
     Fields,
     build_request,
-    choose_request_id,
     connection_options,
     first_value,
+    given_request_id,
 )
 from penstock_router.keys import check_key
 from penstock_router.lanes import LeaseOutcome, SlotLease
@@ -126,7 +126,7 @@ class Gate:
 
     def open(self, head: RequestHead) -> Call | Answer:
         """Where the request goes; an answer when it goes nowhere."""
-        request_id = choose_request_id(head.fields, self._new_id(_REQUEST_ID_PREFIX))
+        request_id = given_request_id(head.fields) or self._new_id(_REQUEST_ID_PREFIX)
         host = first_value(head.fields, "host")
         if host is None and head.version >= (1, 1):
             return self.refuse(NO_HOST, request_id)

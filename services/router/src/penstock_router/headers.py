@@ -86,10 +86,10 @@ def first_value(fields: Iterable[tuple[str, str]], name: str) -> str | None:
     return next((value for n, value in fields if n.lower() == name), None)
 
 
-def choose_request_id(fields: Iterable[tuple[str, str]], fresh: str) -> str:
-    """The client's request id if it is 1-128 printable characters, else `fresh`."""
+def given_request_id(fields: Iterable[tuple[str, str]]) -> str | None:
+    """The client's own request id, if it is 1-128 printable characters."""
     given = first_value(fields, "x-request-id")
-    return given if given is not None and _GOOD_REQUEST_ID.fullmatch(given) else fresh
+    return given if given is not None and _GOOD_REQUEST_ID.fullmatch(given) else None
 
 
 def build_request(

@@ -23,7 +23,7 @@ _READ_BUFFER_BYTES: Final = 65_536
 #: How long the rest of a refused body is read, so that the client gets to read the refusal.
 _LINGER_S: Final = 2.0
 #: At a stop, for connections that were cut.
-_CUT_TIMEOUT_S: Final = 0.5
+_CUT_TIMEOUT_S: Final = 0.1
 
 
 class _Connection(RequestHandler):
@@ -44,6 +44,11 @@ class _Connection(RequestHandler):
             if request is not None and not request.content.is_eof():
                 request.content.set_exception(web.RequestPayloadError("the body is broken"))
                 request.content.feed_eof()
+
+    def close_if_idle(self) -> None:
+        """Close it unless a request is being served; one that is still reads its body."""
+        if self._current_request is None and not self._messages:
+            self.close()
 
     @override
     def handle_error(
@@ -91,6 +96,7 @@ class ProxyServer:
         self._gate = gate
         self._upstream = upstream
         self._settings = settings
+        self._draining = False
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -145,7 +151,10 @@ class ProxyServer:
             self._site = None
         # Connections that were accepted in the same turn begin their request first.
         await asyncio.sleep(0)
-        self._server.pre_shutdown()
+        self._draining = True
+        for connection in self._server.connections:
+            assert isinstance(connection, _Connection)
+            connection.close_if_idle()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
@@ -169,7 +178,10 @@ class ProxyServer:
                 upstream=self._upstream,
                 max_attempts=self._settings.max_attempts,
             )
-            return await exchange.run()
+            response = await exchange.run()
+            if self._draining:
+                response.force_close()
+            return response
         finally:
             self._in_flight -= 1
             if not self._in_flight:
