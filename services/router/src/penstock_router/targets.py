@@ -32,20 +32,35 @@ def parse_target(raw: str, host: str, domain: str | None) -> Target | None:
     Returns:
         None for a target that is no path (`*`, `host:port`).
     """
-    scheme, separator, rest = raw.partition("://")
-    if separator and scheme.lower() in ("http", "https"):
-        cut = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
-        host, raw = rest[:cut], rest[cut:]
-        if not raw.startswith("/"):
-            raw = "/" + raw
     if not raw.startswith("/"):
-        return None
+        absolute = split_absolute(raw)
+        if absolute is None:
+            return None
+        host, raw = absolute
     app_name = _app_of_host(host, domain)
     if app_name is not None:
         return Target(app_name, raw)
-    end = min((i for i in (raw.find("/", 1), raw.find("?")) if i >= 0), default=len(raw))
-    rest = raw[end:]
-    return Target(raw[1:end] or None, rest if rest.startswith("/") else "/" + rest)
+    name, slash, rest = raw[1:].partition("/")
+    if "?" in name:  # the path ends before any slash
+        name, _, query = raw[1:].partition("?")
+        return Target(name or None, f"/?{query}")
+    return Target(name or None, f"/{rest}" if slash else "/")
+
+
+def split_absolute(raw: str) -> tuple[str, str] | None:
+    """(host, path and query) of a target in absolute form.
+
+    None when it is none: another scheme, no host, or credentials before the host, which are a way
+    to dress up one host as another.
+    """
+    scheme, separator, rest = raw.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        return None
+    cut = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+    host, path = rest[:cut], rest[cut:]
+    if not host or "@" in host:
+        return None
+    return host, path if path.startswith("/") else "/" + path
 
 
 def _app_of_host(host: str, domain: str | None) -> str | None:
