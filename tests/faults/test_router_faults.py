@@ -129,7 +129,7 @@ async def test_tickets_lost_with_the_server_are_published_again(stage: Stage) ->
         stage.nats.start()
         await until(lambda: other.bus.connected and driver.bus.connected, timeout_s=15)
         stage.worker.release.set()
-        assert await asyncio.wait_for(asyncio.gather(held, before, during), 10) == (
+        assert tuple(await asyncio.wait_for(asyncio.gather(held, before, during), 10)) == (
             "held",
             "slept",
             "slept",

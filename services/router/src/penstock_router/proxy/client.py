@@ -9,7 +9,7 @@ import asyncio
 import logging
 import select
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from typing_extensions import override
 
@@ -91,9 +91,9 @@ class ClientConnection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=0)
+        # uvloop's are transports by their methods, not by their class.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=0)
         peer = transport.get_extra_info("peername")
         self._client = self._context.gate.client(peer[0] if peer else "unknown", "http")
         self._context.connections.add(self)

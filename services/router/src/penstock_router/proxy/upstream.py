@@ -7,7 +7,7 @@ comes on it; while it is idle, whatever comes ends it.
 import asyncio
 import select
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from typing_extensions import override
 
@@ -84,9 +84,9 @@ class WorkerConnection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=0)
+        # uvloop's are transports by their methods, not by their class.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=0)
 
     @override
     def data_received(self, data: bytes) -> None:
