@@ -4,7 +4,12 @@ Pure text work on the request target as it came (RFC 9112 §3.2): nothing is dec
 dots and doubled slashes reach the worker untouched.
 """
 
+import re
 from dataclasses import dataclass
+from typing import Final
+
+#: A host with its port, if any; no credentials, which dress up one host as another.
+_HOST: Final = re.compile(r"[A-Za-z0-9.\-_~!$&'()*+,;=%:\[\]]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +55,14 @@ def parse_target(raw: str, host: str, domain: str | None) -> Target | None:
 def split_absolute(raw: str) -> tuple[str, str] | None:
     """(host, path and query) of a target in absolute form.
 
-    None when it is none: another scheme, no host, or credentials before the host, which are a way
-    to dress up one host as another.
+    None when it is none: another scheme, or no host.
     """
     scheme, separator, rest = raw.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         return None
     cut = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
     host, path = rest[:cut], rest[cut:]
-    if not host or "@" in host:
+    if not _HOST.fullmatch(host):
         return None
     return host, path if path.startswith("/") else "/" + path
 

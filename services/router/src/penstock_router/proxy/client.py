@@ -141,8 +141,8 @@ class ClientConnection(asyncio.Protocol):
         self._write_paused = False
         if self._exchange is not None:
             self._exchange.client_paused(paused=False)
-        elif self._held and not self._receiving:
-            self._receive(self.take_held())
+        else:
+            self._take_next()
 
     def cut(self) -> None:
         """Close at once; a response on its way stays unfinished."""
@@ -273,7 +273,7 @@ class ClientConnection(asyncio.Protocol):
         done = exchange.upload_done
         answer = self._context.gate.refuse(refusal, request_id)
         self._answer(answer, keep_alive=exchange.keep_alive and done, linger=not done)
-        self._go_on()
+        self._take_next()
 
     def _reject(self, refusal: Refusal) -> None:
         """Answer what is no request, and close: what comes next could not be framed."""
@@ -297,6 +297,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport.write(head if self._method == "HEAD" else head + answer.body)
         if not keep_alive:
             self._close(linger=linger)
+        else:
+            self._await_request(self._context.settings.client_keepalive_s)
 
     def end_exchange(self) -> None:
         """See `Downstream`."""
@@ -307,14 +309,12 @@ class ClientConnection(asyncio.Protocol):
         if not exchange.keep_alive or self._half_closed or self._context.draining:
             self._close(linger=not exchange.upload_done)
             return
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """The connection is free for its next request."""
-        if self._closing:
-            return
         self._await_request(self._context.settings.client_keepalive_s)
-        if self._held and not self._receiving and not self._write_paused:
+        self._take_next()
+
+    def _take_next(self) -> None:
+        """The connection is free for the request that came behind, if one did."""
+        if self._held and not (self._closing or self._receiving or self._write_paused):
             self._receive(self.take_held())
 
     def _close(self, *, linger: bool) -> None:
