@@ -97,9 +97,9 @@ def test_what_is_too_much_says_so(head: bytes, status: int, reason: str) -> None
 
 def test_a_field_passes_as_it_came() -> None:
     head = parse_request(GET + b"\r\nX-Odd:\t a;\xe9 \r\nACCEPT: */*", LIMITS)
-    assert head.lines == ["X-Odd:\t a;\xe9 ", "ACCEPT: */*"]
-    assert head.special == {"host": "h"}
-    assert (head.length, head.keep_alive) == (0, True)
+    assert head.fields.lines == ["X-Odd:\t a;\xe9 ", "ACCEPT: */*"]
+    assert head.fields.special == {"host": "h"}
+    assert (head.fields.length, head.fields.keep_alive) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_whether_the_connection_goes_on(
 ) -> None:
     line = b"" if connection is None else b"\r\nConnection: " + connection
     head = parse_request(b"GET / HTTP/%b\r\nHost: h%b" % (version, line), LIMITS)
-    assert head.keep_alive is keep_alive
+    assert head.fields.keep_alive is keep_alive
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_what_is_taken_h11_takes_for_the_same(head: bytes) -> None:
     assert theirs is not None, "only h11 refuses it"
     assert ours.method.encode() == theirs.method
     assert ours.target.encode() == theirs.target
-    assert ours.http_11 == (theirs.http_version == b"1.1")
+    assert ours.fields.http_11 == (theirs.http_version == b"1.1")
     framing = dict(theirs.headers)
-    assert (ours.length is None) == (b"transfer-encoding" in framing)
-    if ours.length is not None:
-        assert ours.length == int(framing.get(b"content-length", b"0"))
-    passed = [line.partition(":")[0].lower().encode() for line in ours.lines]
+    assert (ours.fields.length is None) == (b"transfer-encoding" in framing)
+    if ours.fields.length is not None:
+        assert ours.fields.length == int(framing.get(b"content-length", b"0"))
+    passed = [line.partition(":")[0].lower().encode() for line in ours.fields.lines]
     assert [n for n in (name for name, _ in theirs.headers) if n in passed] == passed
 
 

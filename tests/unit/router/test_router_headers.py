@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from penstock_router.headers import (
     Client,
-    ClientSide,
     Fields,
     Service,
     build_request,
@@ -32,7 +31,7 @@ def fields_of(head: bytes) -> Fields:
 
 def request(*fields: tuple[str, str], client: Client = CLIENT, key: bool = True) -> Fields:
     head = parse_request(head_of("GET / HTTP/1.0", fields), LIMITS)
-    host = head.special.get("host", "")
+    host = head.fields.special.get("host", "")
     return fields_of(
         build_request(
             head, path="/", host=host, client=client, request_id="r-1", pass_credentials=key
@@ -42,9 +41,8 @@ def request(*fields: tuple[str, str], client: Client = CLIENT, key: bool = True)
 
 def response(*fields: tuple[str, str]) -> Fields:
     head = parse_response(head_of("HTTP/1.1 200 OK", fields), LIMITS)
-    side = ClientSide(http_11=True, keep_alive=True)
     framing = "" if head.length is None else f"Content-Length: {head.length}\r\n"
-    return fields_of(build_response(head, SERVICE, side=side, framing=framing, date="now"))
+    return fields_of(build_response(head, SERVICE, framing=framing, connection="", date="now"))
 
 
 def values(fields: list[tuple[str, str]], name: str) -> list[str]:

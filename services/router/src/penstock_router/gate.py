@@ -17,7 +17,7 @@ from penstock_router.admission import Refusal
 from penstock_router.catalogue import Catalogue
 from penstock_router.dispatch import Dispatcher
 from penstock_router.headers import REQUEST_ID, Client, Fields, build_request, given_request_id
-from penstock_router.keys import check_key
+from penstock_router.keys import check_hash, hash_key
 from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
 from penstock_router.problems import problem_body, problem_headers
 from penstock_router.proxy.heads import RequestHead, connection_options
@@ -105,7 +105,8 @@ class Gate:
 
     def open(self, head: RequestHead, client: Client) -> Call | Answer:
         """Where the request goes; an answer when it goes nowhere."""
-        special = head.special
+        fields = head.fields
+        special = fields.special
         request_id = given_request_id(head) or self._new_id(_REQUEST_ID_PREFIX)
         host = special.get("host", "")
         target = parse_target(head.target, host, self._settings.domain)
@@ -120,9 +121,9 @@ class Gate:
             return self.refuse(UNKNOWN, request_id)
         public = endpoint.spec.public
         if not public:
-            refusal = check_key(
-                self._catalogue.keys_by_hash, special.get("authorization"), endpoint
-            )
+            if fields.key_hash is None:
+                fields.key_hash = hash_key(special.get("authorization"))
+            refusal = check_hash(self._catalogue.keys_by_hash, fields.key_hash, endpoint)
             if refusal is not None:
                 return self.refuse(refusal, request_id)
         expectation = special.get("expect")
@@ -146,7 +147,7 @@ class Gate:
                 upgrade=upgrade,
             ),
             request_id,
-            expectation is not None and head.http_11,
+            expectation is not None and fields.http_11,
             head.method in _IDEMPOTENT,
             upgrade,
         )
@@ -193,13 +194,14 @@ class Gate:
     @staticmethod
     def _upgrade(head: RequestHead) -> str | None:
         """The protocol to change to, if this request may ask for it; else the field is ignored."""
-        protocol = head.special["upgrade"]
+        fields = head.fields
+        protocol = fields.special["upgrade"]
         if (
-            not head.http_11
-            or head.length != 0  # a body and a tunnel would share the connection
+            not fields.http_11
+            or fields.length != 0  # a body and a tunnel would share the connection
             or "," in protocol
             or protocol.partition("/")[0].lower() in _NEVER_UPGRADED
-            or "upgrade" not in connection_options(head.special.get("connection"))
+            or "upgrade" not in connection_options(fields.special.get("connection"))
         ):
             return None
         return protocol

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from penstock_router.proxy.heads import RequestHead, ResponseHead
+from penstock_router.proxy.heads import RequestFields, RequestHead, ResponseHead
 
 Fields = list[tuple[str, str]]
 
@@ -48,19 +48,9 @@ class Service:
     request_id: str
 
 
-@dataclass(slots=True)
-class ClientSide:
-    """What a client's connection asks of a response's head."""
-
-    #: whether the client can read chunks
-    http_11: bool
-    #: whether its connection goes on
-    keep_alive: bool
-
-
 def given_request_id(head: RequestHead) -> str | None:
     """The client's own request id, if it is 1-128 printable characters."""
-    given = head.special.get("x-request-id")
+    given = head.fields.special.get("x-request-id")
     return given if given is not None and _GOOD_REQUEST_ID.fullmatch(given) else None
 
 
@@ -85,24 +75,38 @@ def build_request(
         pass_credentials: whether the client's `Authorization` is for the worker.
         upgrade: the protocol to which the connection is to change.
     """
-    special = head.special
-    lines = [f"{head.method} {path} HTTP/1.1\r\nHost: {host}"]
-    lines += head.lines
+    variant = (host, pass_credentials, upgrade)
+    fields = head.fields
+    known = fields.forwarded
+    if known is not None and known[0] == variant:
+        text = known[1]
+    else:
+        text = _build_request_fields(fields, host, client, pass_credentials, upgrade)
+        fields.forwarded = (variant, text)
+    return f"{head.method} {path} HTTP/1.1{text}{request_id}\r\n\r\n".encode("latin-1")
+
+
+def _build_request_fields(
+    fields: RequestFields, host: str, client: Client, pass_credentials: bool, upgrade: str | None
+) -> str:
+    """All but the request line and the value of the last field, the request's id."""
+    special = fields.special
+    lines = ["", f"Host: {host}", *fields.lines]
     authorization = special.get("authorization")
     if authorization is not None and pass_credentials:
         lines.append(f"Authorization: {authorization}")
-    if head.length is None:
+    if fields.length is None:
         lines.append("Transfer-Encoding: chunked")
     elif "content-length" in special:
-        lines.append(f"Content-Length: {head.length}")
+        lines.append(f"Content-Length: {fields.length}")
     if upgrade is not None:
         lines.append(f"Connection: Upgrade\r\nUpgrade: {upgrade}")
     via = special.get("via")
     lines.append(
         f"{_forwarded(special, host, client)}"
-        f"Via: {f'{via}, {_VIA}' if via else _VIA}\r\n{REQUEST_ID}: {request_id}\r\n\r\n"
+        f"Via: {f'{via}, {_VIA}' if via else _VIA}\r\n{REQUEST_ID}: "
     )
-    return "\r\n".join(lines).encode("latin-1")
+    return "\r\n".join(lines)
 
 
 def _forwarded(special: dict[str, str], host: str, client: Client) -> str:
@@ -122,32 +126,28 @@ def _forwarded(special: dict[str, str], host: str, client: Client) -> str:
 
 
 def build_response(
-    head: ResponseHead,
-    service: Service,
-    *,
-    side: ClientSide,
-    framing: str,
-    date: str,
+    head: ResponseHead, service: Service, *, framing: str, connection: str, date: str
 ) -> bytes:
     """The head of the response to the client.
 
     Args:
         head: as the worker sent it.
         service: how the request was served.
-        side: the client's connection.
         framing: the field that frames the body, with its line end; may be empty.
+        connection: the field that tells whether the connection goes on, likewise.
         date: now, as an HTTP date, for a worker that does not tell.
     """
-    special = head.special
-    lines = [f"HTTP/1.1 {head.status}{head.phrase}"]
-    lines += head.lines
-    lines.append(
-        f"Server: {special.get('server', SERVER)}\r\nDate: {special.get('date', date)}\r\n"
-        f"Via: {_VIA}\r\n{REQUEST_ID}: {service.request_id}\r\n{WORKER}: {service.worker_id}\r\n"
-        f"{QUEUE_MS}: {service.waited_s * 1000:.0f}\r\n{COLD_START}: {'1' if service.cold else '0'}\r\n"
-        f"{framing}{connection_line(side)}\r\n"
-    )
-    return "\r\n".join(lines).encode("latin-1")
+    text = head.forwarded
+    if text is None:
+        lines = [f"HTTP/1.1 {head.status}{head.phrase}", *head.lines]
+        lines.append(f"Server: {head.special.get('server', SERVER)}\r\nVia: {_VIA}\r\nDate: ")
+        text = head.forwarded = "\r\n".join(lines)
+    return (
+        f"{text}{head.special.get('date', date)}\r\n"
+        f"{REQUEST_ID}: {service.request_id}\r\n{WORKER}: {service.worker_id}\r\n"
+        f"{QUEUE_MS}: {service.waited_s * 1000:.0f}\r\n"
+        f"{COLD_START}: {'1' if service.cold else '0'}\r\n{framing}{connection}\r\n"
+    ).encode("latin-1")
 
 
 def build_interim(head: ResponseHead) -> bytes:
@@ -167,19 +167,19 @@ def build_switch(head: ResponseHead, service: Service) -> bytes:
 
 
 def build_answer(
-    status: int, phrase: str, fields: Fields, *, length: int, side: ClientSide, date: str
+    status: int, phrase: str, fields: Fields, *, length: int, connection: str, date: str
 ) -> bytes:
     """The head of a response of the router's own."""
     lines = [f"HTTP/1.1 {status} {phrase}"]
     lines += [f"{name}: {value}" for name, value in fields]
     lines.append(
-        f"Server: {SERVER}\r\nDate: {date}\r\nContent-Length: {length}\r\n{connection_line(side)}\r\n"
+        f"Server: {SERVER}\r\nDate: {date}\r\nContent-Length: {length}\r\n{connection}\r\n"
     )
     return "\r\n".join(lines).encode("latin-1")
 
 
-def connection_line(side: ClientSide) -> str:
+def connection_line(*, http_11: bool, keep_alive: bool) -> str:
     """The `Connection` field with its line end, where one is needed."""
-    if not side.keep_alive:
+    if not keep_alive:
         return "Connection: close\r\n"
-    return "" if side.http_11 else "Connection: keep-alive\r\n"
+    return "" if http_11 else "Connection: keep-alive\r\n"

@@ -6,13 +6,14 @@ dots and doubled slashes reach the worker untouched.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 #: A host with its port, if any; no credentials, which dress up one host as another.
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-_~!$&'()*+,;=%:\[\]]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made per request
 class Target:
     """Where a request goes."""
 
@@ -42,9 +43,10 @@ def parse_target(raw: str, host: str, domain: str | None) -> Target | None:
         if absolute is None:
             return None
         host, raw = absolute
-    app_name = _app_of_host(host, domain)
-    if app_name is not None:
-        return Target(app_name, raw)
+    if domain is not None:
+        app_name = _app_of_host(host, domain)
+        if app_name is not None:
+            return Target(app_name, raw)
     name, slash, rest = raw[1:].partition("/")
     if "?" in name:  # the path ends before any slash
         name, _, query = raw[1:].partition("?")
@@ -67,9 +69,8 @@ def split_absolute(raw: str) -> tuple[str, str] | None:
     return host, path if path.startswith("/") else "/" + path
 
 
-def _app_of_host(host: str, domain: str | None) -> str | None:
-    if domain is None:
-        return None
+@lru_cache(1024)
+def _app_of_host(host: str, domain: str) -> str | None:
     name = host.rpartition("@")[2].partition(":")[0].rstrip(".").lower()
     label, _, parent = name.partition(".")
     return label if label and parent == domain.lower() else None

@@ -15,13 +15,14 @@ from typing_extensions import override
 
 from penstock_router.admission import Refusal
 from penstock_router.gate import Answer
-from penstock_router.headers import Client, ClientSide, build_answer
+from penstock_router.headers import Client, build_answer, connection_line
 from penstock_router.proxy.bodies import ChunkedBody, FixedBody
 from penstock_router.proxy.context import Context
 from penstock_router.proxy.exchange import Due, Exchange, body_too_large
 from penstock_router.proxy.heads import (
     HEAD_END,
     HttpError,
+    RequestFields,
     RequestHead,
     check_beginning,
     check_size,
@@ -48,6 +49,7 @@ class ClientConnection(asyncio.Protocol):
         "_closing",
         "_context",
         "_exchange",
+        "_fields",
         "_half_closed",
         "_held",
         "_idle_until",
@@ -67,6 +69,8 @@ class ClientConnection(asyncio.Protocol):
         self._context = context
         self._client = Client("unknown", "http")
         self._exchange: Exchange | None = None
+        #: of the last request, since the next one's are often the same
+        self._fields: RequestFields | None = None
         #: of a head that is not whole yet
         self._begun = bytearray()
         #: what came behind the request that is being handled
@@ -227,14 +231,15 @@ class ClientConnection(asyncio.Protocol):
                 if begun:
                     self._await_request(self._context.settings.header_timeout_s)
                 return b""
-        head = parse_request(data[:end], self._context.limits)
+        head = parse_request(data[:end], self._context.limits, self._fields)
+        self._fields = head.fields
         return self._begin(head, data[end + len(HEAD_END) :])
 
     def _begin(self, head: RequestHead, data: bytes) -> bytes:
         context = self._context
         self._method = head.method
-        self._http_11 = head.http_11
-        length = head.length
+        self._http_11 = head.fields.http_11
+        length = head.fields.length
         most = context.settings.max_body_bytes
         if length is not None and most is not None and length > most:
             raise body_too_large(most)
@@ -258,8 +263,8 @@ class ClientConnection(asyncio.Protocol):
             _, data = body.feed(data)
         # Behind an `Expect` nobody knows whether the body will follow: what comes next could not be
         # framed.
-        sure = body.done and "expect" not in head.special
-        self._answer(answer, keep_alive=head.keep_alive and sure, linger=not sure)
+        sure = body.done and "expect" not in head.fields.special
+        self._answer(answer, keep_alive=head.fields.keep_alive and sure, linger=not sure)
         return data
 
     # ---- responses
@@ -289,7 +294,7 @@ class ClientConnection(asyncio.Protocol):
             HTTPStatus(answer.status).phrase,
             answer.fields,
             length=len(answer.body),
-            side=ClientSide(self._http_11, keep_alive),
+            connection=connection_line(http_11=self._http_11, keep_alive=keep_alive),
             date=self._context.date(),
         )
         if self.transport.is_closing():

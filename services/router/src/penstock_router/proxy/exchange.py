@@ -25,11 +25,11 @@ from typing import Final, Protocol
 from penstock_router.admission import Refusal
 from penstock_router.gate import Call
 from penstock_router.headers import (
-    ClientSide,
     Service,
     build_interim,
     build_response,
     build_switch,
+    connection_line,
 )
 from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
 from penstock_router.proxy.bodies import BodyReader, ChunkedBody, FixedBody, OpenBody
@@ -148,7 +148,7 @@ class Exchange:
         #: whether the request was read whole
         self.upload_done = body.done
         #: whether the client's connection may carry another request after this one
-        self.keep_alive = head.keep_alive
+        self.keep_alive = head.fields.keep_alive
         #: whether the connections have become one, of another protocol
         self.tunnel = False
         #: sides of the tunnel that have sent all they will
@@ -366,6 +366,8 @@ class Exchange:
         self._answered = True
         if self._head_begun:
             data, self._head_begun = self._head_begun + data, b""
+        worker = self._worker
+        assert worker is not None
         try:
             while data:
                 end = data.find(HEAD_END)
@@ -374,7 +376,8 @@ class Exchange:
                         raise malformed("Its head is too long.")
                     self._head_begun = data
                     return
-                head = parse_response(data[:end], self._context.limits)
+                head = parse_response(data[:end], self._context.limits, worker.last_head)
+                worker.last_head = head
                 data = data[end + len(HEAD_END) :]
                 if head.status >= 200:
                     self._respond(head, data)
@@ -391,7 +394,7 @@ class Exchange:
         if self._n_interim > _MOST_INTERIM:
             raise malformed("There are too many interim responses.")
         # `100 Continue` has been said, or was not asked for.
-        if head.status != 100 and self._head.http_11:
+        if head.status != 100 and self._head.fields.http_11:
             self._client.transport.write(build_interim(head))
 
     def _respond(self, head: ResponseHead, data: bytes) -> None:
@@ -402,8 +405,10 @@ class Exchange:
         out = build_response(
             head,
             self._service(),
-            side=ClientSide(self._head.http_11, self.keep_alive),
             framing=framing,
+            connection=connection_line(
+                http_11=self._head.fields.http_11, keep_alive=self.keep_alive
+            ),
             date=self._context.date(),
         )
         self._reader = reader
@@ -420,7 +425,7 @@ class Exchange:
 
     def _frame(self, head: ResponseHead) -> tuple[BodyReader, str]:
         """How the response's body is read, and the field that frames it for the client."""
-        http_11 = self._head.http_11
+        http_11 = self._head.fields.http_11
         length = "" if head.length is None else f"Content-Length: {head.length}\r\n"
         if self._head.method == "HEAD" or head.status in _NO_BODY_STATUSES:
             return FixedBody(0), length if head.status != 204 else ""

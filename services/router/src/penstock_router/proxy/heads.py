@@ -28,7 +28,7 @@ _LINE_END: Final = "\r\n"
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 #: Anything but TAB, visible ASCII and the upper half of Latin-1 (`obs-text`).
 _CONTROL: Final = re.compile(r"[^\t -~\x80-\xff]")
-_NO_TARGET: Final = re.compile(r"[^!-~]|#")
+_VERSION_LENGTH: Final = len("HTTP/1.1")
 _NO_HOST: Final = re.compile(r"[^A-Za-z0-9.\-_~!$&'()*+,;=%:\[\]]")
 #: Longest `Content-Length` that is a number to us: far beyond any body.
 _LENGTH_DIGITS: Final = 18
@@ -157,12 +157,14 @@ TRAILER_FIELDS: Final = FieldNames(
 # Not frozen, here and below: one is made per message, and a frozen dataclass takes three times as
 # long to make.
 @dataclass(slots=True)
-class RequestHead:
-    """A request without its body."""
+class RequestFields:
+    """The header fields of a request, and what they say of its framing.
 
-    method: str
-    #: the request target, untouched
-    target: str
+    A connection's requests often differ in the request line only; then they share one of these.
+    """
+
+    #: HTTP version and fields, as they came
+    raw: bytes
     #: false = HTTP/1.0
     http_11: bool
     #: field lines that pass as they came
@@ -173,12 +175,28 @@ class RequestHead:
     length: int | None
     #: whether the client's connection may carry another request
     keep_alive: bool
+    #: kept by whoever builds the forwarded head, for the next request with the same fields
+    forwarded: tuple[object, str] | None = None
+    #: kept by whoever checks the credentials: their hash
+    key_hash: str | None = None
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request without its body."""
+
+    method: str
+    #: the request target, untouched
+    target: str
+    fields: RequestFields
 
 
 @dataclass(slots=True)
 class ResponseHead:
     """A response without its body."""
 
+    #: as it came
+    raw: bytes
     status: int
     #: with the blank before it
     phrase: str
@@ -188,6 +206,8 @@ class ResponseHead:
     length: int | None
     chunked: bool
     keep_alive: bool
+    #: kept by whoever builds the forwarded head, for the next response like it
+    forwarded: str | None = None
 
 
 def read_fields(lines: list[str], names: FieldNames) -> tuple[list[str], dict[str, str]]:
@@ -225,25 +245,47 @@ def connection_options(value: str | None) -> frozenset[str]:
     return frozenset(option.strip(" \t").lower() for option in value.split(",")) - {""}
 
 
-def parse_request(head: bytes, limits: Limits) -> RequestHead:
+def parse_request(
+    head: bytes, limits: Limits, before: RequestFields | None = None
+) -> RequestHead:
     """The request whose head this is.
 
     Args:
         head: up to, and without, its blank line.
         limits: what is too large.
+        before: fields of an earlier request under the same limits, used again if they are the same.
 
     Raises:
         HttpError: it is no request, or beyond a limit.
     """
-    lines = _cut(head, limits)
-    parts = lines.pop(0).split(" ")
-    if len(parts) != 3:
+    line_end = head.find(b"\r\n")
+    if line_end < 0:
+        line_end = len(head)
+    if line_end > limits.line_bytes:
+        raise _line_too_long()
+    begin = line_end - _VERSION_LENGTH
+    raw = head[max(0, begin) :]
+    if before is not None and before.raw == raw:
+        fields = before
+    else:
+        fields = _parse_request_fields(raw, limits)
+    # An HTTP version was found, so this is what is before it.
+    method, blank, target = head[:begin].decode("latin-1").partition(" ")
+    if target[-1:] != " " or not blank:
         raise malformed("The request line is not `method target version`.")
-    method, target, version = parts
+    target = target[:-1]
     if method not in _KNOWN_METHODS and not _TOKEN.fullmatch(method):
         raise malformed("The method is no token.")
-    if _NO_TARGET.search(target) or not target:
+    if not (target.isascii() and target.isprintable()) or " " in target or "#" in target:
         raise malformed("The request target has characters that must be %-escaped.")
+    if not target:
+        raise malformed("The request line is not `method target version`.")
+    return RequestHead(method, target, fields)
+
+
+def _parse_request_fields(raw: bytes, limits: Limits) -> RequestFields:
+    lines = _cut(raw, limits)
+    version = lines.pop(0)
     http_11 = version == "HTTP/1.1"
     if not http_11 and version != "HTTP/1.0":
         raise _bad_version(version)
@@ -261,21 +303,26 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
         options = connection_options(connection)
         keep_alive = "close" not in options and (http_11 or "keep-alive" in options)
         passing = _without_named(passing, options)
-    return RequestHead(
-        method, target, http_11, passing, special, None if chunked else length or 0, keep_alive
+    return RequestFields(
+        raw, http_11, passing, special, None if chunked else length or 0, keep_alive
     )
 
 
-def parse_response(head: bytes, limits: Limits) -> ResponseHead:
+def parse_response(
+    head: bytes, limits: Limits, before: ResponseHead | None = None
+) -> ResponseHead:
     """The response whose head this is.
 
     Args:
         head: up to, and without, its blank line.
         limits: what is too large.
+        before: an earlier response under the same limits, given again if it is the same.
 
     Raises:
         HttpError: it is no response, or beyond a limit; its status means nothing here.
     """
+    if before is not None and before.raw == head:
+        return before
     lines = _cut(head, limits)
     line = lines.pop(0)
     version, status, phrase = line[:9], line[9:12], line[12:]
@@ -294,7 +341,9 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
         options = connection_options(connection)
         keep_alive = "close" not in options and (http_11 or "keep-alive" in options)
         passing = _without_named(passing, options)
-    return ResponseHead(int(status), phrase or " ", passing, special, length, chunked, keep_alive)
+    return ResponseHead(
+        head, int(status), phrase or " ", passing, special, length, chunked, keep_alive
+    )
 
 
 def check_beginning(data: bytes) -> None:

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from penstock_common.errors import PenstockError
 from penstock_router.catalogue import Address, WorkerView
-from penstock_router.proxy.heads import HEAD_END, HttpError, Limits, parse_response
+from penstock_router.proxy.heads import HEAD_END, HttpError, Limits, ResponseHead, parse_response
 from penstock_router.settings import RouterSettings
 
 #: A connection that holds more unsent bytes than this asks its source to pause. Small, since one
@@ -69,7 +69,7 @@ class Sink(Protocol):
 class WorkerConnection(asyncio.Protocol):
     """One connection to a worker."""
 
-    __slots__ = ("_pool", "address", "eof", "idle_since", "sink", "transport")
+    __slots__ = ("_pool", "address", "eof", "idle_since", "last_head", "sink", "transport")
 
     transport: asyncio.Transport
 
@@ -79,6 +79,8 @@ class WorkerConnection(asyncio.Protocol):
         #: who uses it; None = it is idle
         self.sink: Sink | None = None
         self.idle_since = 0.0
+        #: of the last response, since the next one's is often the same
+        self.last_head: ResponseHead | None = None
         #: whether the worker sends no more
         self.eof = False
 
