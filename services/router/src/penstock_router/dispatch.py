@@ -108,7 +108,7 @@ class Dispatcher:
         """
         if self._catalogue.endpoint(endpoint.endpoint_id) is None:
             return GONE
-        lane = self.lane(endpoint.endpoint_id)
+        lane = self.lanes.get(endpoint.endpoint_id) or self.lane(endpoint.endpoint_id)
         now = self._clock.monotonic()
         if (
             since is None
@@ -189,8 +189,8 @@ class Dispatcher:
         self._events.load_changed(lane.endpoint_id, urgent=False)
         if lease.driver_id != self.router_id:
             self._events.lease_ended(lease, outcome, service_time_s)
-        else:
-            self.take_back(lease.endpoint_id, lease.lease_id)
+        elif lane.slots.release(lease.lease_id, now=now) is not None:
+            self._events.slots_freed(lane.endpoint_id)
 
     # ---- tickets of this router's clients
 

@@ -248,7 +248,7 @@ class ClientConnection(asyncio.Protocol):
         if isinstance(opened, Answer):
             return self._answer_unasked(opened, head, body, data)
         exchange = self._exchange = Exchange(self, context, opened, head, body)
-        context.begin()
+        context.in_flight += 1
         if data and not body.done:
             data = exchange.client_data(data)
         if self._exchange is exchange:  # its body was not refused already
@@ -315,7 +315,8 @@ class ClientConnection(asyncio.Protocol):
             self._close(linger=not exchange.upload_done)
             return
         self._await_request(self._context.settings.client_keepalive_s)
-        self._take_next()
+        if self._held:
+            self._take_next()
 
     def _take_next(self) -> None:
         """The connection is free for the request that came behind, if one did."""
@@ -361,8 +362,9 @@ class ClientConnection(asyncio.Protocol):
             self.watch(self._look_at)
 
     def _await_request(self, timeout_s: float) -> None:
-        self._idle_until = self._context.loop.time() + timeout_s
-        self.watch(self._idle_until)
+        at = self._idle_until = self._context.loop.time() + timeout_s
+        if at < self._armed_at:
+            self.watch(at)
 
     def watch(self, at: float) -> None:
         """See `Downstream`."""

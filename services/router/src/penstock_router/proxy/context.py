@@ -43,10 +43,6 @@ class Context:
         self._date = ""
         self._date_at = -1
 
-    def begin(self) -> None:
-        """A request has begun."""
-        self.in_flight += 1
-
     def end(self) -> None:
         """A request has ended."""
         self.in_flight -= 1

@@ -96,40 +96,41 @@ class Downstream(Protocol):
 class Exchange:
     """One request and its response."""
 
-    __slots__ = (
-        "_answered",
-        "_attempt",
-        "_begun",
-        "_body",
-        "_call",
-        "_client",
-        "_connecting",
-        "_context",
-        "_continued",
-        "_failed",
-        "_first_byte_until",
-        "_head",
-        "_head_begun",
-        "_kept",
-        "_kept_bytes",
-        "_lease",
-        "_n_interim",
-        "_progress_at",
-        "_queue_until",
-        "_reader",
-        "_reused",
-        "_since",
-        "_total_until",
-        "_uploaded_at",
-        "_waiter",
-        "_worker",
-        "_worker_keep_alive",
-        "_worker_paused",
-        "keep_alive",
-        "tunnel",
-        "tunnel_ends",
-        "upload_done",
-    )
+    # Defaults stand here, not in the constructor: most requests never change most of them.
+
+    #: whether the connections have become one, of another protocol
+    tunnel = False
+    #: sides of the tunnel that have sent all they will
+    tunnel_ends = 0
+    _kept_bytes = 0
+    _waiter: Waiter | None = None
+    _lease: SlotLease | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _worker: WorkerConnection | None = None
+    #: whether its connection has carried another request before
+    _reused = False
+    _worker_paused = False
+    _worker_keep_alive = False
+    #: reads the response's body; None = its head has not come
+    _reader: BodyReader | None = None
+    #: of the response's head, until it is whole
+    _head_begun = b""
+    #: whether a byte of a response has come
+    _answered = False
+    #: whether a response's head went out
+    _begun = False
+    _n_interim = 0
+    _attempt = 0
+    #: since when it waits, over all tries; None = this is the first
+    _since: float | None = None
+    #: workers at which it failed
+    _failed: frozenset[str] = frozenset()
+    #: times of the loop's
+    _queue_until = 0.0
+    _total_until = 0.0
+    _first_byte_until = 0.0
+    _uploaded_at = 0.0
+    _progress_at = 0.0
 
     def __init__(
         self,
@@ -149,36 +150,10 @@ class Exchange:
         self.upload_done = body.done
         #: whether the client's connection may carry another request after this one
         self.keep_alive = head.fields.keep_alive
-        #: whether the connections have become one, of another protocol
-        self.tunnel = False
-        #: sides of the tunnel that have sent all they will
-        self.tunnel_ends = 0
         #: what was passed on of the body, or will be; None = too much to keep
         self._kept: list[bytes] | None = []
-        self._kept_bytes = 0
-        self._waiter: Waiter | None = None
-        self._lease: SlotLease | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._worker: WorkerConnection | None = None
-        #: whether its connection has carried another request before
-        self._reused = False
-        self._worker_paused = False
-        self._worker_keep_alive = False
+        #: whether the client need not be told to send its body (any more)
         self._continued = not call.expects_continue
-        #: reads the response's body; None = its head has not come
-        self._reader: BodyReader | None = None
-        #: of the response's head, until it is whole
-        self._head_begun = b""
-        #: whether a byte of a response has come
-        self._answered = False
-        #: whether a response's head went out
-        self._begun = False
-        self._n_interim = 0
-        self._attempt = 0
-        self._since: float | None = None
-        self._failed: set[str] = set()
-        self._queue_until = self._total_until = self._first_byte_until = 0.0
-        self._uploaded_at = self._progress_at = 0.0
 
     # ---- the slot
 
@@ -260,18 +235,21 @@ class Exchange:
         self._worker_paused = False
         kept = self._kept
         assert kept is not None, "a request is sent again only while its body is kept"
-        worker.transport.write(b"".join((self._call.head, *kept)) if kept else self._call.head)
-        if self._kept_bytes > _REPLAYED_BYTES:
-            self._kept = None
+        if not kept:
+            worker.transport.write(self._call.head)
+        else:
+            worker.transport.write(b"".join((self._call.head, *kept)))
+            if self._kept_bytes > _REPLAYED_BYTES:
+                self._kept = None
         if not self._continued:
             # Only now is it sure that somebody takes the body.
             self._continued = True
             if not (self.upload_done or self._kept_bytes):
                 self._client.transport.write(CONTINUE)
-        if self.upload_done:
-            self._await_first_byte()
-        else:
+        if not self.upload_done:
             self._client.update_reading()
+        elif self._context.settings.first_byte_timeout_s is not None:
+            self._await_first_byte()
 
     def client_data(self, data: bytes) -> bytes:
         """Bytes of the body came; gives those that follow it."""
@@ -425,12 +403,12 @@ class Exchange:
 
     def _frame(self, head: ResponseHead) -> tuple[BodyReader, str]:
         """How the response's body is read, and the field that frames it for the client."""
-        http_11 = self._head.fields.http_11
         length = "" if head.length is None else f"Content-Length: {head.length}\r\n"
         if self._head.method == "HEAD" or head.status in _NO_BODY_STATUSES:
             return FixedBody(0), length if head.status != 204 else ""
         if head.length is not None:
             return FixedBody(head.length), length
+        http_11 = self._head.fields.http_11
         if not http_11:
             self.keep_alive = False  # its end is the body's
         if head.chunked:
@@ -455,7 +433,9 @@ class Exchange:
         else:
             worker.abort()
         # The slot need not wait until a slow client has read the rest.
-        self._finish("ok")
+        lease, self._lease = self._lease, None
+        assert lease is not None
+        self._context.gate.finish(lease, "ok")
         self._client.end_exchange()
 
     def worker_eof(self) -> None:
@@ -525,7 +505,7 @@ class Exchange:
         self._finish(outcome)
         if again and self._attempt < self._context.settings.max_attempts:
             self._since = lease.dispatched_at - lease.waited_s
-            self._failed.add(lease.worker_id)
+            self._failed |= {lease.worker_id}
             self._acquire()
             return
         self._give_up(problem, lease)
