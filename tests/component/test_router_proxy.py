@@ -274,9 +274,7 @@ async def test_what_is_no_http_gets_a_problem_too(scene: Scene) -> None:
 
 
 async def test_a_worker_need_not_change_protocols(scene: Scene) -> None:
-    body = await scene.json(
-        "/echo/ws", headers={"Connection": "Upgrade", "Upgrade": "websocket"}
-    )
+    body = await scene.json("/echo/ws", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
     assert fields(body, "Upgrade") == ["websocket"]
 
 

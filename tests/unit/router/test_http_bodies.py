@@ -1,5 +1,7 @@
 """Bodies: the same bytes in any split give the same bytes, and h11 reads the same from them."""
 
+import itertools
+
 import h11
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ def feed(reader: BodyReader, data: bytes, cuts: list[int]) -> tuple[bytes, bytes
     """(what passed, what followed), the data cut at these places."""
     places = [0, *sorted({min(cut, len(data)) for cut in cuts}), len(data)]
     passed, rest = b"", b""
-    for begin, end in zip(places, places[1:], strict=False):
+    for begin, end in itertools.pairwise(places):
         if reader.done:
             rest += data[begin:end]
             continue
@@ -77,8 +79,27 @@ def test_chunks_in_any_split(
 
 
 PIECES = st.sampled_from(
-    [b"0", b"3", b"a", b"abc", b"\r\n", b"\r", b"\n", b";", b" ", b"x", b"-1", b"+1", b"0x1"]
-    + [b"3\r\nabc\r\n", b"0\r\n\r\n", b"1_0", b"X: y\r\n", b"\x00", b"fffffffffffffffff"]
+    [
+        b"0",
+        b"3",
+        b"a",
+        b"abc",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b";",
+        b" ",
+        b"x",
+        b"-1",
+        b"+1",
+        b"0x1",
+        b"3\r\nabc\r\n",
+        b"0\r\n\r\n",
+        b"1_0",
+        b"X: y\r\n",
+        b"\x00",
+        b"fffffffffffffffff",
+    ]
 )
 
 

@@ -158,9 +158,33 @@ def test_names_are_not_learnt_without_end() -> None:
 
 
 PIECES = st.sampled_from(
-    [b"GET", b"POST", b" ", b"  ", b"/", b"/a?b", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\r", b"\n"]
-    + [b"Host: h", b"Host", b":", b"X: y", b"Content-Length: 3", b"Transfer-Encoding: chunked"]
-    + [b"Connection: close", b"\t", b"\x00", b"\xe9", b"\x0b", b",", b"chunked", b"Content-Length"]
+    [
+        b"GET",
+        b"POST",
+        b" ",
+        b"  ",
+        b"/",
+        b"/a?b",
+        b"HTTP/1.1",
+        b"HTTP/1.0",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b"Host: h",
+        b"Host",
+        b":",
+        b"X: y",
+        b"Content-Length: 3",
+        b"Transfer-Encoding: chunked",
+        b"Connection: close",
+        b"\t",
+        b"\x00",
+        b"\xe9",
+        b"\x0b",
+        b",",
+        b"chunked",
+        b"Content-Length",
+    ]
 )
 HEADS = st.one_of(
     st.lists(PIECES, max_size=14).map(b"".join),

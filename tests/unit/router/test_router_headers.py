@@ -105,9 +105,7 @@ def test_repeated_fields_keep_their_order() -> None:
 
 
 def test_a_worker_cannot_pretend_to_be_another() -> None:
-    fields = response(
-        ("X-Penstock-Worker", "wk-9"), ("Connection", "close"), ("X-Request-Id", "z")
-    )
+    fields = response(("X-Penstock-Worker", "wk-9"), ("Connection", "close"), ("X-Request-Id", "z"))
     assert values(fields, "X-Penstock-Worker") == ["wk-1"]
     assert values(fields, "X-Penstock-Queue-Ms") == ["123"]
     assert values(fields, "X-Penstock-Cold-Start") == ["1"]

@@ -168,7 +168,9 @@ class Dispatcher:
         """The client has waited long enough; changes nothing when it has its answer."""
         lane = self.lanes.get(waiter.ticket.endpoint_id)
         if lane is not None and not waiter.answer.done():
-            waiter.answer.set_result(lane.waiting.refuse_waited(endpoint.spec.queue, lane.condition))
+            waiter.answer.set_result(
+                lane.waiting.refuse_waited(endpoint.spec.queue, lane.condition)
+            )
             self._end_waiting(waiter, TicketOutcome.EVICTED)
 
     def _end_waiting(self, waiter: Waiter, outcome: TicketOutcome) -> None:

@@ -116,7 +116,8 @@ class SlotTable:
             worker_id, worker = free[0]
         else:
             picked = self._policy(
-                Candidate(worker_id, len(worker.leases), worker.picked) for worker_id, worker in free
+                Candidate(worker_id, len(worker.leases), worker.picked)
+                for worker_id, worker in free
             )
             assert picked is not None, "a policy picks one of those that it is given"
             worker_id, worker = picked.worker_id, self._workers[picked.worker_id]

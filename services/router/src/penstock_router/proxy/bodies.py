@@ -94,7 +94,16 @@ class ChunkedBody:
     body's end may not set.
     """
 
-    __slots__ = ("_data_left", "_held", "_in_trailer", "_max_bytes", "_total", "_unframe", "done")
+    __slots__ = (
+        "_begin",
+        "_data_left",
+        "_held",
+        "_in_trailer",
+        "_passing",
+        "_unframe",
+        "done",
+        "total",
+    )
 
     def __init__(self, *, unframe: bool = False) -> None:
         """A body not begun; `unframe` = only its content passes."""
@@ -104,85 +113,84 @@ class ChunkedBody:
         #: bytes of the present chunk to come, with the line end after it; 0 = a size line comes
         self._data_left = 0
         self._in_trailer = False
-        self._total = 0
+        #: bytes of content announced so far
+        self.total = 0
         self.done = False
-
-    @property
-    def total(self) -> int:
-        """Bytes of content announced so far."""
-        return self._total
+        # Within one `feed`: the pieces that pass, and where in its data the next one begins.
+        self._passing: list[bytes] = []
+        self._begin = 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """See `BodyReader`."""
         if self._held:
             data, self._held = self._held + data, b""
-        passing: list[bytes] = []
-        begin = at = 0  # what lies between has been checked and passes as it is
+        at = self._begin = 0
         size = len(data)
         while at < size and not self._in_trailer:
-            left = self._data_left
-            if left:
-                if size - at < left:
-                    # All of it is content, or half of the line end.
-                    end = min(size, at + max(0, left - 2))
-                    if end == size:
-                        self._data_left = left - (size - at)
-                        at = size
-                        break
-                    self._check_half_end(data, end)
-                    self._data_left = 2
-                    self._held = data[end:]
-                    size = at = end
-                    break
-                at += left
-                if data[at - 2 : at] != b"\r\n":
-                    raise malformed("A chunk is not followed by a line end.")
-                self._data_left = 0
-                if self._unframe:
-                    passing.append(data[begin : at - 2])
-                    begin = at
-                continue
-            end = data.find(b"\n", at)
-            if end < 0:
-                self._check_half_line(data, at)
-                self._held = data[at:]
-                size = at
-                break
-            line = data[at : end - 1]
-            chunk = self._read_size(line, data[end - 1 : end])
-            if self._unframe or len(line) > _SIZE_DIGITS or line.translate(None, _HEX):
-                passing.append(data[begin:at])
-                if not self._unframe:
-                    passing.append(b"%x\r\n" % chunk)
-                begin = end + 1
-            at = end + 1
-            if chunk:
-                self._data_left = chunk + 2
-                self._total += chunk
-            else:
-                self._in_trailer = True
-        if begin < at:
-            passing.append(data[begin:at])
-        if not self._in_trailer:
-            return passing[0] if len(passing) == 1 else b"".join(passing), b""
-        fields, rest = self._read_trailer(data[at:])
-        if not self._unframe:
-            passing.append(fields)
-        return b"".join(passing), rest
+            at = self._read_content(data, at) if self._data_left else self._read_line(data, at)
+        self._pass_until(data, at)
+        rest = b""
+        if self._in_trailer:
+            fields, rest = self._read_trailer(data[at:])
+            if not self._unframe:
+                self._passing.append(fields)
+        passing, self._passing = self._passing, []
+        return passing[0] if len(passing) == 1 else b"".join(passing), rest
+
+    def _pass_until(self, data: bytes, end: int) -> None:
+        if self._begin < end:
+            self._passing.append(
+                data[self._begin : end] if self._begin or end < len(data) else data
+            )
+
+    def _hold_from(self, data: bytes, at: int) -> int:
+        self._pass_until(data, at)
+        self._held = data[at:]
+        self._begin = len(data)
+        return self._begin
+
+    def _read_content(self, data: bytes, at: int) -> int:
+        """Pass over a chunk's content and the line end behind it; gives where it stops."""
+        left, here = self._data_left, len(data) - at
+        if here < left - 1:
+            self._data_left = left - here
+            return len(data)
+        end = at + left - 2
+        if data[end : at + left] != b"\r\n"[: here - left + 2]:
+            raise malformed("A chunk is not followed by a line end.")
+        if here < left:
+            self._data_left = 2
+            return self._hold_from(data, end)
+        self._data_left = 0
+        if self._unframe:
+            self._pass_until(data, end)
+            self._begin = end + 2
+        return end + 2
+
+    def _read_line(self, data: bytes, at: int) -> int:
+        """Read the line with a chunk's size; gives where it ends."""
+        end = data.find(b"\n", at)
+        if end < 0:
+            if len(data) - at > _SIZE_LINE_BYTES:
+                raise malformed("A chunk's size line is too long.")
+            return self._hold_from(data, at)
+        line = data[at : end - 1]
+        chunk = self._read_size(line, data[end - 1 : end])
+        if self._unframe or len(line) > _SIZE_DIGITS or line.translate(None, _HEX):
+            self._pass_until(data, at)
+            if not self._unframe:
+                self._passing.append(b"%x\r\n" % chunk)
+            self._begin = end + 1
+        if chunk:
+            self._data_left = chunk + 2
+            self.total += chunk
+        else:
+            self._in_trailer = True
+        return end + 1
 
     def feed_eof(self) -> bytes | None:
         """See `BodyReader`."""
         return b"" if self.done else None
-
-    @staticmethod
-    def _check_half_end(data: bytes, at: int) -> None:
-        if data[at : at + 1] != b"\r":
-            raise malformed("A chunk is not followed by a line end.")
-
-    @staticmethod
-    def _check_half_line(data: bytes, at: int) -> None:
-        if len(data) - at > _SIZE_LINE_BYTES:
-            raise malformed("A chunk's size line is too long.")
 
     @staticmethod
     def _read_size(line: bytes, end: bytes) -> int:

@@ -52,12 +52,12 @@ class ClientConnection(asyncio.Protocol):
         "_fields",
         "_half_closed",
         "_held",
+        "_http_11",
         "_idle_until",
         "_look_at",
         "_method",
-        "_http_11",
-        "_receiving",
         "_reading",
+        "_receiving",
         "_timer",
         "_write_paused",
         "transport",
@@ -345,9 +345,7 @@ class ClientConnection(asyncio.Protocol):
     def update_reading(self) -> None:
         """See `Downstream`."""
         exchange = self._exchange
-        wanted = len(self._held) <= HIGH_WATER_BYTES and (
-            exchange is None or exchange.wants_upload
-        )
+        wanted = len(self._held) <= HIGH_WATER_BYTES and (exchange is None or exchange.wants_upload)
         if wanted == self._reading or self.transport.is_closing():
             return
         self._reading = wanted

@@ -1,7 +1,6 @@
 """What every connection of one server shares."""
 
 import asyncio
-from collections.abc import Callable
 from email.utils import formatdate
 from typing import Protocol
 
@@ -39,7 +38,7 @@ class Context:
         #: requests whose handling has begun and not ended
         self.in_flight = 0
         #: called whenever `in_flight` falls to 0
-        self.on_idle: Callable[[], None] = lambda: None
+        self.on_idle = _nothing
         self._date = ""
         self._date_at = -1
 
@@ -56,3 +55,7 @@ class Context:
             self._date_at = second
             self._date = formatdate(usegmt=True)
         return self._date
+
+
+def _nothing() -> None:
+    pass

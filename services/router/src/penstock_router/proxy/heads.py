@@ -245,9 +245,7 @@ def connection_options(value: str | None) -> frozenset[str]:
     return frozenset(option.strip(" \t").lower() for option in value.split(",")) - {""}
 
 
-def parse_request(
-    head: bytes, limits: Limits, before: RequestFields | None = None
-) -> RequestHead:
+def parse_request(head: bytes, limits: Limits, before: RequestFields | None = None) -> RequestHead:
     """The request whose head this is.
 
     Args:
@@ -308,9 +306,7 @@ def _parse_request_fields(raw: bytes, limits: Limits) -> RequestFields:
     )
 
 
-def parse_response(
-    head: bytes, limits: Limits, before: ResponseHead | None = None
-) -> ResponseHead:
+def parse_response(head: bytes, limits: Limits, before: ResponseHead | None = None) -> ResponseHead:
     """The response whose head this is.
 
     Args:
@@ -356,7 +352,7 @@ def check_beginning(data: bytes) -> None:
         HttpError: it has a control character, or a line end that is none.
     """
     text = data.decode("latin-1")
-    lines = (text[:-1] if text.endswith("\r") else text).split(_LINE_END)
+    lines = (text.removesuffix("\r")).split(_LINE_END)
     if any(map(_CONTROL.search, lines)):
         raise _control_character()
 
