@@ -6,7 +6,7 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
-from penstock_common.clock import SystemClock
+from penstock_common.clock import Clock, SystemClock
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
@@ -32,7 +32,7 @@ ROUTER = "rt-rig"
 class HttpRig:
     """One router that knows what a test tells it; serves whoever waits from its own slots."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, clock: Clock = CLOCK, **settings: Any) -> None:
         self.settings = RouterSettings.model_validate({"port": 0} | settings)
         self.catalogue = Catalogue()
         ids = itertools.count()
@@ -40,7 +40,7 @@ class HttpRig:
             router_id=ROUTER,
             catalogue=self.catalogue,
             policy=pick_least_busy,
-            clock=CLOCK,
+            clock=clock,
             new_id=lambda prefix: f"{prefix}-{next(ids)}",
             events=self,
             ejected=lambda view: False,

@@ -210,12 +210,16 @@ class ClientConnection(asyncio.Protocol):
     def _receive_one(self, data: bytes) -> bytes:
         """Begin the request at the front, if its head is whole; gives what follows it."""
         begun = self._begun
+        if begun == b"\r":  # perhaps of an empty line before the request
+            data = b"\r" + data
+            begun.clear()
         if begun:
-            check_from = max(0, len(begun) - 3)
-            check_beginning((b"\r" if begun.endswith(b"\r") else b"") + data)
+            search_from = max(0, len(begun) - 3)
+            line_begun = begun.endswith(b"\r")
             begun += data
-            end = begun.find(HEAD_END, check_from)
+            end = begun.find(HEAD_END, search_from)
             if end < 0:
+                check_beginning(b"\r" + data if line_begun else data)
                 check_size(begun, self._context.limits)
                 return b""
             data = bytes(begun)
