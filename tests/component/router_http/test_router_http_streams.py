@@ -105,6 +105,38 @@ async def test_a_slow_worker_stalls_the_client() -> None:
             await until(lambda: rig.in_use() == 0, what="the slot is free")
 
 
+@pytest.mark.parametrize("slow_side", ["client", "worker"])
+async def test_a_tunnel_stalls_whoever_sends_too_fast(slow_side: str) -> None:
+    async with running_raw_worker() as worker, running_rig() as rig:
+        put(rig, worker.port)
+        async with raw_client(rig.port) as client:
+            client.write(
+                b"GET /echo/x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
+            )
+            connection = await worker.connection()
+            await connection.head()
+            connection.write(
+                b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
+            )
+            await client.head()
+            slow, fast = (client, connection) if slow_side == "client" else (connection, client)
+            slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            sent = 0
+
+            async def pour() -> None:
+                nonlocal sent
+                while True:
+                    fast.write(b"x" * 65_536)
+                    await fast.writer.drain()
+                    sent += 65_536
+
+            pouring = asyncio.create_task(pour())
+            assert await stalls(lambda: sent) < 32 * MIB
+            pouring.cancel()
+            slow.reset()
+            await until(lambda: rig.in_use() == 0, what="the slot is free")
+
+
 @pytest.mark.slow
 async def test_large_bodies_pass_in_little_memory() -> None:
     piece = bytes(range(256)) * 1024

@@ -406,7 +406,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _look(self) -> None:
         """A client whose bytes are not read is still seen to leave."""
-        if readable(self.transport, select.POLLRDHUP):
+        half_closed = 0 if self._context.settings.serve_half_closed else select.POLLRDHUP
+        if readable(self.transport, half_closed):
             self.cut()
         else:
             self._look_at = self._context.loop.time() + _LOOK_S

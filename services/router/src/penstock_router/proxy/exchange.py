@@ -203,6 +203,7 @@ class Exchange:
 
     def _connect(self, lease: SlotLease) -> None:
         self._reused = False
+        self._first_byte_until = 0.0
         self._connecting = self._context.upstream.connect(lease.address, self._on_connected)
 
     def _on_connected(self, result: WorkerConnection | UnreachableError) -> None:
@@ -305,6 +306,8 @@ class Exchange:
     @property
     def wants_upload(self) -> bool:
         """Whether more of the body can be taken now."""
+        if self.tunnel:
+            return not self._worker_paused
         if self.upload_done:
             return True  # what comes is another request's, or nothing
         if self._worker is None:
