@@ -273,11 +273,9 @@ async def test_what_is_no_http_gets_a_problem_too(scene: Scene) -> None:
         assert b"application/problem+json" in answer
 
 
-async def test_does_not_pass_web_sockets_yet(scene: Scene) -> None:
-    status, body = await scene.refusal(
-        "/echo/ws", headers={"Connection": "Upgrade", "Upgrade": "websocket"}
-    )
-    assert (status, body["reason"]) == (501, "upgrade_not_supported")
+async def test_a_worker_need_not_change_protocols(scene: Scene) -> None:
+    body = await scene.json("/echo/ws", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+    assert fields(body, "Upgrade") == ["websocket"]
 
 
 # ---- waiting

@@ -6,6 +6,7 @@ gives the ids of the endpoints that it concerns.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from penstock_common.messages import (
     ApiKeyRecord,
@@ -17,8 +18,7 @@ from penstock_common.messages import (
 from penstock_common.states import DesiredState, WorkerState
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a worker listens."""
 
     host: str

@@ -1,8 +1,8 @@
 """Requests to slots: who gets one now, who waits, and where a freed slot goes.
 
 Theory of operation. A `Lane` is one endpoint's state here. All changes happen in plain functions
-on the event loop, so each is whole before the next begins; the only wait is a client's, in
-`acquire`. A waiting ticket gets its slot by exactly one of
+on the event loop, so each is whole before the next begins; the only wait is a client's, for its
+`Waiter.answer`. A waiting ticket gets its slot by exactly one of
 
 - `dispatch_here`: this router drives a worker with a free slot and got the ticket from JetStream;
 - `dispatch_there`: another router that does offers one (a grant);
@@ -20,7 +20,7 @@ from penstock_common import ids
 from penstock_common.clock import Clock
 from penstock_common.messages import EndpointRecord, GrantRequest, Ticket
 from penstock_common.states import TicketOutcome
-from penstock_router.admission import STOPPING, Admission, Refusal, RefusedError, judge_endpoint
+from penstock_router.admission import STOPPING, Admission, Refusal, judge_endpoint
 from penstock_router.catalogue import Address, Catalogue, WorkerView
 from penstock_router.lanes import Driven, Lane, LeaseOutcome, SlotLease, Waiter
 from penstock_router.picker import Policy
@@ -88,47 +88,56 @@ class Dispatcher:
 
     # ---- requests of this router's clients
 
-    async def acquire(
+    def try_acquire(
         self,
         endpoint: EndpointRecord,
         *,
         since: float | None = None,
         avoid: Collection[str] = (),
-    ) -> SlotLease:
-        """A slot for a request; waits for one if it must. Finish it exactly once.
+    ) -> SlotLease | Refusal | Waiter:
+        """A slot for a request if one is free; never waits. Finish the slot exactly once.
 
         Args:
             endpoint: what is called.
             since: of a request that lost its worker: when it came first.
             avoid: workers at which it failed.
 
-        Raises:
-            RefusedError: it is not served; the refusal says why.
+        Returns:
+            A slot; or why the request is not served; or its place among those who wait, whose
+            `answer` will be one of the two, and which `leave` or `time_out` may end first.
         """
         if self._catalogue.endpoint(endpoint.endpoint_id) is None:
-            raise RefusedError(GONE)
-        lane = self.lane(endpoint.endpoint_id)
+            return GONE
+        lane = self.lanes.get(endpoint.endpoint_id) or self.lane(endpoint.endpoint_id)
         now = self._clock.monotonic()
+        if (
+            since is None
+            and not (lane.waiters or self._stopping)
+            and lane.condition.closed is None
+            and (lease := self._try_own_slot(lane, since=now, cold=False)) is not None
+        ):
+            # The warm path, which `decide_admission` would let pass as well.
+            lane.arrivals_total += 1
+            return lease
         if since is None:
             lane.arrivals_total += 1
-        limits = endpoint.spec.queue
         decision = lane.waiting.decide_admission(
             slot_free=lane.slots.free > 0,
-            limits=limits,
+            limits=endpoint.spec.queue,
             condition=STOPPING if self._stopping else lane.condition,
             again=since is not None,
         )
         since = now if since is None else since
         if isinstance(decision, Refusal):
             self._events.load_changed(lane.endpoint_id, urgent=False)
-            raise RefusedError(decision)
+            return decision
         if decision is Admission.SLOT:
             lease = self._try_own_slot(lane, since=since, cold=False, avoid=avoid)
             if lease is not None:
                 return lease
-        return await self._wait(lane, endpoint, since)
+        return self._enqueue(lane, endpoint, since)
 
-    async def _wait(self, lane: Lane, endpoint: EndpointRecord, since: float) -> SlotLease:
+    def _enqueue(self, lane: Lane, endpoint: EndpointRecord, since: float) -> Waiter:
         now = self._clock.monotonic()
         left_s = max(0.0, since + endpoint.spec.queue.max_wait_s - now)
         utc = self._clock.utc()
@@ -147,26 +156,29 @@ class Dispatcher:
         lane.enqueue(waiter, now=now)
         self._events.load_changed(lane.endpoint_id, urgent=len(lane.waiting) == 1)
         self._events.ticket_waits(waiter.ticket)
-        outcome = TicketOutcome.CANCELLED
-        try:
-            async with asyncio.timeout(left_s):
-                answer = await waiter.answer
-        except TimeoutError:
-            outcome = TicketOutcome.EVICTED
-            # The answer may have come in the very turn in which the time ran out.
-            given = waiter.given
-            answer = given or lane.waiting.refuse_waited(endpoint.spec.queue, lane.condition)
-        except asyncio.CancelledError:
-            if isinstance(waiter.given, SlotLease):
-                self.finish(waiter.given, "cancelled")
-            raise
-        finally:
-            now = self._clock.monotonic()
-            if lane.end_ticket(waiter.ticket.ticket_id, outcome, now=now) is not None:
-                self._events.load_changed(lane.endpoint_id, urgent=False)
-        if isinstance(answer, Refusal):
-            raise RefusedError(answer)
-        return answer
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """The client that waits is gone; a slot that it was just given goes back."""
+        if isinstance(waiter.given, SlotLease):
+            self.finish(waiter.given, "cancelled")
+        self._end_waiting(waiter, TicketOutcome.CANCELLED)
+
+    def time_out(self, waiter: Waiter, endpoint: EndpointRecord) -> None:
+        """The client has waited long enough; changes nothing when it has its answer."""
+        lane = self.lanes.get(waiter.ticket.endpoint_id)
+        if lane is not None and not waiter.answer.done():
+            waiter.answer.set_result(
+                lane.waiting.refuse_waited(endpoint.spec.queue, lane.condition)
+            )
+            self._end_waiting(waiter, TicketOutcome.EVICTED)
+
+    def _end_waiting(self, waiter: Waiter, outcome: TicketOutcome) -> None:
+        ticket = waiter.ticket
+        lane = self.lanes.get(ticket.endpoint_id)
+        now = self._clock.monotonic()
+        if lane is not None and lane.end_ticket(ticket.ticket_id, outcome, now=now) is not None:
+            self._events.load_changed(lane.endpoint_id, urgent=False)
 
     def finish(self, lease: SlotLease, outcome: LeaseOutcome) -> None:
         """The request is through with its slot. Safe to repeat."""
@@ -179,8 +191,8 @@ class Dispatcher:
         self._events.load_changed(lane.endpoint_id, urgent=False)
         if lease.driver_id != self.router_id:
             self._events.lease_ended(lease, outcome, service_time_s)
-        else:
-            self.take_back(lease.endpoint_id, lease.lease_id)
+        elif lane.slots.release(lease.lease_id, now=now) is not None:
+            self._events.slots_freed(lane.endpoint_id)
 
     # ---- tickets of this router's clients
 

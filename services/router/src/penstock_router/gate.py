@@ -1,7 +1,8 @@
 """The seam between bytes and decisions: what the proxy asks the router about one request.
 
 `proxy/` knows sockets and HTTP, this module knows neither: it takes a request's head, says where
-it goes or how it is refused, and gives and takes slots. Another proxy can stand on it.
+it goes or how it is refused, and gives and takes slots. Another proxy can stand on it. Nothing here
+waits: a request that finds no slot gets a `Waiter`, whose answer comes later.
 """
 
 import json
@@ -15,52 +16,27 @@ from penstock_common.messages import EndpointRecord
 from penstock_router.admission import Refusal
 from penstock_router.catalogue import Catalogue
 from penstock_router.dispatch import Dispatcher
-from penstock_router.headers import (
-    REQUEST_ID,
-    Client,
-    Fields,
-    build_request,
-    connection_options,
-    first_value,
-    given_request_id,
-)
-from penstock_router.keys import check_key
-from penstock_router.lanes import LeaseOutcome, SlotLease
+from penstock_router.headers import REQUEST_ID, Client, Fields, build_request, given_request_id
+from penstock_router.keys import check_hash, hash_key
+from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
 from penstock_router.problems import problem_body, problem_headers
+from penstock_router.proxy.heads import RequestHead, connection_options
 from penstock_router.settings import RouterSettings
-from penstock_router.targets import Target, parse_target
+from penstock_router.targets import Target, parse_target, split_absolute
 
 #: Methods whose repetition does no harm (RFC 9110 §9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _REQUEST_ID_PREFIX: Final = "req"
+#: Asks for another HTTP on this connection: a way round every check of a proxy.
+_NEVER_UPGRADED: Final = frozenset({"h2", "h2c"})
 
 BAD_TARGET: Final = Refusal(400, "bad_target", "The request target is no path.")
-NO_HOST: Final = Refusal(400, "missing_host", "An HTTP/1.1 request names its host.")
 UNKNOWN: Final = Refusal(
     404, "unknown_endpoint", "No endpoint has this name; the path begins with /<app_name>/."
 )
 BAD_EXPECTATION: Final = Refusal(
     417, "bad_expectation", "Of expectations only 100-continue can be met."
 )
-NO_UPGRADE: Final = Refusal(
-    501, "upgrade_not_supported", "This router does not pass WebSocket connections yet."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class RequestHead:
-    """A request without its body, as it came."""
-
-    method: str
-    #: the request target, untouched
-    target: str
-    #: (1, 1) for HTTP/1.1
-    version: tuple[int, int]
-    fields: Fields
-    #: IP address of the peer
-    peer: str
-    #: `http` or `https`
-    scheme: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +48,20 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A request that may be passed on."""
 
     endpoint: EndpointRecord
-    method: str
-    #: path and query for the worker
-    path: str
-    #: header fields for the worker
-    fields: Fields
+    #: of the request to the worker, whole
+    head: bytes
     request_id: str
     #: whether the client waits for `100 Continue` before it sends the body
     expects_continue: bool
     #: whether it may be sent again although a worker may have seen it
     idempotent: bool
+    #: protocol that the connection is to change to; None = it stays HTTP
+    upgrade: str | None
 
     @property
     def timeout_s(self) -> float:
@@ -124,39 +99,57 @@ class Gate:
         self._is_ready = is_ready
         self._on_connect_failed = on_connect_failed
 
-    def open(self, head: RequestHead) -> Call | Answer:
+    def client(self, address: str, scheme: str) -> Client:
+        """What is known of the peer at this address."""
+        return Client(address, scheme, trusted=self._trusts(address))
+
+    def open(self, head: RequestHead, client: Client) -> Call | Answer:
         """Where the request goes; an answer when it goes nowhere."""
-        request_id = given_request_id(head.fields) or self._new_id(_REQUEST_ID_PREFIX)
-        host = first_value(head.fields, "host")
-        if host is None and head.version >= (1, 1):
-            return self.refuse(NO_HOST, request_id)
-        target = parse_target(head.target, host or "", self._settings.domain)
-        if target is None:
+        fields = head.fields
+        special = fields.special
+        request_id = given_request_id(head) or self._new_id(_REQUEST_ID_PREFIX)
+        host = special.get("host", "")
+        target = parse_target(head.target, host, self._settings.domain)
+        if target is None or head.method == "CONNECT":
             return self.refuse(BAD_TARGET, request_id)
-        page = self._own_page(target, request_id)
-        if page is not None:
-            return page
+        if target.path == "/":
+            page = self._own_page(target, request_id)
+            if page is not None:
+                return page
         endpoint = self._catalogue.find_app(target.app_name) if target.app_name else None
         if endpoint is None:
             return self.refuse(UNKNOWN, request_id)
-        refusal = self._check(head, endpoint)
-        if refusal is not None:
-            return self.refuse(refusal, request_id)
+        public = endpoint.spec.public
+        if not public:
+            if fields.key_hash is None:
+                fields.key_hash = hash_key(special.get("authorization"))
+            refusal = check_hash(self._catalogue.keys_by_hash, fields.key_hash, endpoint)
+            if refusal is not None:
+                return self.refuse(refusal, request_id)
+        expectation = special.get("expect")
+        if expectation is not None and expectation.lower() != "100-continue":
+            return self.refuse(BAD_EXPECTATION, request_id)
+        if head.target[0] != "/":
+            # The target in absolute form says which host is meant, whatever `Host` says.
+            absolute = split_absolute(head.target)
+            host = absolute[0] if absolute is not None else host
+        upgrade = self._upgrade(head) if "upgrade" in special else None
         return Call(
-            endpoint=endpoint,
-            method=head.method,
-            path=target.path,
-            fields=build_request(
-                head.fields,
-                client=Client(head.peer, head.scheme, trusted=self._trusts(head.peer)),
+            endpoint,
+            build_request(
+                head,
+                path=target.path,
+                host=host,
+                client=client,
                 request_id=request_id,
                 # A key for Penstock is no business of the worker's.
-                drop=() if endpoint.spec.public else ("authorization",),
+                pass_credentials=public,
+                upgrade=upgrade,
             ),
-            request_id=request_id,
-            expects_continue=first_value(head.fields, "expect") is not None
-            and head.version >= (1, 1),
-            idempotent=head.method in _IDEMPOTENT,
+            request_id,
+            expectation is not None and fields.http_11,
+            head.method in _IDEMPOTENT,
+            upgrade,
         )
 
     def refuse(self, refusal: Refusal, request_id: str) -> Answer:
@@ -164,15 +157,23 @@ class Gate:
         fields = [*problem_headers(refusal), (REQUEST_ID, request_id)]
         return Answer(refusal.status, fields, problem_body(refusal))
 
-    async def acquire(
-        self, call: Call, *, since: float | None, avoid: Collection[str]
-    ) -> SlotLease:
-        """A slot for the request, as `Dispatcher.acquire` gives it.
+    def fresh_request_id(self) -> str:
+        """A name for a request whose head could not be read."""
+        return self._new_id(_REQUEST_ID_PREFIX)
 
-        Raises:
-            RefusedError: it is not served.
-        """
-        return await self._dispatcher.acquire(call.endpoint, since=since, avoid=avoid)
+    def try_acquire(
+        self, call: Call, *, since: float | None = None, avoid: Collection[str] = ()
+    ) -> SlotLease | Refusal | Waiter:
+        """A slot for the request, a place in the queue, or a refusal; as `Dispatcher.try_acquire`."""
+        return self._dispatcher.try_acquire(call.endpoint, since=since, avoid=avoid)
+
+    def leave(self, waiter: Waiter) -> None:
+        """The client that waits is gone."""
+        self._dispatcher.leave(waiter)
+
+    def time_out(self, waiter: Waiter, call: Call) -> None:
+        """The client has waited for `queue.max_wait_s`."""
+        self._dispatcher.time_out(waiter, call.endpoint)
 
     def finish(self, lease: SlotLease, outcome: LeaseOutcome) -> None:
         """The request is through with its slot. Safe to repeat."""
@@ -182,7 +183,7 @@ class Gate:
         self._dispatcher.finish(lease, outcome)
 
     def _own_page(self, target: Target, request_id: str) -> Answer | None:
-        if target.path != "/" or target.app_name not in ("healthz", "readyz"):
+        if target.app_name not in ("healthz", "readyz"):
             return None
         ready = target.app_name == "healthz" or self._is_ready()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
@@ -190,22 +191,20 @@ class Gate:
         fields = [("Content-Type", "application/json"), (REQUEST_ID, request_id)]
         return Answer(status, fields, body)
 
-    def _check(self, head: RequestHead, endpoint: EndpointRecord) -> Refusal | None:
-        authorization = first_value(head.fields, "authorization")
-        refusal = check_key(self._catalogue.keys_by_hash, authorization, endpoint)
-        if refusal is not None:
-            return refusal
-        expectation = first_value(head.fields, "expect")
-        if expectation is not None and expectation.strip().lower() != "100-continue":
-            return BAD_EXPECTATION
-        upgrade = first_value(head.fields, "upgrade")
+    @staticmethod
+    def _upgrade(head: RequestHead) -> str | None:
+        """The protocol to change to, if this request may ask for it; else the field is ignored."""
+        fields = head.fields
+        protocol = fields.special["upgrade"]
         if (
-            upgrade is not None
-            and upgrade.strip().lower() == "websocket"
-            and "upgrade" in connection_options(head.fields)
+            not fields.http_11
+            or fields.length != 0  # a body and a tunnel would share the connection
+            or "," in protocol
+            or protocol.partition("/")[0].lower() in _NEVER_UPGRADED
+            or "upgrade" not in connection_options(fields.special.get("connection"))
         ):
-            return NO_UPGRADE
-        return None
+            return None
+        return protocol
 
     def _trusts(self, peer: str) -> bool:
         networks = self._settings.trusted_proxies

@@ -1,46 +1,24 @@
-"""Which header fields pass through the router, and which it sets.
+"""Which header fields pass through the router, and which it sets: the heads that it sends.
 
-Fields are pairs in the order of the wire, so that repeated ones (`Set-Cookie`) keep their order.
-Sources: RFC 9110 §7.6.1 (hop-by-hop fields), §7.6.3 (Via); `X-Forwarded-*` by convention.
+Sources: RFC 9110 §7.6.1 (hop-by-hop fields), §7.6.3 (Via), RFC 9112 §3.2 (Host);
+`X-Forwarded-*` by convention. Heads are Latin-1 text, in which every byte has its character.
 """
 
 import re
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from penstock_router.proxy.heads import RequestFields, RequestHead, ResponseHead
+
 Fields = list[tuple[str, str]]
 
-#: Fields that concern one connection only; never passed on, in either direction. `TE` and `Trailer`
-#: are among them since the router passes no trailers; `Expect` since it answers that itself.
-HOP_BY_HOP: Final = frozenset(
-    {
-        "connection",
-        "expect",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-#: Fields that a client cannot have removed by naming them in `Connection`: they frame the message
-#: and name its target.
-_KEPT: Final = frozenset({"content-length", "host"})
-#: Fields that the router itself sets on requests; a client's own are believed from a trusted proxy.
-_FORWARDED: Final = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
 #: What the router sets on responses.
 WORKER: Final = "X-Penstock-Worker"
 QUEUE_MS: Final = "X-Penstock-Queue-Ms"
 COLD_START: Final = "X-Penstock-Cold-Start"
 REQUEST_ID: Final = "X-Request-Id"
-_SET_ON_RESPONSE: Final = frozenset(
-    name.lower() for name in (WORKER, QUEUE_MS, COLD_START, REQUEST_ID)
-)
+#: How the router names itself where a worker's response does not name a server.
+SERVER: Final = "penstock"
 
 _VIA: Final = "1.1 penstock"
 _GOOD_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -48,7 +26,7 @@ _GOOD_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who sent a request, as its connection tells."""
+    """Who sends requests, as a connection tells; one for all requests on it."""
 
     #: IP address of the peer
     address: str
@@ -58,7 +36,7 @@ class Client:
     trusted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
     """How a request was served, for the headers of its response."""
 
@@ -70,81 +48,138 @@ class Service:
     request_id: str
 
 
-def connection_options(fields: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """The options named by every `Connection` field, in lower case."""
-    return frozenset(
-        option.strip().lower()
-        for name, value in fields
-        if name.lower() == "connection"
-        for option in value.split(",")
-        if option.strip()
-    )
-
-
-def first_value(fields: Iterable[tuple[str, str]], name: str) -> str | None:
-    """The first value of the field `name` (in lower case); None when there is none."""
-    return next((value for n, value in fields if n.lower() == name), None)
-
-
-def given_request_id(fields: Iterable[tuple[str, str]]) -> str | None:
+def given_request_id(head: RequestHead) -> str | None:
     """The client's own request id, if it is 1-128 printable characters."""
-    given = first_value(fields, "x-request-id")
+    given = head.fields.special.get("x-request-id")
     return given if given is not None and _GOOD_REQUEST_ID.fullmatch(given) else None
 
 
 def build_request(
-    fields: Collection[tuple[str, str]],
+    head: RequestHead,
     *,
+    path: str,
+    host: str,
     client: Client,
     request_id: str,
-    drop: Collection[str] = (),
-) -> Fields:
-    """The fields of the request to the worker.
+    pass_credentials: bool = True,
+    upgrade: str | None = None,
+) -> bytes:
+    """The head of the request to the worker.
 
     Args:
-        fields: as the client sent them.
+        head: as the client sent it.
+        path: path and query to ask for.
+        host: what the client calls its target.
         client: its connection.
         request_id: goes into `X-Request-Id`.
-        drop: further names, in lower case, that do not pass.
+        pass_credentials: whether the client's `Authorization` is for the worker.
+        upgrade: the protocol to which the connection is to change.
     """
-    removed = HOP_BY_HOP | (connection_options(fields) - _KEPT)
-    kept: Fields = []
-    forwarded: dict[str, str] = {}
-    via = host = ""
-    for name, value in fields:
-        lower = name.lower()
-        if lower == "via":
-            via = f"{via}, {value}" if via else value
-        elif lower in _FORWARDED:
-            if client.trusted and lower not in removed:
-                before = forwarded.get(lower)
-                forwarded[lower] = f"{before}, {value}" if before else value
-        elif lower == "x-request-id" or lower in removed or lower in drop:
-            continue
-        else:
-            if lower == "host":
-                host = value
-            kept.append((name, value))
-    before = forwarded.get("x-forwarded-for")
-    kept += [
-        ("X-Forwarded-For", f"{before}, {client.address}" if before else client.address),
-        ("X-Forwarded-Proto", forwarded.get("x-forwarded-proto", client.scheme)),
-        ("X-Forwarded-Host", forwarded.get("x-forwarded-host", host)),
-        ("Via", f"{via}, {_VIA}" if via else _VIA),
-        (REQUEST_ID, request_id),
-    ]
-    return kept
+    variant = (host, pass_credentials, upgrade)
+    fields = head.fields
+    known = fields.forwarded
+    if known is not None and known[0] == variant:
+        text = known[1]
+    else:
+        text = _build_request_fields(fields, host, client, pass_credentials, upgrade)
+        fields.forwarded = (variant, text)
+    return f"{head.method} {path} HTTP/1.1{text}{request_id}\r\n\r\n".encode("latin-1")
 
 
-def build_response(fields: Collection[tuple[str, str]], service: Service) -> Fields:
-    """The fields of the response to the client, from those that the worker sent."""
-    removed = HOP_BY_HOP | _SET_ON_RESPONSE | (connection_options(fields) - _KEPT)
-    kept = [(n, v) for n, v in fields if n.lower() not in removed]
-    kept += [
-        ("Via", _VIA),
-        (REQUEST_ID, service.request_id),
-        (WORKER, service.worker_id),
-        (QUEUE_MS, str(round(service.waited_s * 1000))),
-        (COLD_START, "1" if service.cold else "0"),
-    ]
-    return kept
+def _build_request_fields(
+    fields: RequestFields, host: str, client: Client, pass_credentials: bool, upgrade: str | None
+) -> str:
+    """All but the request line and the value of the last field, the request's id."""
+    special = fields.special
+    lines = ["", f"Host: {host}", *fields.lines]
+    authorization = special.get("authorization")
+    if authorization is not None and pass_credentials:
+        lines.append(f"Authorization: {authorization}")
+    if fields.length is None:
+        lines.append("Transfer-Encoding: chunked")
+    elif "content-length" in special:
+        lines.append(f"Content-Length: {fields.length}")
+    if upgrade is not None:
+        lines.append(f"Connection: Upgrade\r\nUpgrade: {upgrade}")
+    via = special.get("via")
+    lines.append(
+        f"{_forwarded(special, host, client)}"
+        f"Via: {f'{via}, {_VIA}' if via else _VIA}\r\n{REQUEST_ID}: "
+    )
+    return "\r\n".join(lines)
+
+
+def _forwarded(special: dict[str, str], host: str, client: Client) -> str:
+    """The lines that tell of the client; a stranger's own are not believed."""
+    address, scheme, more = client.address, client.scheme, ""
+    if client.trusted:
+        before = special.get("x-forwarded-for")
+        address = f"{before}, {address}" if before else address
+        scheme = special.get("x-forwarded-proto", scheme)
+        host = special.get("x-forwarded-host", host)
+        forwarded = special.get("forwarded")
+        more = f"Forwarded: {forwarded}\r\n" if forwarded else ""
+    return (
+        f"{more}X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\n"
+        f"X-Forwarded-Host: {host}\r\n"
+    )
+
+
+def build_response(
+    head: ResponseHead, service: Service, *, framing: str, connection: str, date: str
+) -> bytes:
+    """The head of the response to the client.
+
+    Args:
+        head: as the worker sent it.
+        service: how the request was served.
+        framing: the field that frames the body, with its line end; may be empty.
+        connection: the field that tells whether the connection goes on, likewise.
+        date: now, as an HTTP date, for a worker that does not tell.
+    """
+    text = head.forwarded
+    if text is None:
+        lines = [f"HTTP/1.1 {head.status}{head.phrase}", *head.lines]
+        lines.append(f"Server: {head.special.get('server', SERVER)}\r\nVia: {_VIA}\r\nDate: ")
+        text = head.forwarded = "\r\n".join(lines)
+    return (
+        f"{text}{head.special.get('date', date)}\r\n"
+        f"{REQUEST_ID}: {service.request_id}\r\n{WORKER}: {service.worker_id}\r\n"
+        f"{QUEUE_MS}: {service.waited_s * 1000:.0f}\r\n"
+        f"{COLD_START}: {'1' if service.cold else '0'}\r\n{framing}{connection}\r\n"
+    ).encode("latin-1")
+
+
+def build_interim(head: ResponseHead) -> bytes:
+    """The head of an interim (1xx) response to the client."""
+    lines = [f"HTTP/1.1 {head.status}{head.phrase}", *head.lines, f"Via: {_VIA}\r\n\r\n"]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def build_switch(head: ResponseHead, service: Service) -> bytes:
+    """The head of a `101 Switching Protocols` to the client."""
+    lines = [f"HTTP/1.1 {head.status}{head.phrase}", *head.lines]
+    lines.append(
+        f"Connection: Upgrade\r\nUpgrade: {head.special['upgrade']}\r\n"
+        f"Via: {_VIA}\r\n{REQUEST_ID}: {service.request_id}\r\n{WORKER}: {service.worker_id}\r\n\r\n"
+    )
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def build_answer(
+    status: int, phrase: str, fields: Fields, *, length: int, connection: str, date: str
+) -> bytes:
+    """The head of a response of the router's own."""
+    lines = [f"HTTP/1.1 {status} {phrase}"]
+    lines += [f"{name}: {value}" for name, value in fields]
+    lines.append(
+        f"Server: {SERVER}\r\nDate: {date}\r\nContent-Length: {length}\r\n{connection}\r\n"
+    )
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def connection_line(*, http_11: bool, keep_alive: bool) -> str:
+    """The `Connection` field with its line end, where one is needed."""
+    if not keep_alive:
+        return "Connection: close\r\n"
+    return "" if http_11 else "Connection: keep-alive\r\n"

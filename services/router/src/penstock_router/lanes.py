@@ -18,7 +18,7 @@ LeaseOutcome = Literal["ok", "error", "connect_failed", "cancelled"]
 _NEWEST: float = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made per request
 class SlotLease:
     """A slot that a request of this router holds; to be finished exactly once."""
 

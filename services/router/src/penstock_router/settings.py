@@ -34,10 +34,26 @@ class RouterSettings(ServiceSettings):
     #: an idle connection to a worker is closed after so long; below the 5 s after which common
     #: servers (uvicorn) close it themselves, since a request may meet that close on its way
     worker_keepalive_s: Annotated[float, Field(ge=0, le=3600)] = 4.0
+    #: longest wait for a response's first byte once the request is sent; null = only the endpoint's
+    #: `workers.request_timeout_s` counts
+    first_byte_timeout_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    #: longest pause of a worker within a response; null = only `workers.request_timeout_s` counts
+    stream_idle_timeout_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     #: an idle connection of a client is closed after so long
     client_keepalive_s: Annotated[float, Field(gt=0, le=3600)] = 75.0
+    #: longest time that a client takes for a request's head
+    header_timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    #: longest pause of a client within a request's body
+    body_idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     #: longest request line, and longest header field
     max_line_bytes: Annotated[int, Field(ge=1024, le=1_048_576)] = 16_384
+    #: longest head: request line and header fields together
+    max_head_bytes: Annotated[int, Field(ge=4096, le=4_194_304)] = 65_536
+    #: longest request body; null = any
+    max_body_bytes: Annotated[int, Field(ge=0)] | None = None
+    #: serve a client that has closed its side of the connection after its request; false = such a
+    #: client has left, which is what a FIN means with all but a few clients
+    serve_half_closed: bool = False
     #: most header fields of a request
     max_headers: Annotated[int, Field(ge=16, le=1000)] = 128
     #: workers that a request is tried at, as long as that is safe

@@ -105,20 +105,28 @@ class SlotTable:
         """
         if lease_id in self._worker_of:
             raise ValueError(f"lease {lease_id} is out already")
-        picked = self._policy(
-            Candidate(worker_id, len(worker.leases), worker.picked)
+        free = [
+            (worker_id, worker)
             for worker_id, worker in self._workers.items()
-            if worker.free and worker_id not in avoid
-        )
-        if picked is None:
+            if worker.accepting and len(worker.leases) < worker.n_slots and worker_id not in avoid
+        ]
+        if not free:
             return None
-        worker = self._workers[picked.worker_id]
+        if len(free) == 1:  # whatever the policy
+            worker_id, worker = free[0]
+        else:
+            picked = self._policy(
+                Candidate(worker_id, len(worker.leases), worker.picked)
+                for worker_id, worker in free
+            )
+            assert picked is not None, "a policy picks one of those that it is given"
+            worker_id, worker = picked.worker_id, self._workers[picked.worker_id]
         self._n_picks += 1
         worker.picked = self._n_picks
         worker.requests_total += 1
         worker.leases.add(lease_id)
-        self._worker_of[lease_id] = picked.worker_id
-        return picked.worker_id
+        self._worker_of[lease_id] = worker_id
+        return worker_id
 
     def release(self, lease_id: str, *, now: float) -> str | None:
         """Take a lease's slot back.

@@ -4,10 +4,16 @@ Pure text work on the request target as it came (RFC 9112 §3.2): nothing is dec
 dots and doubled slashes reach the worker untouched.
 """
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+#: A host with its port, if any; no credentials, which dress up one host as another.
+_HOST: Final = re.compile(r"[A-Za-z0-9.\-_~!$&'()*+,;=%:\[\]]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made per request
 class Target:
     """Where a request goes."""
 
@@ -32,25 +38,39 @@ def parse_target(raw: str, host: str, domain: str | None) -> Target | None:
     Returns:
         None for a target that is no path (`*`, `host:port`).
     """
-    scheme, separator, rest = raw.partition("://")
-    if separator and scheme.lower() in ("http", "https"):
-        cut = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
-        host, raw = rest[:cut], rest[cut:]
-        if not raw.startswith("/"):
-            raw = "/" + raw
     if not raw.startswith("/"):
-        return None
-    app_name = _app_of_host(host, domain)
-    if app_name is not None:
-        return Target(app_name, raw)
-    end = min((i for i in (raw.find("/", 1), raw.find("?")) if i >= 0), default=len(raw))
-    rest = raw[end:]
-    return Target(raw[1:end] or None, rest if rest.startswith("/") else "/" + rest)
+        absolute = split_absolute(raw)
+        if absolute is None:
+            return None
+        host, raw = absolute
+    if domain is not None:
+        app_name = _app_of_host(host, domain)
+        if app_name is not None:
+            return Target(app_name, raw)
+    name, slash, rest = raw[1:].partition("/")
+    if "?" in name:  # the path ends before any slash
+        name, _, query = raw[1:].partition("?")
+        return Target(name or None, f"/?{query}")
+    return Target(name or None, f"/{rest}" if slash else "/")
 
 
-def _app_of_host(host: str, domain: str | None) -> str | None:
-    if domain is None:
+def split_absolute(raw: str) -> tuple[str, str] | None:
+    """(host, path and query) of a target in absolute form.
+
+    None when it is none: another scheme, or no host.
+    """
+    scheme, separator, rest = raw.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
         return None
+    cut = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+    host, path = rest[:cut], rest[cut:]
+    if not _HOST.fullmatch(host):
+        return None
+    return host, path if path.startswith("/") else "/" + path
+
+
+@lru_cache(1024)
+def _app_of_host(host: str, domain: str) -> str | None:
     name = host.rpartition("@")[2].partition(":")[0].rstrip(".").lower()
     label, _, parent = name.partition(".")
     return label if label and parent == domain.lower() else None

@@ -1,212 +1,637 @@
-"""One request of a client, and its response: the bytes between client and worker.
+"""One request of a client and its response: from the slot to the last byte.
 
-Theory of operation. `run` asks the gate where the request goes, then tries workers, one after the
-other: acquire a slot, send, stream the response, finish the slot. Whatever ends a try, including
-the cancellation that a client's leaving is, first closes the connection to the worker and then
-finishes the slot, once.
+Theory of operation. An exchange is driven by plain calls: from the client's connection (bytes of
+the body, gone, reads too slowly), from the worker's (bytes of the response, closed, reads too
+slowly), from the queue (a slot, a refusal) and from the clock. It never waits and has no task; only
+opening a connection does, on its own. Its life:
 
-Another worker is tried while it is safe: nothing was sent, or the request is idempotent, has no
-body that was begun, and no byte of a response has come.
+    acquire ─▶ (waits for a slot) ─▶ (connects) ─▶ sent ─▶ responding ─▶ ended
+       ▲                                │            │
+       └────────── another try ─────────┴────────────┘
 
-Once the response's head went out there is no other answer: when the worker fails then, the
-client's connection is cut, so that half a response never looks whole.
+Rule 1: a slot is held from `_dispatch` to `_finish`, which is called on every way out, and gives it
+        back once.
+Rule 2: another worker is tried while it is safe: nothing was sent, or no byte of a response came,
+        the request is idempotent, and what was sent of its body is still here.
+Rule 3: once the response's head went out there is no other answer: when the worker fails then, the
+        client's connection is cut, so that half a response never looks whole.
+Rule 4: the side that reads too slowly stops the reading from the other side; nothing piles up here.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-import aiohttp
-from aiohttp import web
-from multidict import CIMultiDict
-
-from penstock_router.admission import Refusal, RefusedError
-from penstock_router.gate import Answer, Call, Gate, RequestHead
-from penstock_router.headers import Service, build_response
-from penstock_router.lanes import LeaseOutcome, SlotLease
-from penstock_router.proxy.upstream import BrokenError, RequestBody, UnreachableError, Upstream
+from penstock_router.admission import Refusal
+from penstock_router.gate import Call
+from penstock_router.headers import (
+    Service,
+    build_interim,
+    build_response,
+    build_switch,
+    connection_line,
+)
+from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
+from penstock_router.proxy.bodies import BodyReader, ChunkedBody, FixedBody, OpenBody
+from penstock_router.proxy.context import Context
+from penstock_router.proxy.heads import (
+    HEAD_END,
+    HttpError,
+    RequestHead,
+    ResponseHead,
+    malformed,
+    parse_response,
+)
+from penstock_router.proxy.upstream import (
+    HIGH_WATER_BYTES,
+    BrokenError,
+    UnreachableError,
+    WorkerConnection,
+)
 
 logger = logging.getLogger(__name__)
 
-#: How the router names itself where a worker's response does not name a server.
-SERVER: Final = "penstock"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: As much of a body is kept so that it can be sent again.
+_REPLAYED_BYTES: Final = 65_536
+#: Interim responses that are passed on for one request.
+_MOST_INTERIM: Final = 16
+_NO_BODY_STATUSES: Final = frozenset({204, 304})
+_CHUNKED: Final = "Transfer-Encoding: chunked\r\n"
+
+#: When something is due at the latest, and what.
+Due = tuple[float, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """How a try at a worker ended."""
+class Downstream(Protocol):
+    """The client's connection, as an exchange uses it."""
 
-    outcome: LeaseOutcome
-    #: what the client gets
-    response: web.StreamResponse
-    #: whether another worker may be tried instead
-    again: bool = False
+    transport: asyncio.Transport
 
+    def watch(self, at: float) -> None:
+        """Call `expire` when something is due at this time of the loop's."""
+        ...
 
-class _JoinedResponse(web.StreamResponse):
-    """Its head leaves in one write with what is written first."""
+    def update_reading(self) -> None:
+        """Look whether the client's bytes are wanted."""
+        ...
 
-    _send_headers_immediately = False
+    def refuse(self, refusal: Refusal, request_id: str) -> None:
+        """The exchange is over: answer with this refusal."""
+        ...
 
+    def end_exchange(self) -> None:
+        """The exchange is over: its response was passed on whole."""
+        ...
 
-class _ClientLeftError(Exception):
-    """The client's connection is gone (worker's errors have the same types)."""
+    def take_held(self) -> bytes:
+        """What the client sent behind its request; once."""
+        ...
 
-
-async def _write(work: Awaitable[object]) -> None:
-    try:
-        await work
-    except ConnectionError as error:
-        raise _ClientLeftError from error
+    def cut(self) -> None:
+        """The exchange is over: close the connection, so that the client sees a failure."""
+        ...
 
 
 class Exchange:
     """One request and its response."""
 
+    # Defaults stand here, not in the constructor: most requests never change most of them.
+
+    #: whether the connections have become one, of another protocol
+    tunnel = False
+    #: sides of the tunnel that have sent all they will
+    tunnel_ends = 0
+    _kept_bytes = 0
+    _waiter: Waiter | None = None
+    _lease: SlotLease | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _worker: WorkerConnection | None = None
+    #: whether its connection has carried another request before
+    _reused = False
+    _worker_paused = False
+    _worker_keep_alive = False
+    #: reads the response's body; None = its head has not come
+    _reader: BodyReader | None = None
+    #: of the response's head, until it is whole
+    _head_begun = b""
+    #: whether a byte of a response has come
+    _answered = False
+    #: whether a response's head went out
+    _begun = False
+    _n_interim = 0
+    _attempt = 0
+    #: since when it waits, over all tries; None = this is the first
+    _since: float | None = None
+    #: workers at which it failed
+    _failed: frozenset[str] = frozenset()
+    #: times of the loop's
+    _queue_until = 0.0
+    _total_until = 0.0
+    _first_byte_until = 0.0
+    _uploaded_at = 0.0
+    _progress_at = 0.0
+
     def __init__(
-        self, request: web.BaseRequest, *, gate: Gate, upstream: Upstream, max_attempts: int
+        self,
+        client: Downstream,
+        context: Context,
+        call: Call,
+        head: RequestHead,
+        body: FixedBody | ChunkedBody,
     ) -> None:
-        """An exchange that has not begun."""
-        self._request = request
-        self._gate = gate
-        self._upstream = upstream
-        self._max_attempts = max_attempts
-        self._body = RequestBody(request.content) if request.body_exists else None
-        self._continued = False
-        self._response: web.StreamResponse | None = None
+        """An exchange that has not begun; `body` reads what the client sends."""
+        self._client = client
+        self._context = context
+        self._call = call
+        self._head = head
+        self._body = body
+        #: whether the request was read whole
+        self.upload_done = body.done
+        #: whether the client's connection may carry another request after this one
+        self.keep_alive = head.fields.keep_alive
+        #: what was passed on of the body, or will be; None = too much to keep
+        self._kept: list[bytes] | None = []
+        #: whether the client need not be told to send its body (any more)
+        self._continued = not call.expects_continue
 
-    async def run(self) -> web.StreamResponse:
-        """Serve the request; gives the response, begun or not, for the server to end."""
-        request = self._request
-        opened = self._gate.open(
-            RequestHead(
-                method=request.method,
-                target=request.raw_path,
-                version=(request.version.major, request.version.minor),
-                fields=list(request.headers.items()),
-                peer=request.remote or "unknown",
-                scheme=request.scheme,
-            )
-        )
-        if isinstance(opened, Answer):
-            return self._answer(opened)
-        return await self._try_workers(opened)
+    # ---- the slot
 
-    async def _try_workers(self, call: Call) -> web.StreamResponse:
-        since: float | None = None
-        failed: set[str] = set()
-        for attempt in range(1, self._max_attempts + 1):
-            try:
-                lease = await self._gate.acquire(call, since=since, avoid=failed)
-            except RefusedError as error:
-                return self._refuse(error.refusal, call)
-            outcome: LeaseOutcome = "cancelled"
-            try:
-                tried = await self._try_worker(call, lease)
-                outcome = tried.outcome
-            finally:
-                self._gate.finish(lease, outcome)
-            if not tried.again or attempt == self._max_attempts:
-                return tried.response
-            since = lease.dispatched_at - lease.waited_s
-            failed.add(lease.worker_id)
-        raise AssertionError("max_attempts is at least 1")
+    def begin(self) -> None:
+        """Ask for a slot; what is known of the body has been fed."""
+        if not self.upload_done:
+            self._uploaded_at = self._context.loop.time()
+            self._client.watch(self._uploaded_at + self._context.settings.body_idle_timeout_s)
+        self._acquire()
 
-    async def _try_worker(self, call: Call, lease: SlotLease) -> _Tried:
-        try:
-            async with asyncio.timeout(call.timeout_s):
-                return await self._forward(call, lease)
-        except TimeoutError:
-            problem = Refusal(
-                504,
-                "request_timeout",
-                f"The worker did not answer within {call.timeout_s:g} s"
-                " (workers.request_timeout_s).",
-            )
-            return _Tried("error", self._fail(problem, call, lease))
-        except UnreachableError as error:
-            problem = Refusal(502, error.error_type, str(error))
-            return _Tried("connect_failed", self._fail(problem, call, lease), again=True)
-        except BrokenError as error:
-            if self._body is not None and self._body.error is not None:
-                problem = Refusal(400, "bad_request_body", "The request's body is broken.")
-                response = self._fail(problem, call, lease)
-                response.force_close()  # where the next request would begin is anybody's guess
-                return _Tried("cancelled", response)
-            untouched = self._body is None or not self._body.started
-            again = self._response is None and call.idempotent and untouched
-            problem = Refusal(502, error.error_type, str(error))
-            return _Tried("error", self._fail(problem, call, lease), again=again)
+    def _acquire(self) -> None:
+        answer = self._context.gate.try_acquire(self._call, since=self._since, avoid=self._failed)
+        if isinstance(answer, SlotLease):
+            self._dispatch(answer)
+        elif isinstance(answer, Refusal):
+            self._client.refuse(answer, self._call.request_id)
+        else:
+            self._waiter = answer
+            ticket = answer.ticket
+            wait_s = (ticket.deadline_at - ticket.enqueued_at).total_seconds()
+            self._queue_until = self._context.loop.time() + wait_s
+            self._client.watch(self._queue_until)
+            answer.answer.add_done_callback(self._on_answer)
+            self._client.update_reading()
 
-    async def _forward(self, call: Call, lease: SlotLease) -> _Tried:
-        if call.expects_continue and not self._continued:
+    def _on_answer(self, answer: asyncio.Future[SlotLease | Refusal]) -> None:
+        if self._waiter is None:
+            return  # the client left, and whoever saw that gave the slot back
+        self._waiter = None
+        given = answer.result()
+        if isinstance(given, SlotLease):
+            self._dispatch(given)
+        else:
+            self._client.refuse(given, self._call.request_id)
+
+    def _dispatch(self, lease: SlotLease) -> None:
+        self._lease = lease
+        self._attempt += 1
+        self._total_until = self._context.loop.time() + self._call.timeout_s
+        self._client.watch(self._total_until)
+        worker = self._context.upstream.take(lease.address)
+        if worker is None:
+            self._connect(lease)
+        else:
+            self._reused = True
+            self._send(worker)
+
+    def _connect(self, lease: SlotLease) -> None:
+        self._reused = False
+        self._first_byte_until = 0.0
+        self._connecting = self._context.upstream.connect(lease.address, self._on_connected)
+
+    def _on_connected(self, result: WorkerConnection | UnreachableError) -> None:
+        self._connecting = None
+        if isinstance(result, UnreachableError):
+            self._fail_try("connect_failed", _bad_gateway(result), again=True)
+        else:
+            self._send(result)
+
+    def _finish(self, outcome: LeaseOutcome) -> None:
+        """Let go of worker, connection attempt and slot, whichever there are."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.abort()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._context.gate.leave(waiter)
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._context.gate.finish(lease, outcome)
+
+    # ---- the request
+
+    def _send(self, worker: WorkerConnection) -> None:
+        worker.sink = self
+        self._worker = worker
+        self._worker_paused = False
+        kept = self._kept
+        assert kept is not None, "a request is sent again only while its body is kept"
+        if not kept:
+            worker.transport.write(self._call.head)
+        else:
+            worker.transport.write(b"".join((self._call.head, *kept)))
+            if self._kept_bytes > _REPLAYED_BYTES:
+                self._kept = None
+        if not self._continued:
             # Only now is it sure that somebody takes the body.
             self._continued = True
-            await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._request.writer.output_size = 0
-        answer = await self._upstream.send(lease.address, call, self._body)
+            if not (self.upload_done or self._kept_bytes):
+                self._client.transport.write(CONTINUE)
+        if not self.upload_done:
+            self._client.update_reading()
+        elif self._context.settings.first_byte_timeout_s is not None:
+            self._await_first_byte()
+
+    def client_data(self, data: bytes) -> bytes:
+        """Bytes of the body came; gives those that follow it."""
+        body = self._body
         try:
-            return await self._stream_back(call, lease, answer)
-        finally:
-            answer.close()  # drops the connection, unless it was read to its end
+            passing, rest = body.feed(data)
+            self._check_size()
+        except HttpError as error:
+            self._fail_body(error.refusal)
+            return b""
+        if passing:
+            self._pass_up(passing)
+        if body.done:
+            self.upload_done = True
+            if self._worker is not None:
+                self._await_first_byte()
+        else:
+            self._uploaded_at = self._context.loop.time()
+        return rest
 
-    async def _stream_back(
-        self, call: Call, lease: SlotLease, answer: aiohttp.ClientResponse
-    ) -> _Tried:
-        service = Service(lease.worker_id, lease.waited_s, lease.cold, call.request_id)
-        fields = CIMultiDict(build_response(list(answer.headers.items()), service))
-        fields.setdefault("Server", SERVER)
+    def _pass_up(self, data: bytes) -> None:
+        kept = self._kept
+        if kept is not None:
+            self._kept_bytes += len(data)
+            if self._worker is None or self._kept_bytes <= _REPLAYED_BYTES:
+                kept.append(data)
+            else:
+                self._kept = None
+        if self._worker is not None:
+            self._worker.transport.write(data)
+        elif self._kept_bytes > HIGH_WATER_BYTES:
+            self._client.update_reading()
+
+    def _check_size(self) -> None:
+        most = self._context.settings.max_body_bytes
+        if most is not None and isinstance(self._body, ChunkedBody) and self._body.total > most:
+            raise body_too_large(most)
+
+    def _fail_body(self, refusal: Refusal) -> None:
+        self._finish("cancelled")
+        self.keep_alive = False  # where the next request would begin is anybody's guess
+        if self._begun:
+            self._client.cut()
+        else:
+            self._client.refuse(refusal, self._call.request_id)
+
+    def _await_first_byte(self) -> None:
+        timeout_s = self._context.settings.first_byte_timeout_s
+        if timeout_s is not None:
+            self._first_byte_until = self._context.loop.time() + timeout_s
+            self._client.watch(self._first_byte_until)
+
+    @property
+    def wants_upload(self) -> bool:
+        """Whether more of the body can be taken now."""
+        if self.tunnel:
+            return not self._worker_paused
+        if self.upload_done:
+            return True  # what comes is another request's, or nothing
+        if self._worker is None:
+            return self._kept_bytes <= HIGH_WATER_BYTES
+        return not self._worker_paused
+
+    def upload_resumed(self) -> None:
+        """The client's bytes are read again; until now it could not send."""
+        self._uploaded_at = self._context.loop.time()
+        if not self.upload_done:
+            self._client.watch(self._uploaded_at + self._context.settings.body_idle_timeout_s)
+
+    # ---- the response
+
+    def worker_data(self, data: bytes) -> None:
+        """See `Sink`."""
+        reader = self._reader
+        if reader is None:
+            if self.tunnel:
+                self._client.transport.write(data)
+            else:
+                self._read_head(data)
+            return
         try:
-            piece = answer.content.read_nowait()
-            whole = answer.content.at_eof()
-            # A head alone goes out at once; one with something to follow goes out with that.
-            kind = _JoinedResponse if piece or whole else web.StreamResponse
-            response = kind(status=answer.status, reason=answer.reason, headers=fields)
-            self._response = response
-            await _write(response.prepare(self._request))
-            if piece:
-                await _write(response.write(piece))
-            while piece := await answer.content.readany():
-                await _write(response.write(piece))
-        except _ClientLeftError:
-            return _Tried("cancelled", self._response or web.Response())
-        except (aiohttp.ClientError, OSError) as error:
-            raise BrokenError(f"The worker broke off in its answer: {error}") from error
-        # The server ends the response; the slot need not wait for a slow client.
-        return _Tried("ok", response)
+            passing, rest = reader.feed(data)
+        except HttpError as error:
+            self._break_off(f"The worker's response is broken: {error}")
+            return
+        if passing:
+            self._client.transport.write(passing)
+        if reader.done:
+            self._end_response(rest)
+        elif self._context.settings.stream_idle_timeout_s is not None:
+            self._progress_at = self._context.loop.time()
 
-    # ---- responses of the router's own
+    def _read_head(self, data: bytes) -> None:
+        self._answered = True
+        if self._head_begun:
+            data, self._head_begun = self._head_begun + data, b""
+        worker = self._worker
+        assert worker is not None
+        try:
+            while data:
+                end = data.find(HEAD_END)
+                if end < 0:
+                    if len(data) > self._context.limits.head_bytes:
+                        raise malformed("Its head is too long.")
+                    self._head_begun = data
+                    return
+                head = parse_response(data[:end], self._context.limits, worker.last_head)
+                worker.last_head = head
+                data = data[end + len(HEAD_END) :]
+                if head.status >= 200:
+                    self._respond(head, data)
+                    return
+                if head.status == 101:
+                    self._switch(head, data)
+                    return
+                self._pass_interim(head)
+        except HttpError as error:
+            self._break_off(f"The worker's response is no HTTP: {error}")
 
-    def _fail(self, problem: Refusal, call: Call, lease: SlotLease) -> web.StreamResponse:
+    def _pass_interim(self, head: ResponseHead) -> None:
+        self._n_interim += 1
+        if self._n_interim > _MOST_INTERIM:
+            raise malformed("There are too many interim responses.")
+        # `100 Continue` has been said, or was not asked for.
+        if head.status != 100 and self._head.fields.http_11:
+            self._client.transport.write(build_interim(head))
+
+    def _respond(self, head: ResponseHead, data: bytes) -> None:
+        reader, framing = self._frame(head)
+        passing, rest = (b"", data) if reader.done else reader.feed(data)
+        if not self.upload_done or self._context.draining:
+            self.keep_alive = False
+        out = build_response(
+            head,
+            self._service(),
+            framing=framing,
+            connection=connection_line(
+                http_11=self._head.fields.http_11, keep_alive=self.keep_alive
+            ),
+            date=self._context.date(),
+        )
+        self._reader = reader
+        self._worker_keep_alive = head.keep_alive
+        self._begun = True
+        self._client.transport.write(out + passing if passing else out)
+        if reader.done:
+            self._end_response(rest)
+            return
+        timeout_s = self._context.settings.stream_idle_timeout_s
+        if timeout_s is not None:
+            self._progress_at = self._context.loop.time()
+            self._client.watch(self._progress_at + timeout_s)
+
+    def _frame(self, head: ResponseHead) -> tuple[BodyReader, str]:
+        """How the response's body is read, and the field that frames it for the client."""
+        length = "" if head.length is None else f"Content-Length: {head.length}\r\n"
+        if self._head.method == "HEAD" or head.status in _NO_BODY_STATUSES:
+            return FixedBody(0), length if head.status != 204 else ""
+        if head.length is not None:
+            return FixedBody(head.length), length
+        http_11 = self._head.fields.http_11
+        if not http_11:
+            self.keep_alive = False  # its end is the body's
+        if head.chunked:
+            return ChunkedBody(unframe=not http_11), _CHUNKED if http_11 else ""
+        return OpenBody(chunking=http_11), _CHUNKED if http_11 else ""
+
+    def _service(self) -> Service:
+        lease = self._lease
+        assert lease is not None, "a worker answers only who holds its slot"
+        return Service(lease.worker_id, lease.waited_s, lease.cold, self._call.request_id)
+
+    def _end_response(self, rest: bytes) -> None:
+        worker, self._worker = self._worker, None
+        assert worker is not None
+        if (
+            self._worker_keep_alive
+            and self.upload_done
+            and not rest
+            and not worker.transport.get_write_buffer_size()
+        ):
+            worker.release()
+        else:
+            worker.abort()
+        # The slot need not wait until a slow client has read the rest.
+        lease, self._lease = self._lease, None
+        assert lease is not None
+        self._context.gate.finish(lease, "ok")
+        self._client.end_exchange()
+
+    def worker_eof(self) -> None:
+        """See `Sink`."""
+        if self.tunnel:
+            self._end_tunnel_side(self._client.transport)
+            return
+        left = None if self._reader is None else self._reader.feed_eof()
+        if left is None:
+            self._break_off("The worker broke off before its response was whole.")
+            return
+        if left:
+            self._client.transport.write(left)
+        self._worker_keep_alive = False
+        self._end_response(b"")
+
+    def worker_lost(self, error: Exception | None) -> None:
+        """See `Sink`."""
+        self._worker = None
+        if self.tunnel:
+            self._finish("ok")
+            self._client.cut()
+            return
+        detail = f": {error}" if error is not None else "."
+        self._break_off(f"The worker broke the connection{detail}")
+
+    def worker_paused(self, *, paused: bool) -> None:
+        """See `Sink`."""
+        self._worker_paused = paused
+        self._client.update_reading()
+
+    def client_paused(self, *, paused: bool) -> None:
+        """The client does not read fast enough, or does again."""
+        worker = self._worker
+        if worker is None or worker.transport.is_closing():
+            return
+        if paused:
+            worker.transport.pause_reading()
+        else:
+            worker.transport.resume_reading()
+            self._progress_at = self._context.loop.time()
+
+    # ---- failures
+
+    def _break_off(self, detail: str) -> None:
+        """The worker failed after something was sent to it."""
+        lease = self._lease
+        assert lease is not None
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.abort()
+        again = (
+            not self._answered
+            and not self._begun
+            and self._call.idempotent
+            and self._kept is not None
+        )
+        if again and self._reused:
+            # It may have closed an idle connection just when this request was on its way.
+            self._connect(lease)
+            return
+        self._fail_try("error", _bad_gateway(BrokenError(detail)), again=again)
+
+    def _fail_try(self, outcome: LeaseOutcome, problem: Refusal, *, again: bool) -> None:
+        lease = self._lease
+        assert lease is not None
+        self._finish(outcome)
+        if again and self._attempt < self._context.settings.max_attempts:
+            self._since = lease.dispatched_at - lease.waited_s
+            self._failed |= {lease.worker_id}
+            self._acquire()
+            return
+        self._give_up(problem, lease)
+
+    def _give_up(self, problem: Refusal, lease: SlotLease) -> None:
         logger.warning(
             "request failed at its worker",
             extra={
                 "action": "request_failed",
-                "request_id": call.request_id,
+                "request_id": self._call.request_id,
                 "endpoint_id": lease.endpoint_id,
                 "worker_id": lease.worker_id,
                 "reason": problem.reason,
                 "detail": problem.detail,
-                "begun": self._response is not None,
+                "begun": self._begun,
             },
         )
-        if self._response is None:
-            return self._refuse(problem, call)
-        transport = self._request.transport
-        if transport is not None:
-            transport.abort()
-        return self._response
+        if self._begun:
+            self._client.cut()
+        else:
+            self._client.refuse(problem, self._call.request_id)
 
-    def _refuse(self, refusal: Refusal, call: Call) -> web.StreamResponse:
-        return self._answer(self._gate.refuse(refusal, call.request_id))
+    def client_left(self) -> None:
+        """The client is gone: leave the worker at once, and give the slot back."""
+        self._finish("cancelled")
 
-    def _answer(self, answer: Answer) -> web.StreamResponse:
-        fields = CIMultiDict(answer.fields)
-        fields["Server"] = SERVER
-        response = web.Response(status=answer.status, body=answer.body, headers=fields)
-        if "Expect" in self._request.headers and not self._continued:
-            # Nobody knows whether the body will follow: what comes next could not be framed.
-            response.force_close()
-        return response
+    # ---- time
+
+    def due(self) -> Due:
+        """What is due next."""
+        settings = self._context.settings
+        dues: list[Due] = []
+        if self._waiter is not None:
+            dues.append((self._queue_until, "queue"))
+        if self._lease is not None:
+            dues.append((self._total_until, "total"))
+            if not self._answered and self._first_byte_until:
+                dues.append((self._first_byte_until, "first_byte"))
+            stream_s = settings.stream_idle_timeout_s
+            if self._reader is not None and stream_s is not None:
+                dues.append((self._progress_at + stream_s, "stream"))
+        if not self.upload_done and self.wants_upload and self._continued:
+            dues.append((self._uploaded_at + settings.body_idle_timeout_s, "body"))
+        return min(dues, default=(float("inf"), ""))
+
+    def expire(self, what: str) -> None:
+        """This is due."""
+        if what == "queue":
+            assert self._waiter is not None
+            self._context.gate.time_out(self._waiter, self._call)
+            return
+        if what == "body":
+            self._fail_body(self._body_timeout())
+            return
+        lease = self._lease
+        assert lease is not None
+        self._finish("error")
+        self._give_up(self._timeout(what), lease)
+
+    def _body_timeout(self) -> Refusal:
+        limit_s = self._context.settings.body_idle_timeout_s
+        detail = f"The request's body paused for {limit_s:g} s (body_idle_timeout_s)."
+        return Refusal(408, "body_timeout", detail)
+
+    def _timeout(self, what: str) -> Refusal:
+        settings = self._context.settings
+        if what == "first_byte":
+            detail = (
+                f"The worker did not begin its answer within {settings.first_byte_timeout_s:g} s"
+                " (first_byte_timeout_s)."
+            )
+            return Refusal(504, "first_byte_timeout", detail)
+        if what == "stream":
+            detail = (
+                f"The worker paused in its answer for {settings.stream_idle_timeout_s:g} s"
+                " (stream_idle_timeout_s)."
+            )
+            return Refusal(504, "stream_idle_timeout", detail)
+        detail = (
+            f"The worker did not answer within {self._call.timeout_s:g} s"
+            " (workers.request_timeout_s)."
+        )
+        return Refusal(504, "request_timeout", detail)
+
+    # ---- other protocols
+
+    def _switch(self, head: ResponseHead, data: bytes) -> None:
+        protocol = head.special.get("upgrade")
+        wanted = self._call.upgrade
+        if wanted is None or protocol is None or protocol.lower() != wanted.lower():
+            raise malformed("It changes to a protocol that was not asked for.")
+        self.tunnel = True
+        self._begun = True
+        self.keep_alive = False
+        self._client.transport.write(build_switch(head, self._service()) + data)
+        held = self._client.take_held()
+        if held:
+            self.tunnel_data(held)
+
+    def tunnel_data(self, data: bytes) -> None:
+        """Bytes of the client's, for the worker."""
+        if self._worker is not None:
+            self._worker.transport.write(data)
+
+    def tunnel_eof(self) -> None:
+        """The client sends no more."""
+        if self._worker is not None:
+            self._end_tunnel_side(self._worker.transport)
+
+    def _end_tunnel_side(self, other: asyncio.Transport) -> None:
+        self.tunnel_ends += 1
+        if self.tunnel_ends == 2:
+            self._finish("ok")
+            self._client.end_exchange()
+        elif not other.is_closing():
+            other.write_eof()
+
+
+def body_too_large(most: int) -> HttpError:
+    """The error of a body beyond `max_body_bytes`."""
+    detail = f"The request's body is longer than {most} bytes (max_body_bytes)."
+    return HttpError(413, "body_too_large", detail)
+
+
+def _bad_gateway(error: UnreachableError | BrokenError) -> Refusal:
+    return Refusal(502, error.error_type, str(error))
