@@ -104,7 +104,7 @@ async def test_a_silent_server_is_waited_for_no_longer_than_the_timeout() -> Non
     async with serving(handle) as address, asyncio.timeout(2):
         answer = await probe(address, timeout_s=0.05)
 
-    assert answer == Answer(problem="no answer within 0.05 s")
+    assert answer == Answer(problem="no answer within 0.05 s", timed_out=True)
 
 
 async def test_the_answer_is_known_before_the_body_ends() -> None:
