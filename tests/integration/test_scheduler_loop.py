@@ -34,7 +34,7 @@ async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
         await site.wait()
         await eventually(site.of)
         took_s = time.monotonic() - started  # noqa: TID251
-        assert took_s < 0.1
+        assert took_s < 0.45  # woken by the report, not by the tick of 0.5 s
         (assignment,) = site.of()
         assert (assignment.node_id, assignment.driver) == ("node-a", "rt-1")
         assert assignment.fencing_token > 0
