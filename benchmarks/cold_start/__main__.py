@@ -150,6 +150,8 @@ async def main(arguments: argparse.Namespace) -> None:
                 print(
                     f"\rround {number} of {arguments.rounds}", end="", file=sys.stderr, flush=True
                 )
+            # A container outlives `penstock up`; its folder would not be there to adopt it from.
+            await penstock.no_workers("echo", within_s=60)
             print(file=sys.stderr)
     added = [t - h for t, h in zip(through, hand, strict=True)]
     print(f"{platform.machine()}, {os.cpu_count()} cores, {arguments.rounds} rounds,")
