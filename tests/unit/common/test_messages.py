@@ -23,7 +23,6 @@ from penstock_common.messages import (
     Release,
     RouterRecord,
     Ticket,
-    TicketEnd,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -35,7 +34,6 @@ from penstock_common.states import (
     EndpointReason,
     EndpointState,
     Phase,
-    TicketOutcome,
     WorkerReason,
     WorkerState,
 )
@@ -131,7 +129,6 @@ EXAMPLES: list[Message] = [
         lease_id="sl-1", endpoint_id="ep-1", worker_id="wk-1", outcome="ok", service_time_s=0.25
     ),
     HeldLeases(router_id="rt-1", lease_ids=("sl-1", "sl-2")),
-    TicketEnd(ticket_id="tk-1", outcome=TicketOutcome.DISPATCHED, waited_s=0.1),
 ]
 
 

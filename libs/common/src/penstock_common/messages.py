@@ -6,7 +6,7 @@ UTC; durations are seconds. A record's one writer is named in its docstring.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, field_validator
 
@@ -16,7 +16,6 @@ from penstock_common.states import (
     EndpointReason,
     EndpointState,
     Phase,
-    TicketOutcome,
     WorkerReason,
     WorkerState,
 )
@@ -279,14 +278,6 @@ class HeldLeases(Message):
     lease_ids: tuple[str, ...]
 
 
-class TicketEnd(Message):
-    """Outcome of a ticket, for events and tests."""
-
-    ticket_id: str
-    outcome: TicketOutcome
-    waited_s: float
-
-
 def cloud_event(
     *, event_id: str, event_type: str, source: str, subject: str, time: datetime
 ) -> dict[str, str]:
@@ -303,8 +294,3 @@ def cloud_event(
         "ce-time": time.isoformat(),
         "content-type": "application/json",
     }
-
-
-def to_json(message: BaseModel) -> dict[str, Any]:
-    """The message as plain JSON values."""
-    return message.model_dump(mode="json")
