@@ -156,9 +156,9 @@ async def test_a_pull_loop_goes_on(nats_server: NatsServer) -> None:
         nats_server.kill()
         await eventually(lambda: not bus.connected)
         message = Delivered("s", b"", {}, 1, 0, "$JS.ACK.x")
-        await loop.ack(message)
-        await loop.nak(message)
-        await loop.in_progress(message)
+        loop.ack(message)
+        loop.nak(message)
+        loop.in_progress(message)
         await loop.stop()
 
 

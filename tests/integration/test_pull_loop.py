@@ -48,7 +48,7 @@ class Puller:
         return [message.data for message in self.got]
 
     async def finish(self, message: Delivered) -> None:
-        await self.loop.ack(message)
+        self.loop.ack(message)
         self.capacity += 1
         self.loop.poke()
 
@@ -139,14 +139,14 @@ async def test_nak_gives_it_again_and_counts(bus: Bus) -> None:
     await puller.loop.start()
     await publish(bus, b"1")
     await eventually(lambda: len(puller.got) == 1)
-    await puller.loop.nak(puller.got[0])
+    puller.loop.nak(puller.got[0])
     await eventually(lambda: len(puller.got) == 2)
     assert puller.got[1].attempt == 2
     started = asyncio.get_running_loop().time()
-    await puller.loop.nak(puller.got[1], delay_s=0.3)
+    puller.loop.nak(puller.got[1], delay_s=0.3)
     await eventually(lambda: len(puller.got) == 3)
     assert asyncio.get_running_loop().time() - started >= 0.29
-    await puller.loop.term(puller.got[2])
+    puller.loop.term(puller.got[2])
     await bus.request("$JS.API.INFO", b"")
     await all_done(bus)
     await puller.loop.stop()
@@ -160,7 +160,7 @@ async def test_in_progress_keeps_a_message_and_silence_loses_it(bus: Bus) -> Non
     await publish(bus, b"1")
     await eventually(lambda: len(puller.got) == 1)
     for _ in range(10):
-        await puller.loop.in_progress(puller.got[0])
+        puller.loop.in_progress(puller.got[0])
         await asyncio.sleep(0.1)
     assert len(puller.got) == 1
     await eventually(lambda: len(puller.got) == 2, within_s=3)
@@ -245,7 +245,7 @@ async def test_stop_gives_back_what_was_on_its_way(nats_server: NatsServer, bus:
             other_bus.publish_nowait(SUBJECT, b"%d" % i)
         await stopping.loop.stop()
         for message in stopping.got:
-            await stopping.loop.ack(message)
+            stopping.loop.ack(message)
         taken = set(stopping.payloads)
         assert len(taken) < 100
         heir = Puller(other_bus, capacity=100)

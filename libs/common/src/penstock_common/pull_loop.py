@@ -173,22 +173,22 @@ class PullLoop:
             runner.cancel()
             await asyncio.wait({runner})
 
-    async def ack(self, message: Delivered) -> None:
+    def ack(self, message: Delivered) -> None:
         """Done with it. While disconnected nothing is sent and the message comes again."""
         self._settle(message, b"+ACK")
 
-    async def nak(self, message: Delivered, *, delay_s: float = 0.0) -> None:
+    def nak(self, message: Delivered, *, delay_s: float = 0.0) -> None:
         """Give it to somebody (else) again after `delay_s`. While disconnected: as for `ack`."""
         if delay_s > 0:
             self._settle(message, b"-NAK " + json.dumps({"delay": int(delay_s * 1e9)}).encode())
         else:
             self._settle(message, b"-NAK")
 
-    async def term(self, message: Delivered) -> None:
+    def term(self, message: Delivered) -> None:
         """Never deliver it again (it cannot be understood). While disconnected: as for `ack`."""
         self._settle(message, b"+TERM")
 
-    async def in_progress(self, message: Delivered) -> None:
+    def in_progress(self, message: Delivered) -> None:
         """Still working on it: restart its ack wait. While disconnected: as for `ack`."""
         self._settle(message, b"+WPI")
 
