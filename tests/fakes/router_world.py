@@ -134,7 +134,9 @@ class World:
         driver: str | None,
         desired: DesiredState = DesiredState.RUNNING,
     ) -> int:
-        """Write an assignment; gives its revision."""
+        """Write an assignment; gives its revision. Another driver begins another epoch."""
+        before = self._assignments.get(worker_id)
+        epoch = 1 if before is None else before.driver_epoch + (before.driver != driver)
         assignment = WorkerAssignment(
             worker_id=worker_id,
             node_id=NODE,
@@ -142,6 +144,7 @@ class World:
             revision=1,
             spec=self._records[endpoint_id].spec,
             driver=driver,
+            driver_epoch=epoch,
             desired=desired,
             fencing_token=1,
             decided_at=CLOCK.utc(),
@@ -284,11 +287,11 @@ async def running_router(nats_url: str, **settings: Any) -> AsyncIterator[Runnin
 
 
 @contextlib.asynccontextmanager
-async def http_client() -> AsyncIterator[aiohttp.ClientSession]:
+async def http_client(*, total_s: float = 30) -> AsyncIterator[aiohttp.ClientSession]:
     """A client with a connection per request, which asks for exactly what it is told."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
-        timeout=aiohttp.ClientTimeout(total=30),
+        timeout=aiohttp.ClientTimeout(total=total_s),
         auto_decompress=False,
     ) as session:
         yield session

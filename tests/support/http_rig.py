@@ -19,10 +19,12 @@ from penstock_common.states import DesiredState, WorkerState
 from penstock_router.catalogue import Catalogue
 from penstock_router.dispatch import Dispatcher
 from penstock_router.gate import Gate
-from penstock_router.lanes import LeaseOutcome, SlotLease
+from penstock_router.lanes import LeaseOutcome
+from penstock_router.loans import Loan, Loans
 from penstock_router.picker import pick_least_busy
 from penstock_router.proxy.server import ProxyServer
 from penstock_router.proxy.upstream import Upstream
+from penstock_router.roster import Roster
 from penstock_router.settings import RouterSettings
 
 CLOCK = SystemClock()
@@ -43,7 +45,18 @@ class HttpRig:
             clock=clock,
             new_id=lambda prefix: f"{prefix}-{next(ids)}",
             events=self,
+            loans=Loans(),
+        )
+        self.roster = Roster(
+            self.dispatcher,
+            self.catalogue,
+            clock=clock,
+            events=self,
             ejected=lambda view: False,
+            reigns=lambda lane, view: True,
+            on_other=lambda lane, view: None,
+            on_closed=lambda endpoint_id, worker_id: None,
+            no_capacity_wait_s=self.settings.no_capacity_wait_s,
         )
         self.outcomes: list[tuple[str, LeaseOutcome]] = []
         gate = Gate(
@@ -60,14 +73,17 @@ class HttpRig:
 
     # ---- DispatchEvents
 
-    def ticket_waits(self, ticket: Ticket) -> None:
+    def ticket_waits(self, ticket: Ticket, *, publish: bool) -> None:
         pass
 
     def slots_freed(self, endpoint_id: str) -> None:
         self.dispatcher.serve_locally(endpoint_id)
 
-    def lease_ended(self, lease: SlotLease, outcome: LeaseOutcome, service_time_s: float) -> None:
+    def loan_ended(self, loan: Loan, outcome: LeaseOutcome) -> None:
         pass
+
+    def lane_made(self, endpoint_id: str) -> None:
+        self.roster.refresh(endpoint_id)
 
     def load_changed(self, endpoint_id: str, *, urgent: bool) -> None:
         pass
@@ -87,7 +103,7 @@ class HttpRig:
             updated_at=CLOCK.utc(),
         )
         self.catalogue.put_endpoint(endpoint_id, record)
-        self.dispatcher.refresh(endpoint_id)
+        self.roster.refresh(endpoint_id)
         return endpoint_id
 
     def put_worker(self, port: int, app: str = "echo", worker_id: str = "wk-1") -> None:
@@ -119,7 +135,7 @@ class HttpRig:
         )
         self.catalogue.put_assignment(key, assignment, 1)
         self.catalogue.put_worker_status(key, status, 1)
-        self.dispatcher.refresh(endpoint_id)
+        self.roster.refresh(endpoint_id)
 
     def put_key(self, sha256: str) -> None:
         record = ApiKeyRecord.model_validate(

@@ -11,17 +11,21 @@ from pydantic import ValidationError
 from penstock_common import messages
 from penstock_common.messages import (
     ApiKeyRecord,
+    Claim,
     EndpointRecord,
     EndpointStatus,
     Gpu,
+    Grant,
     GrantReply,
-    GrantRequest,
     HeldLeases,
+    LentSlot,
     Message,
     NodeRecord,
     QueueReport,
+    Recall,
     Release,
     RouterRecord,
+    Tally,
     Ticket,
     WorkerAssignment,
     WorkerLoad,
@@ -115,26 +119,27 @@ EXAMPLES: list[Message] = [
         ),
     ),
     Ticket(ticket_id="tk-1", router_id="rt-1", endpoint_id="ep-1", enqueued_at=AT, deadline_at=AT),
-    GrantRequest(
-        ticket_id="tk-1",
-        endpoint_id="ep-1",
-        lease_id="sl-1",
+    Grant(
         driver_id="rt-2",
-        worker_id="wk-1",
-        host="h",
-        port=1,
+        boot_id="boot-1",
+        number=3,
+        endpoint_id="ep-1",
+        ticket_id="tk-1",
+        slots=(LentSlot(lease_id="sl-1", worker_id="wk-1", host="h", port=1, epoch=2),),
+        keep_s=1.0,
     ),
-    GrantReply(accepted=True),
-    Release(
-        lease_id="sl-1", endpoint_id="ep-1", worker_id="wk-1", outcome="ok", service_time_s=0.25
-    ),
-    HeldLeases(router_id="rt-1", lease_ids=("sl-1", "sl-2")),
+    GrantReply(router_id="rt-1", holder_boot_id="boot-2", lease_ids=("sl-1",)),
+    Release(lease_id="sl-1", endpoint_id="ep-1", worker_id="wk-1", outcome="ok", n_requests=7),
+    Recall(driver_id="rt-2", endpoint_id="ep-1", hold_s=1.0),
+    HeldLeases(router_id="rt-1", holder_boot_id="boot-2", lease_ids=("sl-1", "sl-2")),
+    Claim(driver_id="rt-2", boot_id="boot-1", endpoint_id="ep-1", worker_id="wk-1", epoch=2),
+    Tally(router_id="rt-1", holder_boot_id="boot-2", worker_id="wk-1", epoch=2, lease_ids=()),
 ]
 
 
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
-    parts = {Gpu, WorkerLoad}
+    parts = {Gpu, LentSlot, WorkerLoad}
     types = {
         value
         for name, value in vars(messages).items()

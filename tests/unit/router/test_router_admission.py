@@ -93,10 +93,10 @@ def test_a_closed_endpoint_refuses_although_a_slot_is_free() -> None:
 
 
 def test_who_waited_too_long_reads_why() -> None:
-    plain = WaitingList().refuse_waited(LIMITS, CLEAR)
+    plain = WaitingList().refuse_waited("t", LIMITS, CLEAR)
     assert (plain.status, plain.reason) == (503, "queue_timeout")
     hinted = WaitingList().refuse_waited(
-        LIMITS, Condition(hint="3 nodes lack free GPUs.", hint_reason="no_capacity")
+        "t", LIMITS, Condition(hint="3 nodes lack free GPUs.", hint_reason="no_capacity")
     )
     assert (hinted.status, hinted.reason) == (503, "no_capacity")
     assert "10 s" in hinted.detail

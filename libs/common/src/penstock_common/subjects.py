@@ -67,18 +67,38 @@ def queue_metrics(endpoint_id: str) -> str:
 
 
 def router_grant(router_id: str) -> str:
-    """Request/reply: a driver offers this router a slot for one of its tickets."""
+    """A driver offers this router slots (`Grant`)."""
     return f"{PREFIX}.router.{router_id}.grant"
 
 
+def router_granted(router_id: str, lease_id: str) -> str:
+    """Where this driver wants the answer to an offer whose first slot has this lease; `*` = any."""
+    return f"{PREFIX}.router.{router_id}.granted.{lease_id}"
+
+
 def router_release(router_id: str) -> str:
-    """A router tells this driver that a slot it lent is free again."""
+    """A router tells this driver that a slot it lent is free again (`Release`)."""
     return f"{PREFIX}.router.{router_id}.release"
 
 
+def router_recall(router_id: str) -> str:
+    """A driver wants back what it lent this router (`Recall`)."""
+    return f"{PREFIX}.router.{router_id}.recall"
+
+
 def router_leases(router_id: str) -> str:
-    """Once a second a router tells this driver which of its slots it holds."""
+    """Once a second a router tells this driver which of its slots it holds (`HeldLeases`)."""
     return f"{PREFIX}.router.{router_id}.leases"
+
+
+def router_claim(router_id: str) -> str:
+    """A worker's new driver asks this router what it holds of the worker (`Claim`)."""
+    return f"{PREFIX}.router.{router_id}.claim"
+
+
+def router_tally(router_id: str) -> str:
+    """A router tells this driver what it holds of a worker (`Tally`)."""
+    return f"{PREFIX}.router.{router_id}.tally"
 
 
 def endpoint_event(endpoint_id: str, verb: str) -> str:

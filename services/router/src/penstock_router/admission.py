@@ -11,7 +11,9 @@ order of arrival. Every ticket ends in exactly one `TicketOutcome`:
 
 Rule 1: nobody overtakes: a free slot goes to a newcomer only when nobody of this endpoint waits.
 Rule 2: what closes an endpoint (paused, deleting, router stopping) refuses at once; what keeps its
-        workers from starting (`crash_backoff`) refuses only those who would have to wait.
+        workers from starting (`crash_backoff`) refuses only those who would have to wait; what has
+        no place for them (`no_capacity`) refuses those who have waited for a while, since places
+        come free and only a waiting request makes the scheduler look.
 Rule 3: an endpoint that backs off is asked again after `retry_at`: requests wait then, since only a
         waiting request makes the scheduler try.
 """
@@ -44,6 +46,8 @@ class Refusal:
     detail: str
     #: requests of the endpoint that wait at this router; None where it says nothing
     queue_length: int | None = None
+    #: place among them, from 1: that it had, or would have got; None where it says nothing
+    position: int | None = None
     #: seconds after which another try makes sense; None = trying again will not help
     retry_after_s: int | None = None
 
@@ -79,6 +83,8 @@ class Condition:
     hint: str | None = None
     #: name of that explanation
     hint_reason: str | None = None
+    #: refuses whoever has waited for the router's `no_capacity_wait_s`: waiting on helps nobody
+    hopeless: Refusal | None = None
 
 
 CLEAR: Final = Condition()
@@ -127,7 +133,9 @@ def judge_endpoint(
         return CLEAR
     if status.reason is EndpointReason.NO_CAPACITY:
         message = status.message or "No node can take a worker of this endpoint."
-        return Condition(hint=message, hint_reason=status.reason.value)
+        reason = status.reason.value
+        hopeless = Refusal(503, reason, message, retry_after_s=_RETRY_FAILED_S)
+        return Condition(hint=message, hint_reason=reason, hopeless=hopeless)
     if status.reason is EndpointReason.CRASH_BACKOFF or status.state is EndpointState.FAILED:
         return _judge_failure(status, utc_now)
     return CLEAR
@@ -164,6 +172,12 @@ class WaitingList:
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._waiting))
+
+    def position(self, ticket_id: str) -> int | None:
+        """Place of a ticket in the line, from 1; None when it does not wait."""
+        if ticket_id not in self._waiting:
+            return None
+        return next(n for n, waiting in enumerate(self._waiting, 1) if waiting == ticket_id)
 
     @property
     def head(self) -> str | None:
@@ -203,6 +217,7 @@ class WaitingList:
                     "queue_full",
                     f"{len(self._waiting)} requests wait already, which is the endpoint's limit"
                     " (queue.max_waiting).",
+                    position=len(self._waiting) + 1,
                     retry_after_s=_RETRY_FULL_S,
                 )
             )
@@ -230,20 +245,24 @@ class WaitingList:
         self._outcomes[outcome] += 1
         return max(0.0, now - enqueued_at)
 
-    def refuse_waited(self, limits: QueueSpec, condition: Condition) -> Refusal:
+    def refuse_waited(self, ticket_id: str, limits: QueueSpec, condition: Condition) -> Refusal:
         """What a ticket is told that has waited for `limits.max_wait_s`."""
-        waited = f"No worker was free for {limits.max_wait_s:g} s (queue.max_wait_s)."
-        if condition.hint is None or condition.hint_reason is None:
-            return self.count(Refusal(503, "queue_timeout", waited, retry_after_s=_RETRY_WAITED_S))
-        detail = f"{waited} {condition.hint}"
-        return self.count(
-            Refusal(503, condition.hint_reason, detail, retry_after_s=_RETRY_WAITED_S)
-        )
+        detail = f"No worker was free for {limits.max_wait_s:g} s (queue.max_wait_s)."
+        reason = "queue_timeout"
+        if condition.hint is not None and condition.hint_reason is not None:
+            detail, reason = f"{detail} {condition.hint}", condition.hint_reason
+        refusal = Refusal(503, reason, detail, retry_after_s=_RETRY_WAITED_S)
+        return self.count(refusal, ticket_id)
 
-    def count(self, refusal: Refusal) -> Refusal:
-        """The refusal with the number of those who wait."""
-        return replace(refusal, queue_length=len(self._waiting))
+    def count(self, refusal: Refusal, ticket_id: str | None = None) -> Refusal:
+        """The refusal with the number of those who wait, and the ticket's place among them."""
+        place = None if ticket_id is None else self.position(ticket_id)
+        return replace(refusal, queue_length=len(self._waiting), position=place)
+
+    def waited_since(self, instant: float) -> tuple[str, ...]:
+        """The tickets that wait since this instant or longer, in order."""
+        return tuple(i for i, since in self._waiting.items() if since <= instant)
 
     def _reject(self, refusal: Refusal) -> Refusal:
         self._outcomes[TicketOutcome.REJECTED] += 1
-        return self.count(refusal)
+        return replace(refusal, queue_length=len(self._waiting))

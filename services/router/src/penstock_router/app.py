@@ -13,25 +13,36 @@ from penstock_common.connection import Bus
 from penstock_common.entropy import random_id
 from penstock_common.messages import RouterRecord, Ticket
 from penstock_router.background import Background
+from penstock_router.borrower import Borrower
 from penstock_router.catalogue import Catalogue, WorkerView
+from penstock_router.claims import Reigns
 from penstock_router.dispatch import Dispatcher
 from penstock_router.driver import Driver
 from penstock_router.ejections import Ejections
 from penstock_router.gate import Gate
+from penstock_router.handover import Handover
 from penstock_router.heartbeat import Heartbeat
-from penstock_router.lanes import LeaseOutcome, SlotLease
-from penstock_router.liveness import Liveness
+from penstock_router.lanes import LeaseOutcome
+from penstock_router.lender import Lender
+from penstock_router.liveness import LOST_S, Liveness
+from penstock_router.loans import Loan, Loans
 from penstock_router.picker import POLICIES
 from penstock_router.proxy.server import ProxyServer
 from penstock_router.proxy.upstream import Upstream
 from penstock_router.reports import Reporter
+from penstock_router.roster import Roster
 from penstock_router.settings import RouterSettings
 from penstock_router.tables import Tables
 from penstock_router.tickets import Tickets
+from penstock_router.wire import Wire
 
 logger = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
+#: Between looks for borrowed slots that were kept for too long.
+SWEEP_S: Final = 0.25
+#: A router whose record is so old does as if others took it for dead, which they do at `LOST_S`.
+CUT_OFF_S: Final = LOST_S - 2.0
 
 
 class Router:
@@ -72,6 +83,7 @@ class Router:
             find=self._find_driven,
             on_readmit=self._on_endpoint,
         )
+        self._loans = Loans()
         self.dispatcher = Dispatcher(
             router_id=self.router_id,
             catalogue=self._catalogue,
@@ -79,23 +91,14 @@ class Router:
             clock=clock,
             new_id=new_id,
             events=self,
-            ejected=self._ejections.holds,
+            loans=self._loans,
         )
         self._tickets = Tickets(bus, self.dispatcher, clock)
-        self.driver = Driver(
-            bus,
-            self.dispatcher,
-            clock=clock,
-            new_id=new_id,
-            background=self._background,
-            is_lost=self._is_lost,
-            on_heard=self._on_router,
-            on_connect_failed=self._on_connect_failed,
-        )
+        self._wire_up(bus, new_id)
         self._reporter = Reporter(bus, self.dispatcher, clock)
-        self._heartbeat = Heartbeat(beat_bus, self.router_id, self._record)
+        self._heartbeat = Heartbeat(beat_bus, self.router_id, self._record, clock)
         self._tables = Tables(
-            bus, self._catalogue, on_endpoint=self._on_endpoint, on_router=self._on_router
+            bus, self._catalogue, on_endpoint=self._on_endpoint, on_router=self._on_record
         )
         gate = Gate(
             settings=settings,
@@ -107,6 +110,56 @@ class Router:
         )
         self._server = ProxyServer(gate, self._upstream, settings)
         bus.on_disconnect(self._on_disconnect)
+        bus.on_connect(self._on_connect)
+
+    def _wire_up(self, bus: Bus, new_id: Callable[[str], str]) -> None:
+        """The parts of the slot protocol between routers."""
+        wire = Wire(bus)
+        boot_id = new_id(ids.ROUTER)
+        reigns = Reigns()
+        self.lender = Lender(
+            wire,
+            self.dispatcher,
+            clock=self._clock,
+            new_id=new_id,
+            boot_id=boot_id,
+            epoch_of=reigns.epoch,
+            is_lost=self._is_lost,
+            on_heard=self._on_router,
+            on_connect_failed=self._on_connect_failed,
+        )
+        self._borrower = Borrower(
+            wire,
+            self.dispatcher,
+            self._loans,
+            reigns,
+            catalogue=self._catalogue,
+            clock=self._clock,
+            boot_id=boot_id,
+        )
+        self._handover = Handover(
+            wire,
+            self.dispatcher,
+            self.lender,
+            reigns,
+            catalogue=self._catalogue,
+            clock=self._clock,
+            boot_id=boot_id,
+            living=self._living,
+            on_settled=self._on_endpoint,
+        )
+        self._roster = Roster(
+            self.dispatcher,
+            self._catalogue,
+            clock=self._clock,
+            events=self,
+            ejected=self._ejections.holds,
+            reigns=self._handover.reigns,
+            on_other=self._handover.on_other,
+            on_closed=self.lender.recall,
+            no_capacity_wait_s=self._settings.no_capacity_wait_s,
+        )
+        self.driver = Driver(bus, self.dispatcher, self.lender, self._background)
 
     # ---- life
 
@@ -117,9 +170,12 @@ class Router:
             PenstockError: NATS is away or lacks a bucket.
             MisconfiguredError: the address cannot be listened on.
         """
+        await self._borrower.start()
+        await self.lender.start()
+        await self._handover.start()
+        await self._heartbeat.beat()  # before anything can be held: drivers ask those with a record
         await self._tables.start()
-        await self._tickets.start()
-        await self.driver.start()
+        self._handover.started()
         port = await self._server.start()
         if not self.url:
             host = self._settings.host
@@ -134,11 +190,14 @@ class Router:
             group.create_task(self._reporter.run(), name="reporter")
             group.create_task(self._heartbeat.run(), name="heartbeat")
             group.create_task(self._tick_for_ever(), name="ticker")
+            group.create_task(self._sweep_for_ever(), name="sweeper")
 
     async def drain(self) -> None:
         """Take no new request and finish what is in flight, for at most `drain_timeout_s`."""
         self._stopping = True
         self.dispatcher.stop()
+        for endpoint_id in tuple(self.dispatcher.lanes):
+            self._roster.refresh(endpoint_id)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.driver.stop(), name="stop-driver")
             group.create_task(
@@ -158,30 +217,63 @@ class Router:
             await asyncio.sleep(TICK_S)
             self.tick(self._clock.monotonic())
 
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self._borrower.sweep(self._clock.monotonic())
+
     def tick(self, now: float) -> None:
         """Everything that is due once a second; alone enough to converge."""
         self._liveness.watch(whole=self._tables.routers_whole, now=now)
         self._liveness.forget(self._tables.routers, now=now)
-        self.dispatcher.tick(now)
+        self._look_for_partition(now)
+        self._handover.tick(now)
+        self._roster.tick(now)
         self.driver.workers_changed()
-        self.driver.tick(now)
-        self._tickets.tick()
+        self.driver.tick()
+        self.lender.tick(now)
+        self._borrower.sweep(now)
+        self._borrower.tick()
+
+    def _look_for_partition(self, now: float) -> None:
+        """Whether others may take this router for dead, and give its workers to another."""
+        loans, roster = self._loans, self._roster
+        cut_off = now - self._heartbeat.written_at >= CUT_OFF_S or (
+            loans.suspended and not self._tables.whole
+        )
+        if cut_off == loans.suspended:
+            return
+        loans.suspended = cut_off
+        roster.fenced = cut_off and self._settings.on_partition == "fence"
+        logger.warning(
+            "cut off from NATS" if cut_off else "no longer cut off from NATS",
+            extra={
+                "action": "partition_began" if cut_off else "partition_ended",
+                "on_partition": self._settings.on_partition,
+            },
+        )
 
     # ---- DispatchEvents
 
-    def ticket_waits(self, ticket: Ticket) -> None:
+    def ticket_waits(self, ticket: Ticket, *, publish: bool) -> None:
         """A client waits."""
-        self._tickets.publish(ticket)
+        if publish:
+            self._tickets.publish(ticket)
         if not self._bus.connected:
             self.dispatcher.serve_locally(ticket.endpoint_id)
+        self.driver.client_waits(ticket.endpoint_id)
 
     def slots_freed(self, endpoint_id: str) -> None:
         """A slot that this router drives is free."""
         self.driver.slots_freed(endpoint_id)
 
-    def lease_ended(self, lease: SlotLease, outcome: LeaseOutcome, service_time_s: float) -> None:
-        """A borrowed slot is free."""
-        self._tickets.give_back(lease, outcome, service_time_s)
+    def loan_ended(self, loan: Loan, outcome: LeaseOutcome) -> None:
+        """A borrowed slot goes back."""
+        self._borrower.give_back(loan, outcome)
+
+    def lane_made(self, endpoint_id: str) -> None:
+        """A lane was made."""
+        self._roster.refresh(endpoint_id)
 
     def load_changed(self, endpoint_id: str, *, urgent: bool) -> None:
         """Something that a queue report tells has changed."""
@@ -190,14 +282,34 @@ class Router:
     # ---- what the parts tell each other
 
     def _on_endpoint(self, endpoint_id: str) -> None:
-        self.dispatcher.refresh(endpoint_id)
+        self._roster.refresh(endpoint_id)
+        self._borrower.drop_unfit(endpoint_id)
+        self._handover.pursue()
         self.driver.workers_changed()
+
+    def _on_record(self, record: RouterRecord) -> None:
+        if record.left:
+            self._liveness.left(record.router_id)
+            self._handover.pursue()
+        else:
+            self._on_router(record.router_id)
 
     def _on_router(self, router_id: str) -> None:
         self._liveness.heard(router_id, now=self._clock.monotonic())
 
     def _on_disconnect(self) -> None:
         self._liveness.watch(whole=False, now=self._clock.monotonic())
+        self.lender.disconnected()
+        self.driver.disconnected()
+
+    def _on_connect(self) -> None:
+        self._tickets.republish()
+        self._borrower.reconnected()
+
+    def _living(self) -> frozenset[str] | None:
+        if not self._tables.routers_whole:
+            return None
+        return self._liveness.living(self._tables.routers, now=self._clock.monotonic())
 
     def _is_lost(self, router_id: str) -> bool:
         now = self._clock.monotonic()
@@ -205,7 +317,7 @@ class Router:
 
     def _on_connect_failed(self, endpoint_id: str, worker_id: str) -> None:
         if self._ejections.eject(endpoint_id, worker_id):
-            self.dispatcher.refresh(endpoint_id)
+            self._roster.refresh(endpoint_id)
 
     def _find_driven(self, endpoint_id: str, worker_id: str) -> WorkerView | None:
         for view in self._catalogue.workers(endpoint_id):

@@ -96,6 +96,10 @@ class Catalogue:
             status, status_revision = self._worker_statuses.get(key, (None, 0))
             yield WorkerView(assignment, revision, status, status_revision)
 
+    def worker_ids(self) -> frozenset[str]:
+        """Every assigned worker."""
+        return frozenset(a.worker_id for a, _ in self._assignments.values())
+
     def runs(self, endpoint_id: str) -> bool:
         """Whether any worker of the endpoint runs, whoever drives it."""
         return any(view.takes_requests for view in self.workers(endpoint_id))

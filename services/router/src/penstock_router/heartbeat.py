@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from penstock_common import subjects
+from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
 from penstock_common.kv import Bucket
@@ -22,19 +23,25 @@ _REMOVE_TIMEOUT_S: Final = 1.0
 class Heartbeat:
     """Keeps the record alive."""
 
-    def __init__(self, bus: Bus, router_id: str, record: Callable[[int], RouterRecord]) -> None:
+    def __init__(
+        self, bus: Bus, router_id: str, record: Callable[[int], RouterRecord], clock: Clock
+    ) -> None:
         """A heart that does not beat yet.
 
         Args:
             bus: a connection of its own, so that traffic never delays a beat.
             router_id: key of the record.
             record: the record of this beat, counted from 1.
+            clock: tells how old the record is.
         """
         self._bus = bus
         self._bucket = Bucket(bus, subjects.ROUTERS)
         self._router_id = router_id
         self._record = record
         self._beat = 0
+        #: when the last beat that was written began, in monotonic seconds
+        self.written_at = clock.monotonic()
+        self._clock = clock
         self._due = asyncio.Event()
         bus.on_connect(self._due.set)  # the bucket lies in memory: it may have come back empty
 
@@ -45,8 +52,10 @@ class Heartbeat:
             PenstockError: NATS is away, or did not take it.
         """
         self._beat += 1
+        began_at = self._clock.monotonic()
         record = self._record(self._beat)
         await self._bucket.put(self._router_id, record.encode(), ttl_s=TTL_S)
+        self.written_at = began_at
 
     async def run(self) -> None:
         """Beat for ever."""
@@ -71,6 +80,8 @@ class Heartbeat:
         """Take the record away, so that others need not wait for its end."""
         try:
             async with asyncio.timeout(_REMOVE_TIMEOUT_S):
+                record = self._record(self._beat).model_copy(update={"left": True})
+                await self._bucket.put(self._router_id, record.encode(), ttl_s=TTL_S)
                 await self._bucket.delete(self._router_id)
         except (PenstockError, TimeoutError) as error:
             logger.warning(

@@ -8,6 +8,7 @@ from penstock_common.messages import Ticket
 from penstock_common.states import TicketOutcome
 from penstock_router.admission import CLEAR, Condition, Refusal, WaitingList
 from penstock_router.catalogue import Address
+from penstock_router.loans import Loan
 from penstock_router.picker import Policy
 from penstock_router.slots import SlotTable
 
@@ -35,6 +36,8 @@ class SlotLease:
     cold: bool
     #: monotonic seconds
     dispatched_at: float
+    #: what `driver_id` lent; None = this router counts the slot
+    loan: Loan | None = None
 
 
 @dataclass(slots=True)
@@ -46,6 +49,8 @@ class Waiter:
     since: float
     cold: bool
     answer: asyncio.Future[SlotLease | Refusal]
+    #: whether other routers may see the ticket
+    published: bool = False
 
     @property
     def given(self) -> SlotLease | Refusal | None:
@@ -59,9 +64,12 @@ class Waiter:
 class Driven:
     """What the slot table does not need to know of a worker that is driven here."""
 
+    #: where it listens, or did last; None before it ever ran
     address: Address | None
     #: revision in KV of the assignment that was applied last
     revision: int
+    #: whether every slot of it that is out is known here
+    counted: bool = True
 
 
 @dataclass(slots=True)
@@ -76,6 +84,8 @@ class Lane:
     leases: dict[str, SlotLease] = field(default_factory=dict)
     driven: dict[str, Driven] = field(default_factory=dict)
     condition: Condition = CLEAR
+    #: whether this router drives every worker there is: then nobody else can serve its tickets
+    sole: bool = False
     arrivals_total: int = 0
     completions_total: int = 0
     service_time_s: float | None = None
@@ -86,6 +96,11 @@ class Lane:
     def empty(cls, endpoint_id: str, policy: Policy) -> "Lane":
         """A lane in which nothing has happened yet."""
         return cls(endpoint_id, SlotTable(policy))
+
+    @property
+    def accepts(self) -> bool:
+        """Whether slots of any worker are given out here."""
+        return any(map(self.slots.accepting, self.driven))
 
     @property
     def over(self) -> bool:
@@ -102,6 +117,14 @@ class Lane:
         if self.waiting.end(ticket_id, outcome, now=now) is None:
             return None
         return self.waiters.pop(ticket_id)
+
+    def head(self) -> Waiter | None:
+        """The client that waits longest and has no answer yet."""
+        for ticket_id in self.waiting:
+            waiter = self.waiters[ticket_id]
+            if not waiter.answer.done():
+                return waiter
+        return None
 
     def waits(self, ticket_id: str) -> bool:
         """Whether this ticket's client is there and has no answer yet."""

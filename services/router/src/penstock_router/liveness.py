@@ -17,11 +17,18 @@ class Liveness:
 
     def __init__(self) -> None:
         self._heard_at: dict[str, float] = {}
+        self._left: set[str] = set()
         self._whole_since: float | None = None
 
     def heard(self, router_id: str, *, now: float) -> None:
         """The router gave a sign of life."""
         self._heard_at[router_id] = now
+        self._left.discard(router_id)
+
+    def left(self, router_id: str) -> None:
+        """The router has said that it ends, with nothing in flight."""
+        self._heard_at[router_id] = float("-inf")
+        self._left.add(router_id)
 
     def watch(self, *, whole: bool, now: float) -> None:
         """Tell whether the table of records is whole; to be called at least once a second."""
@@ -38,13 +45,21 @@ class Liveness:
             recorded: routers whose record is there.
             now: monotonic seconds.
         """
+        if router_id in self._left:
+            return True
         if router_id in recorded or self._whole_since is None:
             return False
         silent_since = max(self._whole_since, self._heard_at.get(router_id, self._whole_since))
         return now - silent_since >= LOST_S
+
+    def living(self, recorded: Collection[str], *, now: float) -> frozenset[str]:
+        """Every router that is not surely dead."""
+        silent = (i for i in self._heard_at if not self.is_lost(i, recorded, now=now))
+        return frozenset((*(i for i in recorded if i not in self._left), *silent))
 
     def forget(self, recorded: Collection[str], *, now: float) -> None:
         """Drop what is known of routers that are long gone."""
         for router_id, heard_at in tuple(self._heard_at.items()):
             if router_id not in recorded and now - heard_at > 10 * LOST_S:
                 del self._heard_at[router_id]
+                self._left.discard(router_id)

@@ -10,7 +10,10 @@ CONTENT_TYPE: Final = "application/problem+json"
 
 
 def problem_body(refusal: Refusal) -> bytes:
-    """The JSON body of a refusal: type, title, status, detail, reason, and `queue_length`."""
+    """The JSON body of a refusal: type, title, status, detail and reason.
+
+    Of the queue `queue_length` and `position`, where they say something.
+    """
     body: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(refusal.status).phrase,
@@ -20,6 +23,8 @@ def problem_body(refusal: Refusal) -> bytes:
     }
     if refusal.queue_length is not None:
         body["queue_length"] = refusal.queue_length
+    if refusal.position is not None:
+        body["position"] = refusal.position
     return json.dumps(body).encode()
 
 

@@ -98,6 +98,7 @@ def make_report(lane: Lane, router_id: str, clock: Clock) -> QueueReport:
                 requests_total=lane.slots.requests_total(worker_id),
             )
             for worker_id, driven in lane.driven.items()
+            if driven.counted
         ),
     )
 

@@ -1,7 +1,7 @@
 """Settings of the router, from the environment (`PENSTOCK_ROUTER_…`)."""
 
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -29,6 +29,13 @@ class RouterSettings(ServiceSettings):
     router_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None = None
     #: which free worker is taken: least busy first, or fullest first
     balance: Balance = "spread"
+    #: what this router does with the workers that it drives once NATS is away for so long that
+    #: another router may have been given them: `serve` goes on; `fence` gives out no slot of them,
+    #: so that their `max_concurrency` holds even then
+    on_partition: Literal["serve", "fence"] = "serve"
+    #: how long a request waits for an endpoint that no node has a place for, before it is refused
+    #: with that reason
+    no_capacity_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
     #: longest wait for a TCP connection to a worker
     connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     #: an idle connection to a worker is closed after so long; below the 5 s after which common

@@ -6,8 +6,9 @@ names one holder of one slot. The whole mutable state is `_workers` and `_worker
 Rule 1: a worker never has more leases than slots at the moment one is given out. (Its number of
         slots may be lowered below what is in flight; then it gives out none until enough end.)
 Rule 2: a lease is released once; releasing it again, or one never given, changes nothing.
-Rule 3: a worker that is taken away keeps its leases until they are released; when it comes back
-        before that (its driver moved away and back), it still counts them.
+Rule 3: a worker that is taken away keeps its leases until they are released, or until its next
+        driver counts them (`drop_worker`).
+Rule 4: leases that an earlier driver gave out are counted (`adopt`), beyond the slots if need be.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from penstock_router.picker import Candidate, Policy
+from penstock_router.picker import Candidate, Policy, pick_by_affinity
 
 
 @dataclass(slots=True)
@@ -51,6 +52,9 @@ class SlotTable:
         return (
             f"<SlotTable {len(self._workers)} workers, {self.in_flight} leases, {self.free} free>"
         )
+
+    def __contains__(self, worker_id: str) -> bool:
+        return worker_id in self._workers
 
     @property
     def free(self) -> int:
@@ -90,12 +94,37 @@ class SlotTable:
             worker.driven = worker.accepting = False
             self._forget_if_over(worker_id, worker)
 
-    def try_acquire(self, lease_id: str, *, avoid: Collection[str] = ()) -> str | None:
+    def drop_worker(self, worker_id: str) -> None:
+        """Another router counts this worker's slots: forget it with its leases."""
+        worker = self._workers.pop(worker_id, None)
+        if worker is not None:
+            for lease_id in worker.leases:
+                del self._worker_of[lease_id]
+
+    def adopt(self, lease_id: str, worker_id: str) -> bool:
+        """Count a lease of this worker that an earlier driver gave out.
+
+        Returns:
+            False when it counts already.
+
+        Raises:
+            KeyError: there is no such worker.
+        """
+        if lease_id in self._worker_of:
+            return False
+        self._workers[worker_id].leases.add(lease_id)
+        self._worker_of[lease_id] = worker_id
+        return True
+
+    def try_acquire(
+        self, lease_id: str, *, avoid: Collection[str] = (), affinity: str | None = None
+    ) -> str | None:
         """Give a slot to this new lease.
 
         Args:
             lease_id: never used before.
             avoid: workers not to pick.
+            affinity: requests with the same key go to the same worker while it is not overloaded.
 
         Returns:
             The worker's id, or None when no slot is free.
@@ -115,21 +144,24 @@ class SlotTable:
         if len(free) == 1:  # whatever the policy
             worker_id, worker = free[0]
         else:
-            picked = self._policy(
+            candidates = [
                 Candidate(worker_id, len(worker.leases), worker.picked)
                 for worker_id, worker in free
-            )
+            ]
+            picked = None
+            if affinity is not None:
+                picked = pick_by_affinity(affinity, candidates, self._loads())
+            picked = picked or self._policy(candidates)
             assert picked is not None, "a policy picks one of those that it is given"
             worker_id, worker = picked.worker_id, self._workers[picked.worker_id]
         self._n_picks += 1
         worker.picked = self._n_picks
-        worker.requests_total += 1
         worker.leases.add(lease_id)
         self._worker_of[lease_id] = worker_id
         return worker_id
 
-    def release(self, lease_id: str, *, now: float) -> str | None:
-        """Take a lease's slot back.
+    def release(self, lease_id: str, *, now: float, n_requests: int = 1) -> str | None:
+        """Take a lease's slot back, which has served so many requests.
 
         Returns:
             The worker whose slot it was; None when the lease is not out (any more).
@@ -139,6 +171,7 @@ class SlotTable:
             return None
         worker = self._workers[worker_id]
         worker.leases.remove(lease_id)
+        worker.requests_total += n_requests
         worker.idle_since = now
         self._forget_if_over(worker_id, worker)
         return worker_id
@@ -158,7 +191,7 @@ class SlotTable:
         return worker is not None and worker.driven and worker.accepting
 
     def requests_total(self, worker_id: str) -> int:
-        """Leases that this worker ever got here."""
+        """Requests that this worker has ended under leases of this router."""
         worker = self._workers.get(worker_id)
         return worker.requests_total if worker else 0
 
@@ -171,6 +204,10 @@ class SlotTable:
         if worker is None or worker.leases or worker.idle_since is None:
             return 0.0
         return max(0.0, now - worker.idle_since)
+
+    def _loads(self) -> dict[str, int]:
+        """Leases of each worker that accepts requests."""
+        return {i: len(w.leases) for i, w in self._workers.items() if w.accepting}
 
     def _forget_if_over(self, worker_id: str, worker: _Worker) -> None:
         if not worker.driven and not worker.leases:

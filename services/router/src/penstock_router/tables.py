@@ -46,7 +46,7 @@ class Tables:
         catalogue: Catalogue,
         *,
         on_endpoint: Callable[[str], None],
-        on_router: Callable[[str], None],
+        on_router: Callable[[RouterRecord], None],
     ) -> None:
         """Tables that are not started.
 
@@ -54,7 +54,7 @@ class Tables:
             bus: to watch over.
             catalogue: gets the rows.
             on_endpoint: told the id of each endpoint that a change concerns.
-            on_router: told the id of a router whose heartbeat came.
+            on_router: told the record of a router whose heartbeat came.
         """
         self._catalogue = catalogue
         self._on_endpoint = on_endpoint
@@ -96,6 +96,11 @@ class Tables:
         """Whether that is all of them, as far as the connection knows."""
         return self._routers.synced
 
+    @property
+    def whole(self) -> bool:
+        """Whether every table is whole, as far as the connection knows."""
+        return self._routers.synced and all(table.synced for table in self._others)
+
     async def start(self) -> None:
         """Begin, and wait until every table is whole.
 
@@ -135,4 +140,4 @@ class Tables:
 
     def _put_router(self, key: str, row: Row[RouterRecord] | None) -> None:
         if row is not None:
-            self._on_router(key)
+            self._on_router(row.value)

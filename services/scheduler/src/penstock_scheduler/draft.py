@@ -126,8 +126,11 @@ class Draft:
         self._change(worker, {"desired": desired, "reason": reason})
 
     def drive(self, worker: Worker, router: str | None) -> None:
-        """Have this router count the worker's slots."""
-        self._change(worker, {"driver": router})
+        """Have this router count the worker's slots, if it does not yet."""
+        if router == worker.assignment.driver:
+            return
+        epoch = worker.assignment.driver_epoch + 1
+        self._change(worker, {"driver": router, "driver_epoch": epoch})
 
     def delete(self, worker: Worker) -> None:
         """Forget a worker: its process is gone, or its node is."""
