@@ -214,6 +214,8 @@ def child_specs(
                 "HOST": addresses.host,
                 "PORT": str(addresses.router_port),
                 "REUSE_PORT": "true" if several else "false",
+                # A name that stays: one that died takes its workers up again at once.
+                "ROUTER_ID": f"rt-up-{number + 1}",
                 "DRAIN_TIMEOUT_S": "3",
             },
             stop_order=1,
