@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 
 class UpstreamServer:
@@ -21,6 +21,7 @@ class UpstreamServer:
     *   /count         reads the body, answers its length and SHA-256
     *   /broken        half an answer, then the connection is cut
     *   /cut           the connection is cut before an answer
+    GET /websocket     a WebSocket that says what it is told; `close <code>` closes it
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -77,6 +78,7 @@ class UpstreamServer:
             "/count": self._count,
             "/broken": self._broken,
             "/cut": self._cut,
+            "/websocket": self._websocket,
         }
         return await handlers.get(request.path, self._echo)(request)
 
@@ -129,6 +131,18 @@ class UpstreamServer:
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(max_msg_size=0)
+        await socket.prepare(request)
+        async for message in socket:
+            if message.type is WSMsgType.BINARY:
+                await socket.send_bytes(message.data)
+            elif message.data.startswith("close "):
+                await socket.close(code=int(message.data[6:]), message=b"as told")
+            else:
+                await socket.send_str(message.data)
+        return socket
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
