@@ -1,0 +1,71 @@
+"""NATS is gone for ten seconds, in each of the ways in which it can be, under warm load."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.fakes.router_world import http_client, running_world, until
+from tests.support.nats_server import NatsServer
+from tests.support.router_process import router_process
+from tests.support.upstream import running_upstream
+
+pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(120)]
+
+GONE_S = 10.0
+N_CLIENTS = 20
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_no_warm_request_fails_while_nats_is_gone(
+    nats_server: NatsServer, tmp_path: Path, how: str
+) -> None:
+    async with (
+        running_world(nats_server.url) as world,
+        running_upstream() as worker,
+        http_client(total_s=60) as session,
+        router_process(tmp_path, nats_url=nats_server.url, port="0", router_id="rt-1") as process,
+    ):
+        url = (await process.ready())["X_URL"]
+        # Fewer slots than clients: some wait all the time, in the router's own memory then.
+        endpoint_id = await world.put_endpoint(
+            "echo", workers={"max_concurrency": N_CLIENTS // 2}, queue={"max_wait_s": 50}
+        )
+        await world.assign(endpoint_id, "wk-1", "rt-1")
+        await world.put_worker_status("wk-1", worker.port)
+        await until(lambda: world.last_report("rt-1", endpoint_id))
+        stop = asyncio.Event()
+        clients = [
+            asyncio.create_task(_ask(session, f"{url}/echo/sleep?s=0.02", stop))
+            for _ in range(N_CLIENTS)
+        ]
+        await until(lambda: worker.n_requests > 100, timeout_s=20)
+        if how == "killed":
+            nats_server.kill()
+        else:
+            nats_server.freeze()
+        before = worker.n_requests
+        await asyncio.sleep(GONE_S)
+        during = worker.n_requests - before
+        if how == "killed":
+            nats_server.start()
+        else:
+            nats_server.thaw()
+        after = worker.n_requests
+        await until(lambda: worker.n_requests > after + 100, timeout_s=20)
+        stop.set()
+        answers = sum(await asyncio.wait_for(asyncio.gather(*clients), 30))
+        assert answers == worker.n_requests  # each one answered with 200
+        assert during > 100
+        assert worker.most_in_flight == N_CLIENTS // 2
+
+
+async def _ask(session: aiohttp.ClientSession, url: str, stop: asyncio.Event) -> int:
+    n = 0
+    while not stop.is_set():
+        async with session.get(url) as response:
+            assert response.status == 200, await response.text()
+            await response.read()
+        n += 1
+    return n
