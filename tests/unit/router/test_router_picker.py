@@ -1,16 +1,24 @@
 """Affinity: the same key goes to the same worker, as long as that is not overloaded."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_router.picker import Candidate, pick_by_affinity
+from penstock_router.picker import pick_by_affinity, pick_least_busy
 from penstock_router.slots import SlotTable
 
 
+@dataclass(frozen=True)
+class Candidate:
+    worker_id: str
+    in_flight: int
+    picked: int = 0
+
+
 def free(loads: dict[str, int]) -> list[Candidate]:
-    return [Candidate(worker_id, load, 0) for worker_id, load in loads.items()]
+    return [Candidate(worker_id, load) for worker_id, load in loads.items()]
 
 
 def test_a_key_keeps_its_worker() -> None:
@@ -54,7 +62,7 @@ def test_somebody_is_always_within_the_bound_when_all_have_free_slots(
 
 
 def test_the_slot_table_follows_the_key() -> None:
-    table = SlotTable(lambda candidates: min(candidates, key=lambda c: c.picked))
+    table = SlotTable(pick_least_busy)
     for n in range(4):
         table.put_worker(f"wk-{n}", n_slots=10, accepting=True, now=0.0)
     used: Counter[str | None] = Counter()

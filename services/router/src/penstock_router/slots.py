@@ -16,16 +16,19 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from penstock_router.picker import Candidate, Policy, pick_by_affinity
+from penstock_router.picker import Policy, pick_by_affinity
 
 
 @dataclass(slots=True)
 class _Worker:
+    worker_id: str
     n_slots: int = 0
     accepting: bool = False
     #: false = taken away, only leases remain
     driven: bool = True
     leases: set[str] = field(default_factory=set)
+    #: how many those are
+    in_flight: int = 0
     #: when it was first accepting, or its last lease ended; None = never accepting yet
     idle_since: float | None = None
     picked: int = 0
@@ -35,7 +38,7 @@ class _Worker:
     def free(self) -> int:
         if not (self.driven and self.accepting):
             return 0
-        return max(0, self.n_slots - len(self.leases))
+        return max(0, self.n_slots - self.in_flight)
 
 
 class SlotTable:
@@ -80,7 +83,7 @@ class SlotTable:
         """
         if n_slots < 1:
             raise ValueError(f"a worker has at least one slot, got {n_slots}")
-        worker = self._workers.setdefault(worker_id, _Worker())
+        worker = self._workers.setdefault(worker_id, _Worker(worker_id))
         before = worker.free
         worker.n_slots, worker.accepting, worker.driven = n_slots, accepting, True
         if accepting and worker.idle_since is None:
@@ -112,8 +115,7 @@ class SlotTable:
         """
         if lease_id in self._worker_of:
             return False
-        self._workers[worker_id].leases.add(lease_id)
-        self._worker_of[lease_id] = worker_id
+        self._put(self._workers[worker_id], lease_id)
         return True
 
     def try_acquire(
@@ -134,31 +136,31 @@ class SlotTable:
         """
         if lease_id in self._worker_of:
             raise ValueError(f"lease {lease_id} is out already")
-        free = [
-            (worker_id, worker)
-            for worker_id, worker in self._workers.items()
-            if worker.accepting and len(worker.leases) < worker.n_slots and worker_id not in avoid
-        ]
-        if not free:
+        worker = None
+        if affinity is not None:
+            loads = {w.worker_id: w.in_flight for w in self._workers.values() if w.accepting}
+            worker = pick_by_affinity(affinity, self._candidates(avoid), loads)
+        worker = worker or self._policy(self._candidates(avoid))
+        if worker is None:
             return None
-        if len(free) == 1:  # whatever the policy
-            worker_id, worker = free[0]
-        else:
-            candidates = [
-                Candidate(worker_id, len(worker.leases), worker.picked)
-                for worker_id, worker in free
-            ]
-            picked = None
-            if affinity is not None:
-                picked = pick_by_affinity(affinity, candidates, self._loads())
-            picked = picked or self._policy(candidates)
-            assert picked is not None, "a policy picks one of those that it is given"
-            worker_id, worker = picked.worker_id, self._workers[picked.worker_id]
         self._n_picks += 1
         worker.picked = self._n_picks
+        self._put(worker, lease_id)
+        return worker.worker_id
+
+    def _candidates(self, avoid: Collection[str]) -> list[_Worker]:
+        return [
+            worker
+            for worker in self._workers.values()
+            if worker.accepting
+            and worker.in_flight < worker.n_slots
+            and not (avoid and worker.worker_id in avoid)
+        ]
+
+    def _put(self, worker: _Worker, lease_id: str) -> None:
         worker.leases.add(lease_id)
-        self._worker_of[lease_id] = worker_id
-        return worker_id
+        worker.in_flight += 1
+        self._worker_of[lease_id] = worker.worker_id
 
     def release(self, lease_id: str, *, now: float, n_requests: int = 1) -> str | None:
         """Take a lease's slot back, which has served so many requests.
@@ -171,6 +173,7 @@ class SlotTable:
             return None
         worker = self._workers[worker_id]
         worker.leases.remove(lease_id)
+        worker.in_flight -= 1
         worker.requests_total += n_requests
         worker.idle_since = now
         self._forget_if_over(worker_id, worker)
@@ -183,7 +186,7 @@ class SlotTable:
     def leases(self, worker_id: str) -> int:
         """Leases out at this worker; 0 for an unknown one."""
         worker = self._workers.get(worker_id)
-        return len(worker.leases) if worker else 0
+        return worker.in_flight if worker else 0
 
     def accepting(self, worker_id: str) -> bool:
         """Whether slots of this worker are given out."""
@@ -204,10 +207,6 @@ class SlotTable:
         if worker is None or worker.leases or worker.idle_since is None:
             return 0.0
         return max(0.0, now - worker.idle_since)
-
-    def _loads(self) -> dict[str, int]:
-        """Leases of each worker that accepts requests."""
-        return {i: len(w.leases) for i, w in self._workers.items() if w.accepting}
 
     def _forget_if_over(self, worker_id: str, worker: _Worker) -> None:
         if not worker.driven and not worker.leases:
