@@ -61,6 +61,46 @@ async def test_no_warm_request_fails_while_nats_is_gone(
         assert worker.most_in_flight == N_CLIENTS // 2
 
 
+async def test_a_router_that_fences_stops_when_others_may_take_it_for_dead(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with (
+        running_world(nats_server.url) as world,
+        running_upstream() as worker,
+        http_client(total_s=60) as session,
+        router_process(
+            tmp_path,
+            nats_url=nats_server.url,
+            port="0",
+            router_id="rt-1",
+            on_partition="fence",
+        ) as process,
+    ):
+        url = (await process.ready())["X_URL"]
+        endpoint_id = await world.put_endpoint("echo", queue={"max_wait_s": 1})
+        await world.assign(endpoint_id, "wk-1", "rt-1")
+        await world.put_worker_status("wk-1", worker.port)
+        await until(lambda: world.last_report("rt-1", endpoint_id))
+
+        async def status() -> int:
+            async with session.get(f"{url}/echo/sleep?s=0") as response:
+                return response.status
+
+        assert await status() == 200
+        nats_server.kill()
+        assert await status() == 200  # nobody takes it for dead yet
+        async with asyncio.timeout(30):
+            while await status() == 200:  # noqa: ASYNC110  # asked over HTTP
+                await asyncio.sleep(0.1)
+        n_before = worker.n_requests
+        assert await status() == 503
+        assert worker.n_requests == n_before
+        nats_server.start()
+        async with asyncio.timeout(30):
+            while await status() != 200:  # noqa: ASYNC110  # asked over HTTP
+                await asyncio.sleep(0.1)
+
+
 async def _ask(session: aiohttp.ClientSession, url: str, stop: asyncio.Event) -> int:
     n = 0
     while not stop.is_set():
