@@ -12,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME ?= process
-MEMBERS := libs/common libs/client services/api services/scheduler services/node-agent services/router cli
+MEMBERS := libs/common libs/client libs/autoscaler services/api services/scheduler services/node-agent services/router cli
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 

@@ -2,14 +2,24 @@
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from typing import Final
 
-from penstock_common.messages import EndpointRecord, EndpointStatus, WorkerAssignment
+from penstock_common.messages import (
+    EndpointRecord,
+    EndpointStatus,
+    ScaleDecision,
+    ScaleHistory,
+    WorkerAssignment,
+)
 from penstock_common.states import DesiredState, WorkerReason
 from penstock_common.subjects import node_event, scale_event, worker_event
 from penstock_scheduler.drivers import Drives
 from penstock_scheduler.placement import Booking, Cluster, Placement
 from penstock_scheduler.plan import Plan, PlannedEvent
 from penstock_scheduler.snapshot import Snapshot, Stage, Worker
+
+#: So many decisions of an endpoint are kept.
+KEPT_DECISIONS: Final = 50
 
 
 class Draft:
@@ -40,6 +50,8 @@ class Draft:
         self._deletes: dict[str, Worker] = {}
         self._statuses: list[EndpointStatus] = []
         self._status_deletes: list[str] = []
+        self._histories: list[ScaleHistory] = []
+        self._history_deletes: list[str] = []
         self._events: list[PlannedEvent] = []
 
     @cached_property
@@ -142,16 +154,36 @@ class Draft:
         """Forget an endpoint whose record has gone."""
         self._status_deletes.append(endpoint_id)
 
-    def tell_scale(self, endpoint_id: str, before: int, after: int, why: str) -> None:
-        """Event: another number of workers is desired."""
+    def tell_scale(self, endpoint_id: str, decision: ScaleDecision) -> None:
+        """Another number of workers is desired: keep the decision, and an event."""
+        told = self.snapshot.tables.histories.get(endpoint_id)
+        earlier = told.decisions[: KEPT_DECISIONS - 1] if told else ()
+        self._histories.append(
+            ScaleHistory(
+                endpoint_id=endpoint_id,
+                decisions=(decision, *earlier),
+                fencing_token=self.token,
+            )
+        )
+        inputs = decision.inputs.model_dump(mode="json") if decision.inputs else None
         self._events.append(
             PlannedEvent(
                 scale_event(endpoint_id),
                 "penstock.scale.decided",
                 endpoint_id,
-                {"endpoint_id": endpoint_id, "from": before, "to": after, "why": why},
+                {
+                    "endpoint_id": endpoint_id,
+                    "from": decision.before,
+                    "to": decision.after,
+                    "why": decision.why,
+                    "inputs": inputs,
+                },
             )
         )
+
+    def delete_history(self, endpoint_id: str) -> None:
+        """Forget the decisions of an endpoint whose record has gone."""
+        self._history_deletes.append(endpoint_id)
 
     def tell_node_lost(self, node_id: str, n_workers: int) -> None:
         """Event: a node is gone, with so many workers."""
@@ -172,6 +204,8 @@ class Draft:
             deletes=tuple(self._deletes),
             statuses=tuple(self._statuses),
             status_deletes=tuple(self._status_deletes),
+            histories=tuple(self._histories),
+            history_deletes=tuple(self._history_deletes),
             events=tuple(self._events),
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from penstock_scheduler.autoscaler import ScaleMemory
+from penstock_autoscaler.decide import ScaleMemory
 from penstock_scheduler.backoff import Backoff
 from penstock_scheduler.placement import Booking
 from penstock_scheduler.snapshot import Stage

@@ -77,7 +77,7 @@ def reconcile(
 def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> list[str]:
     """Every endpoint that has a record, a worker or a status; the longest waiting first."""
     tables = snapshot.tables
-    known = {*tables.endpoints, *by_endpoint, *tables.endpoint_statuses}
+    known = {*tables.endpoints, *by_endpoint, *tables.endpoint_statuses, *tables.histories}
     idle = QueueLoad()
     return sorted(known, key=lambda e: (-snapshot.loads.get(e, idle).oldest_wait_s, e))
 
