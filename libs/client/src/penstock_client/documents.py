@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, PrivateAttr
 
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import RuntimeKind, ScaleDecision
 from penstock_common.specs import (
     GpuSpec,
     HealthSpec,
@@ -113,6 +113,12 @@ class EndpointList(Document):
     """All endpoints, oldest first."""
 
     endpoints: tuple[EndpointDocument, ...]
+
+
+class DecisionList(Document):
+    """How many workers were wanted when, and why; newest first."""
+
+    decisions: tuple[ScaleDecision, ...]
 
 
 class WorkerDocument(Document):
