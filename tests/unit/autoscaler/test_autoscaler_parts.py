@@ -38,15 +38,24 @@ def test_a_steady_load_is_measured_over_the_long_window() -> None:
 
 
 def test_chance_alone_is_no_burst() -> None:
-    rate = feed(*STEADY, (120.5, 6)).rate(120.5, LONG_S)  # 11 in 5 s where 5 are usual
+    more = [(120 + i * 0.3, 1) for i in range(1, 7)]
+    rate = feed(*STEADY, *more).rate(122, LONG_S)  # 9 in 5 s where 5 are usual
     assert not rate.burst
-    assert rate.per_s == pytest.approx(66 / 60, rel=0.02)
+    assert rate.per_s == pytest.approx(1.1, rel=0.05)
 
 
 def test_far_more_than_usual_is_a_burst_and_then_the_short_window_counts() -> None:
-    rate = feed(*STEADY, (120.5, 20)).rate(120.5, LONG_S)
+    more = [(120 + i * 0.3, 4) for i in range(1, 6)]
+    rate = feed(*STEADY, *more).rate(121.6, LONG_S)
     assert rate.burst
-    assert (rate.per_s, rate.window_s) == (5.0, SHORT_S)
+    assert (rate.per_s, rate.window_s) == (24 / 5, SHORT_S)
+
+
+def test_a_batch_is_no_rate() -> None:
+    rate = feed(*STEADY, (120.5, 50)).rate(120.6, LONG_S)
+    assert not rate.burst
+    assert rate.per_s == pytest.approx(1.0, rel=0.05)
+    assert feed((1, 10)).rate(2, LONG_S).per_s == 0
 
 
 def test_far_fewer_than_usual_counts_at_once() -> None:

@@ -7,6 +7,9 @@ arrived in the short window than three standard deviations above what the long o
 short window counts until it no longer stands out; likewise when far fewer arrive, or none.
 
     60 a minute are 5 in 5 s, give or take 2.2: 11 in 5 s still count as 60 a minute, 13 do not.
+
+Many that come at one instant are a batch and no rate: they wait, which says all there is to say.
+So the fullest moment of a window counts no more than the second fullest.
 """
 
 import math
@@ -64,20 +67,25 @@ class Arrivals:
         long_s = min(max(long_s, SHORT_S), LONG_S)
         if self.since is not None:
             long_s = min(long_s, max(SHORT_S, now - self.since))
-        short = long = 0
-        for at, n in reversed(self.recent):
-            age_s = now - at
-            if age_s >= long_s:
-                break
-            long += n
-            if age_s < SHORT_S:
-                short += n
+        short, long = self._within(SHORT_S, now), self._within(long_s, now)
         expected = long * SHORT_S / long_s
         margin = _DEVIATIONS * math.sqrt(expected)
         burst = short > expected + margin + 1
         if burst or not short or short < expected - margin:
             return Rate(short / SHORT_S, SHORT_S, burst=burst)
         return Rate(long / long_s, long_s)
+
+    def _within(self, window_s: float, now: float) -> int:
+        total = fullest = second = 0
+        for at, n in reversed(self.recent):
+            if now - at >= window_s:
+                break
+            total += n
+            if n > fullest:
+                fullest, second = n, fullest
+            elif n > second:
+                second = n
+        return total - fullest + second
 
 
 @dataclass(frozen=True, slots=True)

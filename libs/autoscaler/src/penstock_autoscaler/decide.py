@@ -43,6 +43,9 @@ KEEP_UTILIZATION_RATIO: Final = 0.8
 #: A worker that runs but does not take requests yet is thought to do so after this.
 _ACCEPTS_SOON_S: Final = 1.0
 _SHORTEST_SERVICE_S: Final = 1e-6
+#: The routers' mean service time is of their last ten or so requests; it is smoothed over so many
+#: seconds, lest chance start workers.
+_SERVICE_SMOOTH_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class ScaleMemory:
 
     arrivals: Arrivals = field(default_factory=Arrivals)
     starts: StartTimes = field(default_factory=StartTimes)
+    #: smoothed service time and when it was so; None = not measured yet
+    service: tuple[float, float] | None = None
     #: rule 3: workers wanted since requests began to wait, and how often the oldest passed `value`
     wanted: int = 0
     passes: int = 0
@@ -87,6 +92,8 @@ class _Need:
     wanted: int
     #: fewest that the load needs; below `wanted` while more are there
     needed: int
+    #: what the buffer stands above: the need of the steady load, whatever is there
+    base: int
     cause: str = ""
     wait_s: float | None = None
 
@@ -113,12 +120,13 @@ def decide_workers(
     rate = arrivals.rate(now, limits.idle_timeout_s)
     if spec.scaling.type == "request_count":
         n = math.ceil((load.waiting + load.in_flight) / spec.scaling.value)
-        need = _Need(n, n, f"{spec.scaling.value:g} requests per worker")
+        need = _Need(n, n, n, f"{spec.scaling.value:g} requests per worker")
     elif load.service_time_s is None:
         need, memory = _without_service_time(spec, load, memory)
     else:
-        need = _predicted(spec, load, max(load.service_time_s, _SHORTEST_SERVICE_S), memory, rate)
-        memory = replace(memory, wanted=0, passes=0)
+        service_s = _smooth(memory.service, load.service_time_s, now)
+        need = _predicted(spec, load, max(service_s, _SHORTEST_SERVICE_S), memory, rate)
+        memory = replace(memory, service=(service_s, now), wanted=0, passes=0)
     if rate.burst and need.wanted < load.workers:
         need = replace(need, wanted=load.workers, needed=load.workers, cause="a burst arrives")
     need = _with_buffer(spec, need)
@@ -146,14 +154,22 @@ def decide_workers(
     )
 
 
+def _smooth(before: tuple[float, float] | None, measured_s: float, now: float) -> float:
+    if before is None:
+        return measured_s
+    mean_s, at = before
+    return mean_s + (1 - math.exp((at - now) / _SERVICE_SMOOTH_S)) * (measured_s - mean_s)
+
+
 def _with_buffer(spec: EndpointSpec, need: _Need) -> _Need:
-    buffer = spec.scaling.buffer_above(need.needed)
-    if not buffer or not need.needed:
+    buffer = spec.scaling.buffer_above(need.base)
+    if not buffer or not need.base:
         return need
-    needed = need.needed + buffer
-    if needed <= need.wanted:
-        return replace(need, needed=needed)
-    return replace(need, wanted=needed, needed=needed, cause=f"{buffer} above need as buffer")
+    total = need.base + buffer
+    need = replace(need, needed=max(need.needed, total))
+    if total <= need.wanted:
+        return need
+    return replace(need, wanted=total, cause=f"{buffer} above need as buffer")
 
 
 def _keep(
@@ -179,13 +195,13 @@ def _without_service_time(
     busy = math.ceil(load.in_flight / slots)
     if not load.waiting:
         # Those that start have been wanted by somebody who left: let them come and fall idle.
-        return _Need(busy, busy), replace(memory, wanted=0, passes=0)
+        return _Need(busy, busy, busy), replace(memory, wanted=0, passes=0)
     passes = int(load.oldest_wait_s / spec.scaling.value)
     wanted = max(memory.wanted, load.workers, 1) + max(0, passes - memory.passes)
     at_once = math.ceil((load.waiting + load.in_flight) / slots)
     wanted = max(min(wanted, at_once), load.workers, 1)
     wanted = min(wanted, spec.workers.max)  # so that a later, higher max does not jump
-    return _Need(wanted, wanted), replace(memory, wanted=wanted, passes=passes)
+    return _Need(wanted, wanted, busy), replace(memory, wanted=wanted, passes=passes)
 
 
 # ---- queue_delay, predicted (rules 1, 2, 4, 5, 6)
@@ -199,9 +215,7 @@ def _predicted(
     waiting = max(0, load.waiting - load.free_slots)
     existing = load.workers
     if not existing and not load.waiting:
-        return _Need(0, 0)
-    # What waits has arrived in the window as well; it counts once, as waiting.
-    inflow = max(0.0, rate.per_s - load.waiting / rate.window_s)
+        return _Need(0, 0, 0)
     supply = Supply(
         slots,
         service_time_s,
@@ -216,7 +230,7 @@ def _predicted(
 
     def last_leaves_at(n_new: int) -> float:
         more = supply.with_new(n_new, start_s) if n_new else supply
-        queue_then = more.queue_at(start_s, waiting, inflow)
+        queue_then = more.queue_at(start_s, waiting, rate.per_s)
         return max(more.left_at(0.0, waiting), more.left_at(start_s, queue_then))
 
     needed = max(
@@ -225,24 +239,24 @@ def _predicted(
     )
     wait_s = last_leaves_at(0)
     if wait_s > start_s + value_s:
-        stable = math.ceil(inflow * service_time_s / slots)
+        stable = math.ceil(rate.per_s * service_time_s / slots)
         # With so many every one that waits at τ gets a slot at once.
-        plenty = existing + 1 + math.ceil((waiting + inflow * start_s) / slots)
+        plenty = existing + 1 + math.ceil((waiting + rate.per_s * start_s) / slots)
         wanted = _fewest(
             lambda n: n >= stable and last_leaves_at(n - existing) <= start_s + value_s,
             existing + 1,
             min(max(plenty, stable), max(existing, spec.workers.max) + 1),
         )
-        return _Need(wanted, wanted, _delay_cause(wait_s, value_s), wait_s)
+        return _Need(wanted, wanted, needed, _delay_cause(wait_s, value_s), wait_s)
     overdue = load.oldest_wait_s > max(value_s, start_s)
     more_than_fit = load.waiting + load.in_flight > existing * slots
     if overdue and more_than_fit and not load.starting:
         cause = f"that is longer than a start takes ({start_s:.1f} s)"
-        return _Need(existing + 1, existing + 1, cause, wait_s)
+        return _Need(existing + 1, existing + 1, needed, cause, wait_s)
+    kept = min(existing, needed)
     if load.waiting:
-        return _Need(existing, min(existing, max(needed, 1)), wait_s=wait_s)
-    needed = min(existing, needed)
-    return _Need(needed, needed)
+        return _Need(existing, max(kept, 1), needed, wait_s=wait_s)
+    return _Need(kept, kept, needed)
 
 
 def _fewest(enough: Callable[[int], bool], low: int, high: int) -> int:
