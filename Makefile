@@ -6,6 +6,7 @@
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
 #   make bench-cold-start                 cold start through Penstock against the command alone
+#   make bench-simulate                   the autoscaler beside its peers' formulas, in virtual time
 #   make bench-router [QUICK=1] [HEAVY=1] the router beside HAProxy, nginx, Envoy, aiohttp (and smg)
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ MEMBERS := libs/common libs/client libs/autoscaler services/api services/schedul
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-router clean
+.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-simulate bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -57,6 +58,9 @@ lock: setup
 
 bench-cold-start: setup
 	$(BIN)/python -m benchmarks.cold_start
+
+bench-simulate: setup
+	$(BIN)/python -m benchmarks.simulate
 
 bench-router: setup .venv-bench/requirements.installed $(if $(HEAVY),.venv-bench/requirements-heavy.installed)
 	$(BIN)/python -m benchmarks.router $(if $(QUICK),--quick)

@@ -185,6 +185,11 @@ def print_nodes(nodes: Sequence[NodeDocument]) -> None:
     )
 
 
+def print_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table of plain cells."""
+    _print_table(header, rows, "nothing to show")
+
+
 def _state(state: str, reason: str | None) -> Text:
     text = Text(state, style=_COLOURS.get(state, ""))
     return text.append(f" ({reason})", style="dim") if reason else text
