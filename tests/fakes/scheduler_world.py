@@ -52,6 +52,7 @@ def make_record(
     workers: dict[str, object] | None = None,
     scaling: dict[str, object] | None = None,
     image: dict[str, object] | None = None,
+    placement: dict[str, object] | None = None,
 ) -> EndpointRecord:
     """An endpoint as the api would write it."""
     spec = parse_endpoint(
@@ -62,6 +63,7 @@ def make_record(
             "gpu": gpu or {},
             "workers": workers or {},
             "scaling": scaling or {},
+            "placement": placement or {},
         }
     )
     return EndpointRecord(

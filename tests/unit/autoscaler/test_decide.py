@@ -318,6 +318,7 @@ def test_a_service_time_that_jumps_counts_little_by_little() -> None:
     longer = replace(load, service_time_s=2)
     at_once, memory = decide_workers(spec(), longer, memory, 60.1)
     assert at_once.desired == 5
+    decision = at_once
     for n in range(100):
         counted = replace(longer, arrivals={"rt-1": 240 + 2 * n}, running=20)
         decision, memory = decide_workers(spec(), counted, memory, 60.5 + n * 0.5)

@@ -15,6 +15,7 @@ from penstock_common.specs import (
     GpuSpec,
     HealthSpec,
     ImageSpec,
+    PlacementSpec,
     QueueSpec,
     ScalingSpec,
     StorageSpec,
@@ -90,6 +91,7 @@ class EndpointDocument(Document):
     gpu: GpuSpec
     workers: WorkersSpec
     scaling: ScalingSpec
+    placement: PlacementSpec = PlacementSpec()
     queue: QueueSpec
     health: HealthSpec
     storage: StorageSpec

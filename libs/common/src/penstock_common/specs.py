@@ -176,6 +176,17 @@ class ScalingSpec(_Part):
         return math.ceil(needed * int(self.buffer.removesuffix("%")) / 100)
 
 
+class PlacementSpec(_Part):
+    """Which nodes may take a worker, and who comes first."""
+
+    #: labels that a node must have
+    node_selector: Mapping[
+        Annotated[str, Field(min_length=1, max_length=200)], Annotated[str, Field(max_length=200)]
+    ] = {}
+    #: 0 to 100; who waits for a place gets it before others with a lower one
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+
+
 class QueueSpec(_Part):
     """How many requests may wait, and for how long."""
 
@@ -232,6 +243,7 @@ class EndpointSpec(_Part):
     gpu: GpuSpec = GpuSpec()
     workers: WorkersSpec = WorkersSpec()
     scaling: ScalingSpec = ScalingSpec()
+    placement: PlacementSpec = PlacementSpec()
     queue: QueueSpec = QueueSpec()
     health: HealthSpec = HealthSpec()
     storage: StorageSpec = StorageSpec()

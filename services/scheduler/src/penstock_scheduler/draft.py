@@ -14,7 +14,8 @@ from penstock_common.messages import (
 from penstock_common.states import DesiredState, WorkerReason
 from penstock_common.subjects import node_event, scale_event, worker_event
 from penstock_scheduler.drivers import Drives
-from penstock_scheduler.placement import Booking, Cluster, Placement
+from penstock_scheduler.fleet import Booking
+from penstock_scheduler.placement import Cluster, Placement
 from penstock_scheduler.plan import Plan, PlannedEvent
 from penstock_scheduler.snapshot import Snapshot, Stage, Worker
 

@@ -23,8 +23,8 @@ from penstock_scheduler.backoff import (
 )
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_status import Facts, decide_status, same_news
+from penstock_scheduler.fleet import Booking
 from penstock_scheduler.memory import Age, EndpointMemory
-from penstock_scheduler.placement import Booking
 from penstock_scheduler.rollout import Rollout, drain_all, plan_workers
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 

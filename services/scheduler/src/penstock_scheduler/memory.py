@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from penstock_autoscaler.decide import ScaleMemory
 from penstock_scheduler.backoff import Backoff
-from penstock_scheduler.placement import Booking
+from penstock_scheduler.fleet import Booking
 from penstock_scheduler.snapshot import Stage
 
 

@@ -28,7 +28,7 @@ from penstock_scheduler.draft import Draft
 from penstock_scheduler.placement import Cluster, Placement, Request
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
-#: Nodes scored by one plan; placing more waits for the next tick, so that no tick takes seconds.
+#: Groups and nodes scored by one plan; placing more waits for the next tick, so that no tick takes seconds.
 SCORE_BUDGET: Final = 50_000
 #: A worker that drains for one of these may come back.
 _RESUMABLE: Final = frozenset(
