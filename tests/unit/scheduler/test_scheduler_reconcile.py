@@ -398,11 +398,55 @@ def test_an_idle_worker_gives_way_to_an_endpoint_that_waits(world: World) -> Non
     world.put(make_record("ep-1", workers={"idle_timeout_s": 1000}))
     world.put(make_record("ep-2", workers={"idle_timeout_s": 1000}))
     world.arrive(1, "ep-1")
-    world.run(10)
+    world.run(30)
     world.arrive(1, "ep-2")
     world.run(8)
     assert world.running("ep-1") == 0
     assert world.requests["ep-2"].waits == [pytest.approx(5.5, abs=1.0)]
+
+
+def two_endpoints_one_gpu(world: World, *, first: int, second: int) -> None:
+    world.nodes = {"node-a": make_node("node-a", n_gpus=1)}
+    workers: dict[str, object] = {"idle_timeout_s": 1000}
+    world.put(make_record("ep-1", workers=workers, placement={"priority": first}))
+    world.put(make_record("ep-2", workers=workers, placement={"priority": second}))
+
+
+def test_a_worker_stays_a_while_before_it_gives_way_to_an_equal(world: World) -> None:
+    two_endpoints_one_gpu(world, first=50, second=50)
+    world.arrive(1, "ep-1")
+    world.run(8)  # running since 5.5
+    world.arrive(1, "ep-2")
+    world.run(12)
+    assert world.running("ep-1") == 1
+    world.run(8)
+    assert world.running("ep-2") == 1
+
+
+def test_it_gives_way_at_once_to_a_higher_priority_and_never_to_a_lower_one(world: World) -> None:
+    two_endpoints_one_gpu(world, first=50, second=60)
+    world.arrive(1, "ep-1")
+    world.run(8)
+    world.arrive(1, "ep-2")
+    world.run(7)
+    assert (world.running("ep-1"), world.running("ep-2")) == (0, 1)
+    world.arrive(1, "ep-1")
+    world.run(60)
+    assert (world.running("ep-1"), world.running("ep-2")) == (0, 1)
+    assert world.statuses["ep-1"].reason is EndpointReason.NO_CAPACITY
+
+
+def test_the_last_gpu_goes_to_the_higher_priority_although_the_other_waits_longer(
+    world: World,
+) -> None:
+    two_endpoints_one_gpu(world, first=10, second=90)
+    nodes, world.nodes = world.nodes, {}
+    world.arrive(1, "ep-1")
+    world.run(5)
+    world.arrive(1, "ep-2")
+    world.nodes = nodes
+    world.run(6)
+    assert (world.running("ep-1"), world.running("ep-2")) == (0, 1)
 
 
 def test_a_worker_within_min_gives_way_to_nobody(world: World) -> None:

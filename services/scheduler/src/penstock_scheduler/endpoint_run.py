@@ -34,6 +34,8 @@ REPORT_MARGIN_S: Final = 30.0
 _UNSTARTED_DRAIN_S: Final = 2.0
 #: A worker gives way to another endpoint only when it has been idle for so long.
 _GIVE_WAY_IDLE_S: Final = 1.0
+#: Among endpoints of the same priority it stays at least so long after it was first seen running.
+RESIDENCY_S: Final = 15.0
 
 
 def begin_memory(snapshot: Snapshot, endpoint_id: str) -> EndpointMemory:
@@ -67,12 +69,20 @@ class EndpointRun:
         n_active = sum(self._draft.is_active(w) for w in self._workers)
         return n_active - least_workers(self._record.spec, self._snapshot.utc)
 
-    def idle_workers(self) -> list[Worker]:
-        """Workers that could give way, longest idle first."""
+    @property
+    def priority(self) -> int:
+        """Who gets a place first; 0 for an endpoint whose record has gone."""
+        return self._record.spec.placement.priority if self._record else 0
+
+    def idle_workers(self, *, stays_s: float) -> list[Worker]:
+        """Workers that could give way after running for `stays_s`, longest idle first."""
+        now = self._snapshot.now
         idle = [
             w
             for w in self._workers
-            if self._draft.is_active(w) and (w.idle_s or 0.0) >= _GIVE_WAY_IDLE_S
+            if self._draft.is_active(w)
+            and (w.idle_s or 0.0) >= _GIVE_WAY_IDLE_S
+            and now - self.memory.ages[w.id].since >= stays_s
         ]
         return sorted(idle, key=lambda w: (-(w.idle_s or 0.0), w.id))
 
