@@ -27,7 +27,7 @@ _SPREAD_WEIGHT: Final = 2.0
 _FIT_WEIGHT: Final = 1.0
 _LINK_WEIGHT: Final = 1.0
 #: Of nodes that are alike, so many are looked at for one that nothing speaks against.
-_LOOKED_AT: Final = 16
+_LOOKED_AT: Final = 8
 
 #: What options are compared by, lowest first: to be avoided, preference, score, workers, turn.
 Key = tuple[bool, int, float, int, int]
