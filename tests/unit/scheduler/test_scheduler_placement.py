@@ -293,3 +293,50 @@ def test_a_node_without_the_label_says_so() -> None:
     assert message([node], wanted) == "no capacity: 1 node has not the label zone=a"
     labelled = node.model_copy(update={"labels": {"zone": "a", "rack": "7"}})
     assert node_of([labelled], wanted) == "node-a"
+
+
+# ---- a fleet that is kept
+
+bookings = st.lists(
+    st.tuples(st.integers(0, 7), st.sampled_from(["ep-1", "ep-2"]), st.integers(0, 3)), max_size=8
+)
+
+
+@given(st.lists(st.tuples(varied, bookings), min_size=2, max_size=5), st.integers(0, 3))
+def test_a_fleet_brought_up_to_date_is_like_a_new_one(
+    steps: list[tuple[list[NodeRecord], list[tuple[int, str, int]]]], count: int
+) -> None:
+    kept = Fleet((), ())
+    for nodes, holds in steps:
+        booked: list[Booking] = []
+        free = {n.node_id: [g.uuid for g in n.gpus] for n in nodes}
+        for number, endpoint_id, n_gpus in holds:
+            left = free.get(f"node-{number}", [])
+            taken = tuple(left.pop() for _ in range(min(n_gpus, len(left))))
+            booked.append((f"node-{number}", endpoint_id, taken))
+        kept.update(nodes, booked)
+        new = Fleet(nodes, booked)
+        assert kept.kinds == new.kinds
+        for node_id, node in new.nodes.items():
+            assert {p: set(f) for p, f in kept.nodes[node_id].free.items()} == {
+                p: set(f) for p, f in node.free.items()
+            }
+            assert kept.nodes[node_id].workers == node.workers
+        wish = request(count=count)
+        found, expected = Search(kept, wish).best(), Search(new, wish).best()
+        assert (found and found[1:]) == (expected and expected[1:])
+        if found:  # what one plan books, the next finds in the tables or not
+            gpus = pick_gpus(found[0].free[found[1]], count) if found[1] else ()
+            kept.take(found[0], "ep-1", gpus)
+
+
+def test_a_kept_cluster_is_made_anew_before_it_grows_without_end() -> None:
+    nodes = [make_node("node-a", n_gpus=1)]
+    cluster = first = Cluster(nodes, ())
+    for _ in range(5_000):
+        cluster.place(request())
+        cluster = cluster.updated(nodes, ())
+        if cluster is not first:
+            break
+    assert cluster is not first
+    assert cluster.place(request())[1] is None

@@ -33,6 +33,7 @@ class Draft:
         unproven: Iterable[Booking],
         new_id: Callable[[], str],
         token: int,
+        kept_cluster: Cluster | None = None,
     ) -> None:
         """An empty draft.
 
@@ -41,8 +42,10 @@ class Draft:
             unproven: bookings (node, endpoint, GPUs) that outlive their assignment.
             new_id: gives a fresh worker id.
             token: fencing token of the leader.
+            kept_cluster: that of an earlier plan, to be brought up to date.
         """
         self.snapshot = snapshot
+        self._kept_cluster = kept_cluster
         self.token = token
         self._creates: list[WorkerAssignment] = []
         self._unproven = tuple(unproven)
@@ -58,7 +61,15 @@ class Draft:
     @cached_property
     def cluster(self) -> Cluster:
         """The nodes with what is free on them; built when the first worker needs a place."""
-        return Cluster(self.snapshot.tables.nodes.values(), self._bookings(leaving=True))
+        nodes, bookings = self.snapshot.tables.nodes.values(), self._bookings(leaving=True)
+        kept = self._kept_cluster
+        self._kept_cluster = kept.updated(nodes, bookings) if kept else Cluster(nodes, bookings)
+        return self._kept_cluster
+
+    @property
+    def kept_cluster(self) -> Cluster | None:
+        """The cluster for the next plan; None = none was ever needed."""
+        return self._kept_cluster
 
     @cached_property
     def drives(self) -> Drives:

@@ -10,11 +10,14 @@ that the best of each sort is at a heap's top. A turn is a hash of the name: so 
 nodes lie anywhere in a heap, and a few looks find one that is not, if there are any to speak of.
 
 Heaps are cleaned when they are read: an entry counts while its node still stands in that group with
-that number of workers. A change of a node pushes it anew into the few heaps it belongs to.
+that number of workers. A change of a node pushes it anew into the few heaps it belongs to. A fleet
+may be kept and brought up to date (`update`), which looks at every node and booking but touches only
+what changed; when it has grown by too many entries it is to be made anew (`worn`).
 """
 
 import heapq
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,6 +32,9 @@ NO_GPU: Final = ""
 
 #: Who goes first within a group: (workers, turn, node id).
 _Heap = list[tuple[int, int, str]]
+
+#: A fleet is worn when it has taken so many entries for each node.
+_ENTRIES_PER_NODE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class Node:
     #: endpoint → its workers here, and all workers here
     workers: dict[str, int] = field(default_factory=dict)
     n_workers: int = 0
+    #: what is booked here: (endpoint, GPUs) → how often
+    booked: Counter[tuple[str, tuple[str, ...]]] = field(default_factory=Counter)
     #: product → the group it stands in
     groups: dict[str, Group] = field(default_factory=dict)
     #: images asked for that it has
@@ -93,17 +101,61 @@ class Fleet:
         #: endpoint → (group, its workers on the node) → members
         self._own_heaps: dict[str, dict[tuple[Group, int], _Heap]] = {}
         self._own_counts: dict[str, set[int]] = {}
+        self._entries = 0
         for record in nodes:
-            node = _node(record)
-            self.nodes[record.node_id] = node
-            self.kinds[node.kind] = self.kinds.get(node.kind, 0) + 1
-            for image in record.images:
-                self._with_image.setdefault(image, set()).add(record.node_id)
+            self._add(record)
         for node_id, endpoint_id, gpus in booked:
             if found := self.nodes.get(node_id):
                 _book(found, endpoint_id, gpus)
         for node in self.nodes.values():
             self._settle(node)
+
+    @property
+    def worn(self) -> bool:
+        """Whether to make a new one instead of bringing this one up to date."""
+        return self._entries > _ENTRIES_PER_NODE * (len(self.nodes) + 100)
+
+    def update(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
+        """Bring the fleet to these nodes and these bookings."""
+        changed = self._update_nodes(nodes)
+        changed += self._update_bookings(booked)
+        for node in changed:
+            self._settle(node)
+
+    def _update_nodes(self, nodes: Iterable[NodeRecord]) -> list[Node]:
+        """Add, remove and replace nodes; gives those to settle."""
+        current = {record.node_id: record for record in nodes}
+        for node_id in [n for n in self.nodes if n not in current]:
+            self._remove(self.nodes[node_id])
+        changed: list[Node] = []
+        for node_id, record in current.items():
+            node = self.nodes.get(node_id)
+            if node is not None and (node.record is record or _alike(node.record, record)):
+                node.record = record
+                continue
+            if node is not None:
+                self._remove(node)
+            changed.append(self._add(record))
+        return changed
+
+    def _update_bookings(self, booked: Iterable[Booking]) -> list[Node]:
+        """Book what is missing, free what is over; gives the nodes to settle."""
+        changed: list[Node] = []
+        wanted: dict[str, Counter[tuple[str, tuple[str, ...]]]] = {}
+        for node_id, endpoint_id, gpus in booked:
+            if node_id in self.nodes:
+                wanted.setdefault(node_id, Counter())[endpoint_id, gpus] += 1
+        nothing: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        for node_id, node in self.nodes.items():
+            holds = wanted.get(node_id, nothing)
+            if holds == node.booked:
+                continue
+            for endpoint_id, gpus in (node.booked - holds).elements():
+                _unbook(node, endpoint_id, gpus)
+            for endpoint_id, gpus in (holds - node.booked).elements():
+                _book(node, endpoint_id, gpus)
+            changed.append(node)
+        return changed
 
     def take(self, node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
         """Book GPUs of a node for a worker of this endpoint."""
@@ -115,14 +167,7 @@ class Fleet:
         node = self.nodes.get(node_id)
         if node is None:
             return
-        node.workers[endpoint_id] -= 1
-        if not node.workers[endpoint_id]:
-            del node.workers[endpoint_id]
-        node.n_workers -= 1
-        for product, known in node.all.items():
-            node.free[product].update(
-                {gpu.uuid: gpu for gpu in known if gpu.uuid in gpus and gpu.healthy}
-            )
+        _unbook(node, endpoint_id, gpus)
         self._settle(node)
 
     def products(self) -> Iterable[str]:
@@ -167,9 +212,31 @@ class Fleet:
 
     # ---- inner
 
+    def _add(self, record: NodeRecord) -> Node:
+        """A node with nothing booked, not settled yet."""
+        node = _node(record)
+        self.nodes[record.node_id] = node
+        self.kinds[node.kind] = self.kinds.get(node.kind, 0) + 1
+        for image in record.images:
+            self._with_image.setdefault(image, set()).add(record.node_id)
+            if image in self._image_heaps:
+                node.asked.append(image)
+        return node
+
+    def _remove(self, node: Node) -> None:
+        del self.nodes[node.record.node_id]
+        self.kinds[node.kind] -= 1
+        if not self.kinds[node.kind]:
+            del self.kinds[node.kind]
+        for image in node.record.images:
+            self._with_image[image].discard(node.record.node_id)
+        for group in node.groups.values():
+            group.size -= 1
+
     def _settle(self, node: Node) -> None:
         """Put a node into the groups and heaps where it belongs now."""
         entry = (node.n_workers, node.turn, node.record.node_id)
+        self._entries += (len(node.all) + 1) * (1 + len(node.asked) + len(node.workers))
         for product in (*node.all, NO_GPU):
             free = node.free.get(product, {})
             split = _split(free)
@@ -217,10 +284,13 @@ class Fleet:
         read: _Heap = []
         while heap and len(found) < most:
             node_id = heap[0][2]
-            node = self.nodes[node_id]
+            node = self.nodes.get(node_id)
+            if node is None:
+                heapq.heappop(heap)
+                continue
             current = (
                 heap[0][0] == node.n_workers
-                and node.groups[group.product] is group
+                and node.groups.get(group.product) is group
                 and (own is None or node.workers.get(own[0]) == own[1])
                 # the same twice: it left the group and came back
                 and not (read and read[-1] == heap[0])
@@ -254,9 +324,35 @@ def _node(record: NodeRecord) -> Node:
 def _book(node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
     node.workers[endpoint_id] = node.workers.get(endpoint_id, 0) + 1
     node.n_workers += 1
+    node.booked[endpoint_id, gpus] += 1
     for free in node.free.values():
         for uuid in gpus:
             free.pop(uuid, None)
+
+
+def _unbook(node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
+    node.workers[endpoint_id] -= 1
+    if not node.workers[endpoint_id]:
+        del node.workers[endpoint_id]
+    node.n_workers -= 1
+    node.booked[endpoint_id, gpus] -= 1
+    if not node.booked[endpoint_id, gpus]:
+        del node.booked[endpoint_id, gpus]
+    for product, known in node.all.items():
+        node.free[product].update(
+            {gpu.uuid: gpu for gpu in known if gpu.uuid in gpus and gpu.healthy}
+        )
+
+
+def _alike(one: NodeRecord, other: NodeRecord) -> bool:
+    """Whether two heartbeats say the same of what placing asks."""
+    return (
+        one.gpus == other.gpus
+        and one.images == other.images
+        and one.runtime == other.runtime
+        and one.cuda_version == other.cuda_version
+        and one.labels == other.labels
+    )
 
 
 def _split(free: Mapping[str, Gpu]) -> tuple[int, ...]:

@@ -79,6 +79,14 @@ class Cluster:
         self.scored = 0
         self._fleet = Fleet(nodes, booked)
 
+    def updated(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> "Cluster":
+        """A cluster of these nodes and bookings: this one brought up to date, or a new one."""
+        if self._fleet.worn:
+            return Cluster(nodes, booked)
+        self._fleet.update(nodes, booked)
+        self.scored = 0
+        return self
+
     def release(self, node_id: str, endpoint_id: str, gpus: tuple[str, ...]) -> None:
         """Give a worker's GPUs back."""
         self._fleet.release(node_id, endpoint_id, gpus)

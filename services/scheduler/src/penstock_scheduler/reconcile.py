@@ -37,7 +37,8 @@ def reconcile(
 
     Args:
         snapshot: everything known; its tables must be whole and current.
-        memory: what the last call gave; never mutated.
+        memory: what the last call gave; never mutated, but for the cluster in it, which every use
+            brings up to date first.
         new_id: gives a fresh worker id.
         token: fencing token of the leader, written into every record.
 
@@ -50,7 +51,13 @@ def reconcile(
         for key, booking in memory.unproven.items()
         if key in statuses and statuses[key].state not in ENDED
     }
-    draft = Draft(snapshot, unproven=unproven.values(), new_id=new_id, token=token)
+    draft = Draft(
+        snapshot,
+        unproven=unproven.values(),
+        new_id=new_id,
+        token=token,
+        kept_cluster=memory.cluster,
+    )
     by_endpoint: dict[str, list[Worker]] = {}
     for worker in snapshot.workers.values():
         by_endpoint.setdefault(worker.assignment.endpoint_id, []).append(worker)
@@ -74,6 +81,7 @@ def reconcile(
         endpoints={view.id: view.memory for view in views},
         lost_nodes=snapshot.lost_nodes,
         unproven=unproven,
+        cluster=draft.kept_cluster,
     )
 
 
