@@ -6,17 +6,19 @@
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
 #   make bench-cold-start                 cold start through Penstock against the command alone
+#   make bench-simulate                   the autoscaler beside its peers' formulas, in virtual time
+#   make bench-placement                  placement from 100 to 100,000 nodes, and fragmentation
 #   make bench-router [QUICK=1] [HEAVY=1] the router beside HAProxy, nginx, Envoy, aiohttp (and smg)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME ?= process
-MEMBERS := libs/common libs/client services/api services/scheduler services/node-agent services/router cli
+MEMBERS := libs/common libs/client libs/autoscaler services/api services/scheduler services/node-agent services/router cli
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-router clean
+.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-simulate bench-placement bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -57,6 +59,12 @@ lock: setup
 
 bench-cold-start: setup
 	$(BIN)/python -m benchmarks.cold_start
+
+bench-simulate: setup
+	$(BIN)/python -m benchmarks.simulate
+
+bench-placement: setup
+	$(BIN)/python -m benchmarks.placement
 
 bench-router: setup .venv-bench/requirements.installed $(if $(HEAVY),.venv-bench/requirements-heavy.installed)
 	$(BIN)/python -m benchmarks.router $(if $(QUICK),--quick)

@@ -6,13 +6,16 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock_common.messages import ScaleDecision, ScaleHistory, ScaleInputs
 from penstock_common.states import EndpointReason, EndpointState
-from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
+from penstock_common.subjects import SCALE_HISTORY
+from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer, free_port
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
@@ -125,6 +128,50 @@ async def test_an_endpoint_lives_its_life_by_flags(penstock: Penstock) -> None:
     await penstock.api.say(document["id"], EndpointState.DELETING)
     deleted = await deletion
     assert (deleted.code, deleted.out.startswith("deleted echo")) == (0, True)
+
+
+async def test_explain_says_why_the_workers_changed(penstock: Penstock) -> None:
+    made = await penstock.api.create("echo")
+    assert (await penstock("endpoint", "explain", "echo")).err == "no decision yet\n"
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    inputs = ScaleInputs(
+        policy="queue_delay",
+        value=2,
+        least=0,
+        most=9,
+        waiting=14,
+        oldest_wait_s=3.1,
+        in_flight=2,
+        running=2,
+        starting=0,
+        arrivals_per_s=1.5,
+        window_s=60,
+        burst=True,
+        service_time_s=0.25,
+        start_s=10,
+    )
+    decisions = (
+        ScaleDecision(at=at + timedelta(seconds=9), before=5, after=0, why="paused"),
+        ScaleDecision(at=at, before=2, after=5, why="2 → 5: 14 waiting", inputs=inputs),
+    )
+    history = ScaleHistory(endpoint_id=made["id"], decisions=decisions, fencing_token=1)
+    await penstock.api.put(SCALE_HISTORY, made["id"], history)
+
+    async def told() -> bool:
+        answer = await penstock.api.ask("GET", "/v1/endpoints/echo/decisions")
+        return len(answer.document["decisions"]) == 2
+
+    await eventually(told)
+    shown = await penstock("endpoint", "explain", "echo")
+    first, second = shown.out.splitlines()[1:]
+    assert first.split(maxsplit=9) == [
+        *("2030-01-01", "00:00:00Z", "2", "to", "5", "1.50/s", "burst", "0.25", "s"),
+        "10.0 s  2 → 5: 14 waiting",
+    ]
+    assert second.split(maxsplit=8)[2:] == ["5", "to", "0", "-", "-", "-", "paused"]
+    listed = json.loads((await penstock("endpoint", "explain", "echo", "--json")).out)
+    assert [d["after"] for d in listed["decisions"]] == [0, 5]
+    assert listed["decisions"][1]["inputs"]["waiting"] == 14
 
 
 async def test_create_waits_until_it_serves_or_has_failed(penstock: Penstock) -> None:

@@ -71,11 +71,11 @@ class Site:
         await self.beat()
 
     async def beat(self) -> None:
-        for node in self.nodes.values():
+        for node in list(self.nodes.values()):  # one may join while this waits
             await Bucket(self.bus, subjects.NODES).put(
                 node.node_id, node.encode(), ttl_s=HEARTBEAT_TTL_S
             )
-        for router_id in self.routers:
+        for router_id in list(self.routers):
             record = RouterRecord(
                 router_id=router_id,
                 hostname="localhost",
@@ -109,7 +109,7 @@ class Site:
         await self.report(endpoint_id)
 
     async def report(self, endpoint_id: str = "ep-1") -> None:
-        for router_id in self.routers:
+        for router_id in list(self.routers):
             report = self._report(endpoint_id, router_id)
             await self.bus.publish(subjects.queue_metrics(endpoint_id), report.encode())
 

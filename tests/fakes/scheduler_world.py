@@ -16,6 +16,7 @@ from penstock_common.messages import (
     Gpu,
     NodeRecord,
     QueueReport,
+    ScaleHistory,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -51,6 +52,7 @@ def make_record(
     workers: dict[str, object] | None = None,
     scaling: dict[str, object] | None = None,
     image: dict[str, object] | None = None,
+    placement: dict[str, object] | None = None,
 ) -> EndpointRecord:
     """An endpoint as the api would write it."""
     spec = parse_endpoint(
@@ -61,6 +63,7 @@ def make_record(
             "gpu": gpu or {},
             "workers": workers or {},
             "scaling": scaling or {},
+            "placement": placement or {},
         }
     )
     return EndpointRecord(
@@ -144,6 +147,7 @@ class World:
         self.service_s = service_s
         self.endpoints: dict[str, EndpointRecord] = {}
         self.statuses: dict[str, EndpointStatus] = {}
+        self.histories: dict[str, ScaleHistory] = {}
         self.nodes: dict[str, NodeRecord] = {}
         self.lost_nodes: frozenset[str] = frozenset()
         self.lost_routers: frozenset[str] = frozenset()
@@ -152,6 +156,8 @@ class World:
         self.worker_statuses: dict[str, WorkerStatus] = {}
         self.requests: dict[str, Requests] = {}
         self.slots: dict[str, Slots] = {}
+        #: true = requests go round all workers, as at a router; false = to the first free one
+        self.spread = False
         self.settled = True
         self.reporting = True
         self.memory = Memory()
@@ -231,6 +237,7 @@ class World:
         return Tables(
             endpoints=dict(self.endpoints),
             endpoint_statuses=dict(self.statuses),
+            histories=dict(self.histories),
             nodes={k: v for k, v in self.nodes.items() if k not in self.lost_nodes},
             routers=self.routers,
             assignments=dict(self.assignments),
@@ -293,6 +300,9 @@ class World:
             self.statuses[status.endpoint_id] = status
         for endpoint_id in plan.status_deletes:
             del self.statuses[endpoint_id]
+        self.histories |= {history.endpoint_id: history for history in plan.histories}
+        for endpoint_id in plan.history_deletes:
+            del self.histories[endpoint_id]
         self._run_agents()
         self._dispatch()
 
@@ -413,7 +423,10 @@ class World:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        for key, (assignment, _) in self.assignments.items():
+        in_order = list(self.assignments.items())
+        if self.spread:
+            in_order.sort(key=lambda item: self._last_used(item[1][0].worker_id))
+        for key, (assignment, _) in in_order:
             if not self._takes_requests(key, assignment):
                 continue
             slots = self.slots.setdefault(assignment.worker_id, Slots(idle_since=self.now))
@@ -423,6 +436,10 @@ class World:
             while requests.waiting and len(slots.ends) < n_slots:
                 requests.waits.append(self.now - requests.waiting.pop(0))
                 slots.ends.append(self.now + self.service_s)
+
+    def _last_used(self, worker_id: str) -> float:
+        slots = self.slots.get(worker_id)
+        return slots.idle_since or 0.0 if slots else 0.0
 
     def _report(self, endpoint_id: str, router: str) -> QueueReport:
         requests = self.requests[endpoint_id]

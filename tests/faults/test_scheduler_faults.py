@@ -14,6 +14,7 @@ from penstock_common.leases import Lease
 from penstock_common.states import DesiredState
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.memory import Memory
+from penstock_scheduler.plan import Plan
 from penstock_scheduler.reconcile import reconcile
 from penstock_scheduler.store import Store
 from tests.fakes.scheduler_site import scheduler_process, scheduling, site_at
@@ -163,3 +164,40 @@ async def test_while_nats_is_frozen_nothing_is_decided_and_then_all_goes_on(
         await site.put(make_record(workers={"min": 3}))
         await eventually(lambda: site.running() == 3, within_s=20)
         assert before < {a.worker_id for a in site.of()}
+
+
+@pytest.mark.parametrize("n_written", range(4))
+async def test_a_leader_killed_at_any_write_of_its_plan_leaves_nothing_lost_or_doubled(
+    nats_server: NatsServer, n_written: int
+) -> None:
+    """Its plan starts three workers; the process dies when so many of the writes are done."""
+    clock = SystemClock()
+    async with connected(nats_server.url) as bus, site_at(nats_server.url) as site:
+        bucket = Bucket(bus, subjects.WORKERS)
+        lease = Lease(bucket, subjects.SCHEDULER_LEASE_KEY, holder="a", ttl_s=60, clock=clock)
+        leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=lambda: None)
+        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda: None)
+        record = make_record(workers={"min": 3})
+        await site.join(make_node("node-a", n_gpus=4))
+        await site.put(record)
+        await store.start()
+        try:
+            assert await lease.try_acquire()
+            world = World()
+            world.join(make_node("node-a", n_gpus=4))
+            world.put(record)
+            new_id = iter(["wk-1", "wk-2", "wk-3"]).__next__
+            plan, _ = reconcile(world.snapshot(), Memory(), new_id=new_id, token=lease.token)
+            assert len(plan.creates) == 3
+            await store.apply(Plan(creates=plan.creates[:n_written]))
+        finally:
+            await store.stop()  # it is dead; its lease will expire
+        await bucket.delete(subjects.SCHEDULER_LEASE_KEY)
+        async with scheduling(nats_server.url, settle_s=0):
+            await eventually(lambda: site.running() == 3)
+            assert len(site.of()) == 3
+            assert {a.worker_id for a in plan.creates[:n_written]} <= {
+                a.worker_id for a in site.of()
+            }
+            gpus = [uuid for assignment in site.of() for uuid in assignment.gpus]
+            assert len(set(gpus)) == len(gpus) == 3

@@ -10,6 +10,7 @@ from penstock_cli.demo import demo
 from penstock_cli.endpoint import endpoints_app
 from penstock_cli.exits import CliError
 from penstock_cli.node import nodes_app
+from penstock_cli.simulate import simulate
 from penstock_cli.up import up
 from penstock_cli.worker import workers_app
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(demo)
+app.command()(simulate)
 app.add_typer(endpoints_app, name="endpoint")
 app.add_typer(workers_app, name="worker")
 app.add_typer(nodes_app, name="node")

@@ -1,4 +1,4 @@
-"""`penstock endpoint`: create, list, show, update, delete, pause, resume."""
+"""`penstock endpoint`: create, list, show, update, delete, pause, resume, explain."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,13 @@ from penstock_cli.options import (
     environment,
     read_document,
 )
-from penstock_cli.render import print_endpoint, print_endpoints, print_json, print_line
+from penstock_cli.render import (
+    print_decisions,
+    print_endpoint,
+    print_endpoints,
+    print_json,
+    print_line,
+)
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument
 
@@ -222,6 +228,18 @@ def resume(
 ) -> None:
     """Let a paused endpoint run again."""
     _print_outcome(ask(api, data, lambda client: client.resume_endpoint(app)), "resumed", as_json)
+
+
+@endpoints_app.command()
+def explain(
+    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+) -> None:
+    """Say why an endpoint has the workers it has: the autoscaler's last decisions."""
+    listed = ask(api, data, lambda client: client.list_decisions(app))
+    if as_json:
+        print_json(listed)
+    else:
+        print_decisions(listed.decisions)
 
 
 def _said(flags: EndpointFlags) -> dict[str, Any]:

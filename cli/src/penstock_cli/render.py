@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock_client.documents import Document, EndpointDocument, NodeDocument, WorkerDocument
+from penstock_common.messages import ScaleDecision
 
 #: Lines are not folded or cut when somebody else than a terminal reads them.
 _WIDE: Final = 10_000
@@ -137,6 +138,32 @@ def print_workers(workers: Sequence[tuple[str, WorkerDocument]]) -> None:
     )
 
 
+def print_decisions(decisions: Sequence[ScaleDecision]) -> None:
+    """A table, one decision a line, the newest last; what it was made on beside the sentence."""
+    _print_table(
+        ("AT", "WORKERS", "RATE", "SERVICE", "START", "WHY"),
+        (
+            (
+                f"{decision.at:%Y-%m-%d %H:%M:%S}Z",
+                f"{decision.before} to {decision.after}",
+                *_measured(decision),
+                decision.why,
+            )
+            for decision in reversed(decisions)
+        ),
+        "no decision yet",
+    )
+
+
+def _measured(decision: ScaleDecision) -> tuple[str, str, str]:
+    inputs = decision.inputs
+    if inputs is None:
+        return "-", "-", "-"
+    service = "-" if inputs.service_time_s is None else f"{inputs.service_time_s:.2f} s"
+    burst = " burst" if inputs.burst else ""
+    return f"{inputs.arrivals_per_s:.2f}/s{burst}", service, f"{inputs.start_s:.1f} s"
+
+
 def print_nodes(nodes: Sequence[NodeDocument]) -> None:
     """A table, one node a line."""
     _print_table(
@@ -156,6 +183,11 @@ def print_nodes(nodes: Sequence[NodeDocument]) -> None:
         ),
         "no nodes report; is a node agent running?",
     )
+
+
+def print_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table of plain cells."""
+    _print_table(header, rows, "nothing to show")
 
 
 def _state(state: str, reason: str | None) -> Text:

@@ -25,6 +25,9 @@ from penstock_common.messages import (
     Recall,
     Release,
     RouterRecord,
+    ScaleDecision,
+    ScaleHistory,
+    ScaleInputs,
     Tally,
     Ticket,
     WorkerAssignment,
@@ -58,6 +61,33 @@ EXAMPLES: list[Message] = [
         log_tail=("a", "b"),
         fencing_token=7,
         updated_at=AT,
+    ),
+    ScaleHistory(
+        endpoint_id="ep-1",
+        decisions=(
+            ScaleDecision(
+                at=AT,
+                before=2,
+                after=5,
+                why="2 → 5: 14 waiting",
+                inputs=ScaleInputs(
+                    policy="queue_delay",
+                    value=2,
+                    least=0,
+                    most=9,
+                    waiting=14,
+                    oldest_wait_s=3.1,
+                    in_flight=2,
+                    running=2,
+                    starting=0,
+                    arrivals_per_s=1.5,
+                    window_s=60,
+                    burst=False,
+                    start_s=10,
+                ),
+            ),
+        ),
+        fencing_token=7,
     ),
     WorkerAssignment(
         worker_id="wk-1",
@@ -139,7 +169,7 @@ EXAMPLES: list[Message] = [
 
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
-    parts = {Gpu, LentSlot, WorkerLoad}
+    parts = {Gpu, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
     types = {
         value
         for name, value in vars(messages).items()

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 
 from penstock_common.messages import NodeRecord
-from penstock_scheduler.placement import Booking, Cluster, NoCapacity, Placement, Request
+from penstock_scheduler.fleet import Booking, Fleet
+from penstock_scheduler.placement import (
+    Cluster,
+    NoCapacity,
+    Placement,
+    Request,
+    Search,
+    pick_gpus,
+)
+from tests.fakes.placement_scan import scan
 from tests.fakes.scheduler_world import make_node, make_record
 
 
@@ -201,3 +210,133 @@ def test_no_gpu_twice_and_none_left_unused(
             free -= set(placement.gpus)
         if lack is not None and count == 1:
             assert not free
+
+
+# ---- the index chooses as a scan of all nodes would
+
+PRODUCTS = ["rtx-4090-24gb", "h100-80gb"]
+varied = st.lists(
+    st.tuples(
+        st.integers(0, 4),
+        st.sampled_from(PRODUCTS),
+        st.sampled_from([(), ("echo:1",), ("other:1",)]),
+        st.sampled_from(["12.2", "12.8"]),
+        st.sampled_from([{}, {"zone": "a"}]),
+        st.sampled_from([(0, 0, 0, 0), (0, 0, 1, 1), (0, 1, 2, 3)]),
+    ),
+    max_size=8,
+).map(
+    lambda nodes: [
+        make_node(
+            f"node-{i}", n_gpus=n, product=p, images=images, cuda=cuda, groups=groups
+        ).model_copy(update={"labels": labels})
+        for i, (n, p, images, cuda, labels, groups) in enumerate(nodes)
+    ]
+)
+wanted_workers = st.lists(
+    st.tuples(
+        st.sampled_from(["ep-1", "ep-2"]),
+        st.integers(0, 3),
+        st.sampled_from([[], PRODUCTS, PRODUCTS[1:]]),
+        st.sampled_from([None, "12.4"]),
+        st.sampled_from([{}, {"zone": "a"}]),
+        st.sets(st.sampled_from(["node-0", "node-1"])),
+        st.booleans(),
+    ),
+    max_size=14,
+)
+
+
+@given(varied, wanted_workers)
+def test_the_index_finds_what_a_scan_finds(
+    nodes: list[NodeRecord],
+    wishes: list[tuple[str, int, list[str], str | None, dict[str, str], set[str], bool]],
+) -> None:
+    fleet = Fleet(nodes, ())
+    held: list[Booking] = []
+    for endpoint_id, count, products, cuda, selector, avoid, release in wishes:
+        if release and held:
+            fleet.release(*held.pop(0))
+        record = make_record(
+            endpoint_id,
+            gpu={"count": count, "products": products, "min_cuda_version": cuda},
+            placement={"node_selector": selector},
+        )
+        wish = Request(endpoint_id, record.spec, frozenset(avoid))
+        search = Search(fleet, wish)
+        expected = scan(search, list(fleet.nodes.values()), wish)
+        found = search.best()
+        assert (found[2] if found else None) == expected
+        if found:
+            node, product, _ = found
+            gpus = pick_gpus(node.free[product], count) if product else ()
+            fleet.take(node, endpoint_id, gpus)
+            held.append((node.record.node_id, endpoint_id, gpus))
+
+
+def test_what_finding_a_place_costs_does_not_grow_with_the_fleet() -> None:
+    scored = []
+    for n_nodes in (50, 1000):
+        nodes = [make_node(f"node-{i:04}", n_gpus=8) for i in range(n_nodes)]
+        cluster = Cluster(nodes, ())
+        cluster.place(request(count=1), 20)
+        before = cluster.scored
+        cluster.place(request(endpoint_id="ep-2", count=2))
+        scored.append(cluster.scored - before)
+    assert scored[0] == scored[1] < 20
+
+
+def test_a_node_without_the_label_says_so() -> None:
+    node = make_node()
+    record = make_record(placement={"node_selector": {"zone": "a"}})
+    wanted = Request("ep-1", record.spec)
+    assert message([node], wanted) == "no capacity: 1 node has not the label zone=a"
+    labelled = node.model_copy(update={"labels": {"zone": "a", "rack": "7"}})
+    assert node_of([labelled], wanted) == "node-a"
+
+
+# ---- a fleet that is kept
+
+bookings = st.lists(
+    st.tuples(st.integers(0, 7), st.sampled_from(["ep-1", "ep-2"]), st.integers(0, 3)), max_size=8
+)
+
+
+@given(st.lists(st.tuples(varied, bookings), min_size=2, max_size=5), st.integers(0, 3))
+def test_a_fleet_brought_up_to_date_is_like_a_new_one(
+    steps: list[tuple[list[NodeRecord], list[tuple[int, str, int]]]], count: int
+) -> None:
+    kept = Fleet((), ())
+    for nodes, holds in steps:
+        booked: list[Booking] = []
+        free = {n.node_id: [g.uuid for g in n.gpus] for n in nodes}
+        for number, endpoint_id, n_gpus in holds:
+            left = free.get(f"node-{number}", [])
+            taken = tuple(left.pop() for _ in range(min(n_gpus, len(left))))
+            booked.append((f"node-{number}", endpoint_id, taken))
+        kept.update(nodes, booked)
+        new = Fleet(nodes, booked)
+        assert kept.kinds == new.kinds
+        for node_id, node in new.nodes.items():
+            assert {p: set(f) for p, f in kept.nodes[node_id].free.items()} == {
+                p: set(f) for p, f in node.free.items()
+            }
+            assert kept.nodes[node_id].workers == node.workers
+        wish = request(count=count)
+        found, expected = Search(kept, wish).best(), Search(new, wish).best()
+        assert (found and found[1:]) == (expected and expected[1:])
+        if found:  # what one plan books, the next finds in the tables or not
+            gpus = pick_gpus(found[0].free[found[1]], count) if found[1] else ()
+            kept.take(found[0], "ep-1", gpus)
+
+
+def test_a_kept_cluster_is_made_anew_before_it_grows_without_end() -> None:
+    nodes = [make_node("node-a", n_gpus=1)]
+    cluster = first = Cluster(nodes, ())
+    for _ in range(5_000):
+        cluster.place(request())
+        cluster = cluster.updated(nodes, ())
+        if cluster is not first:
+            break
+    assert cluster is not first
+    assert cluster.place(request())[1] is None

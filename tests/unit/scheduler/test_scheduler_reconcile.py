@@ -398,11 +398,55 @@ def test_an_idle_worker_gives_way_to_an_endpoint_that_waits(world: World) -> Non
     world.put(make_record("ep-1", workers={"idle_timeout_s": 1000}))
     world.put(make_record("ep-2", workers={"idle_timeout_s": 1000}))
     world.arrive(1, "ep-1")
-    world.run(10)
+    world.run(30)
     world.arrive(1, "ep-2")
     world.run(8)
     assert world.running("ep-1") == 0
     assert world.requests["ep-2"].waits == [pytest.approx(5.5, abs=1.0)]
+
+
+def two_endpoints_one_gpu(world: World, *, first: int, second: int) -> None:
+    world.nodes = {"node-a": make_node("node-a", n_gpus=1)}
+    workers: dict[str, object] = {"idle_timeout_s": 1000}
+    world.put(make_record("ep-1", workers=workers, placement={"priority": first}))
+    world.put(make_record("ep-2", workers=workers, placement={"priority": second}))
+
+
+def test_a_worker_stays_a_while_before_it_gives_way_to_an_equal(world: World) -> None:
+    two_endpoints_one_gpu(world, first=50, second=50)
+    world.arrive(1, "ep-1")
+    world.run(8)  # running since 5.5
+    world.arrive(1, "ep-2")
+    world.run(12)
+    assert world.running("ep-1") == 1
+    world.run(8)
+    assert world.running("ep-2") == 1
+
+
+def test_it_gives_way_at_once_to_a_higher_priority_and_never_to_a_lower_one(world: World) -> None:
+    two_endpoints_one_gpu(world, first=50, second=60)
+    world.arrive(1, "ep-1")
+    world.run(8)
+    world.arrive(1, "ep-2")
+    world.run(7)
+    assert (world.running("ep-1"), world.running("ep-2")) == (0, 1)
+    world.arrive(1, "ep-1")
+    world.run(60)
+    assert (world.running("ep-1"), world.running("ep-2")) == (0, 1)
+    assert world.statuses["ep-1"].reason is EndpointReason.NO_CAPACITY
+
+
+def test_the_last_gpu_goes_to_the_higher_priority_although_the_other_waits_longer(
+    world: World,
+) -> None:
+    two_endpoints_one_gpu(world, first=10, second=90)
+    nodes, world.nodes = world.nodes, {}
+    world.arrive(1, "ep-1")
+    world.run(5)
+    world.arrive(1, "ep-2")
+    world.nodes = nodes
+    world.run(6)
+    assert (world.running("ep-1"), world.running("ep-2")) == (0, 1)
 
 
 def test_a_worker_within_min_gives_way_to_nobody(world: World) -> None:
@@ -492,3 +536,69 @@ def test_status_is_written_only_when_it_says_something_new(world: World) -> None
     n_before = sum(len(p.statuses) for p in world.plans)
     world.run(60)
     assert sum(len(p.statuses) for p in world.plans) == n_before
+
+
+# ---- why
+
+
+def test_each_decision_is_kept_with_what_it_was_made_on(world: World) -> None:
+    world.put(make_record(workers={"idle_timeout_s": 10}))
+    world.settle()
+    world.arrive(1)
+    world.run(40)
+    decisions = world.histories["ep-1"].decisions
+    assert [(d.before, d.after) for d in reversed(decisions)] == [(0, 1), (1, 0)]
+    first = decisions[-1]
+    assert first.why == "0 → 1: 1 waiting, oldest 0.5 s, none running"
+    assert first.inputs is not None
+    assert (first.inputs.waiting, first.inputs.policy, first.inputs.least) == (1, "queue_delay", 0)
+    events = [e for plan in world.plans for e in plan.events if "scale" in e.type]
+    assert [e.data["why"] for e in events] == [d.why for d in reversed(decisions)]
+    assert isinstance(events[0].data["inputs"], dict)
+
+
+def test_no_more_than_fifty_decisions_are_kept(world: World) -> None:
+    world.put(make_record(workers={"min": 1}))
+    for n in range(60):
+        world.change(paused=n % 2 == 1)
+        world.settle()
+    decisions = world.histories["ep-1"].decisions
+    assert len(decisions) == 50
+    assert [d.after for d in decisions[:4]] == [0, 1, 0, 1]
+    assert decisions[0].why == "the endpoint is paused"
+
+
+def test_decisions_go_with_their_endpoint(world: World) -> None:
+    world.put(make_record(workers={"min": 1}))
+    world.run(10)
+    world.change(deleted_at=EPOCH)
+    world.run(20)
+    assert world.histories["ep-1"].decisions[0].inputs is None
+    del world.endpoints["ep-1"]
+    world.settle()
+    assert not world.histories
+
+
+def test_a_schedule_raises_min_while_its_window_is_open(world: World) -> None:
+    window = {"start": "00:10", "end": "00:21", "min": 2}  # the world begins at midnight
+    world.put(make_record(workers={"idle_timeout_s": 5}, scaling={"schedule": [window]}))
+    counts = []
+    for _ in range(4):
+        world.run(400, dt=4)  # 00:06:40, 00:13:20, 00:20:00, 00:26:40
+        counts.append(world.running())
+    assert counts == [0, 2, 2, 0]
+    assert "the schedule asks for 2" in world.histories["ep-1"].decisions[-1].why
+
+
+def test_after_a_burst_workers_go_that_the_rest_of_the_load_does_not_need() -> None:
+    """Requests are spread over all of them, so that none is idle for the timeout."""
+    world = World(start_s=2, service_s=1)
+    world.join(make_node(n_gpus=8))
+    world.put(make_record(workers={"max": 8, "idle_timeout_s": 30}, scaling={"value": 1}))
+    world.spread = True
+    world.settle()
+    world.arrive(60)
+    world.run(20)
+    assert world.running() == 8
+    world.run(120, rate=1)
+    assert world.running() <= 3

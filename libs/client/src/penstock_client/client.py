@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from yarl import URL
 
 from penstock_client.documents import (
+    DecisionList,
     Document,
     EndpointDocument,
     EndpointList,
@@ -102,6 +103,10 @@ class PenstockClient:
     async def list_workers(self, endpoint: str) -> WorkerList:
         """The workers of one endpoint, oldest first."""
         return await self._ask(WorkerList, "GET", f"{_path(endpoint)}/workers")
+
+    async def list_decisions(self, endpoint: str) -> DecisionList:
+        """The autoscaler's last decisions on one endpoint, newest first."""
+        return await self._ask(DecisionList, "GET", f"{_path(endpoint)}/decisions")
 
     async def list_nodes(self) -> NodeList:
         """The nodes whose agents report."""

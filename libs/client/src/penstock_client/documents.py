@@ -10,11 +10,12 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, PrivateAttr
 
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import RuntimeKind, ScaleDecision
 from penstock_common.specs import (
     GpuSpec,
     HealthSpec,
     ImageSpec,
+    PlacementSpec,
     QueueSpec,
     ScalingSpec,
     StorageSpec,
@@ -90,6 +91,7 @@ class EndpointDocument(Document):
     gpu: GpuSpec
     workers: WorkersSpec
     scaling: ScalingSpec
+    placement: PlacementSpec = PlacementSpec()
     queue: QueueSpec
     health: HealthSpec
     storage: StorageSpec
@@ -113,6 +115,12 @@ class EndpointList(Document):
     """All endpoints, oldest first."""
 
     endpoints: tuple[EndpointDocument, ...]
+
+
+class DecisionList(Document):
+    """How many workers were wanted when, and why; newest first."""
+
+    decisions: tuple[ScaleDecision, ...]
 
 
 class WorkerDocument(Document):

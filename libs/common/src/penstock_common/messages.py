@@ -86,6 +86,55 @@ class EndpointStatus(Message):
     updated_at: AwareDatetime
 
 
+class ScaleInputs(Message):
+    """What one decision of the autoscaler was made on."""
+
+    #: policy and its value
+    policy: str
+    value: float
+    #: limits at that instant; `least` is `workers.min` or what a schedule raised it to
+    least: int
+    most: int
+    waiting: int
+    oldest_wait_s: float
+    in_flight: int
+    running: int
+    starting: int
+    #: arrivals that were reckoned with, over how many seconds they were counted, and whether that
+    #: was the short window because a burst came
+    arrivals_per_s: float
+    window_s: float
+    burst: bool
+    #: mean time at a worker; null = none measured
+    service_time_s: float | None = None
+    #: usual time of a start
+    start_s: float
+    #: how long the last request would have waited without another start; null = for ever, or
+    #: nothing was predicted
+    predicted_wait_s: float | None = None
+
+
+class ScaleDecision(Message):
+    """The desired number of an endpoint's workers changed."""
+
+    at: AwareDatetime
+    before: int
+    after: int
+    #: one sentence for a person
+    why: str
+    #: null = the load did not matter: the endpoint was paused or deleted
+    inputs: ScaleInputs | None = None
+
+
+class ScaleHistory(Message):
+    """An endpoint's last decisions. Bucket SCALE_HISTORY; written by the scheduler."""
+
+    endpoint_id: str
+    #: newest first
+    decisions: tuple[ScaleDecision, ...] = ()
+    fencing_token: int
+
+
 class WorkerAssignment(_WithSpec):
     """A worker as the scheduler wants it. Bucket WORKERS; written by the scheduler (leader).
 

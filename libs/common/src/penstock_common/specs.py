@@ -6,10 +6,12 @@ Units are in the names: `_s` seconds, `_gb` 10⁹ bytes.
 """
 
 import difflib
+import math
 import re
 import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -107,6 +109,45 @@ class WorkersSpec(_Part):
         return self
 
 
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+#: In the order of `datetime.weekday()`.
+DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_BUFFER: Final = re.compile(r"(\d{1,4})(%?)")
+
+
+class ScheduleWindow(_Part):
+    """Hours of the week in which more workers are kept, by the clock on the wall."""
+
+    days: Annotated[tuple[Day, ...], Field(min_length=1)] = DAYS
+    #: first minute, `HH:MM`
+    start: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+    #: minute after the last, `HH:MM` or `24:00`; before `start` = on the next day
+    end: Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
+    #: IANA name, e.g. `Europe/Berlin`
+    timezone: Annotated[str, Field(min_length=1, max_length=64)] = "UTC"
+    #: workers kept in these hours, if more than `workers.min`
+    min: Annotated[int, Field(ge=1, le=10_000)]
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(
+                f"'{value}' is no IANA time zone; write one like Europe/Berlin or UTC"
+            ) from None
+        return value
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.start == self.end:
+            raise ValueError(
+                f"start and end are both {self.start}; for whole days use 00:00 to 24:00"
+            )
+        return self
+
+
 class ScalingSpec(_Part):
     """When to add a worker."""
 
@@ -114,6 +155,36 @@ class ScalingSpec(_Part):
     #: `request_count`: `value` requests (waiting or in flight) per worker
     type: Literal["queue_delay", "request_count"] = "queue_delay"
     value: Annotated[float, Field(gt=0, le=100_000)] = 4.0
+    #: workers above need while anything is needed: how many, or a share of the need like `"25%"`
+    buffer: int | str = 0
+    #: hours in which `workers.min` is raised
+    schedule: tuple[ScheduleWindow, ...] = ()
+
+    @field_validator("buffer", mode="before")
+    @classmethod
+    def _check_buffer(cls, value: object) -> object:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        match = _BUFFER.fullmatch(str(value)) if whole or isinstance(value, str) else None
+        if match is None:
+            raise ValueError("is a number of workers (0 to 9999) or a share of the need like '25%'")
+        return value if match[2] else int(match[1])
+
+    def buffer_above(self, needed: int) -> int:
+        """How many workers stand above `needed` ones."""
+        if isinstance(self.buffer, int):
+            return self.buffer
+        return math.ceil(needed * int(self.buffer.removesuffix("%")) / 100)
+
+
+class PlacementSpec(_Part):
+    """Which nodes may take a worker, and who comes first."""
+
+    #: labels that a node must have
+    node_selector: Mapping[
+        Annotated[str, Field(min_length=1, max_length=200)], Annotated[str, Field(max_length=200)]
+    ] = {}
+    #: 0 to 100; who waits for a place gets it before others with a lower one
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
 
 
 class QueueSpec(_Part):
@@ -172,6 +243,7 @@ class EndpointSpec(_Part):
     gpu: GpuSpec = GpuSpec()
     workers: WorkersSpec = WorkersSpec()
     scaling: ScalingSpec = ScalingSpec()
+    placement: PlacementSpec = PlacementSpec()
     queue: QueueSpec = QueueSpec()
     health: HealthSpec = HealthSpec()
     storage: StorageSpec = StorageSpec()
@@ -206,6 +278,16 @@ class EndpointSpec(_Part):
             if "\0" in text:
                 raise ValueError(f"the value of '{name}' holds a NUL character; remove it")
         return value
+
+    @model_validator(mode="after")
+    def _schedule_within_max(self) -> Self:
+        most = max((window.min for window in self.scaling.schedule), default=0)
+        if most > self.workers.max:
+            raise ValueError(
+                f"scaling.schedule asks for {most} workers and workers.max is {self.workers.max}; "
+                "raise workers.max or lower the window's min"
+            )
+        return self
 
     @model_validator(mode="after")
     def _no_name_twice(self) -> Self:

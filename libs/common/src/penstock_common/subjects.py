@@ -11,6 +11,7 @@ PREFIX: Final = "penstock.v1"
 # KV buckets
 ENDPOINTS: Final = "PENSTOCK_ENDPOINTS"  # <endpoint_id> → EndpointRecord, by api
 ENDPOINT_STATUS: Final = "PENSTOCK_ENDPOINT_STATUS"  # <endpoint_id> → EndpointStatus, by scheduler
+SCALE_HISTORY: Final = "PENSTOCK_SCALE_HISTORY"  # <endpoint_id> → ScaleHistory, by scheduler
 WORKERS: Final = "PENSTOCK_WORKERS"  # <node_id>.<worker_id> → WorkerAssignment, by scheduler
 WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"  # <node_id>.<worker_id> → WorkerStatus, by agent
 NODES: Final = "PENSTOCK_NODES"  # <node_id> → NodeRecord, by node-agent, expiring

@@ -29,6 +29,7 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     NodeRecord,
+    ScaleHistory,
     WorkerAssignment,
     WorkerStatus,
 )
@@ -37,6 +38,7 @@ from penstock_common.subjects import (
     ENDPOINT_STATUS,
     ENDPOINTS,
     NODES,
+    SCALE_HISTORY,
     WORKER_KEYS,
     WORKER_STATUS,
     WORKERS,
@@ -95,6 +97,7 @@ class Store:
         self._listeners: list[Callable[[], None]] = []
         self.endpoints = self._table(ENDPOINTS, EndpointRecord.decode)
         self.endpoint_status = self._table(ENDPOINT_STATUS, EndpointStatus.decode)
+        self.scale_history = self._table(SCALE_HISTORY, ScaleHistory.decode)
         self._workers = self._table(WORKERS, _decode_assignment, keys=WORKER_KEYS)
         self.worker_status = self._table(WORKER_STATUS, WorkerStatus.decode, keys=WORKER_KEYS)
         self.nodes = self._table(NODES, NodeRecord.decode)
@@ -102,6 +105,7 @@ class Store:
         self._tables: dict[str, WatchedTable[Any]] = {
             ENDPOINTS: self.endpoints,
             ENDPOINT_STATUS: self.endpoint_status,
+            SCALE_HISTORY: self.scale_history,
             WORKERS: self._workers,
             WORKER_STATUS: self.worker_status,
             NODES: self.nodes,

@@ -72,6 +72,7 @@ def endpoint_document(
         gpu=spec.gpu,
         workers=spec.workers,
         scaling=spec.scaling,
+        placement=spec.placement,
         queue=spec.queue,
         health=spec.health,
         storage=spec.storage,

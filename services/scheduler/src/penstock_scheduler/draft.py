@@ -2,14 +2,25 @@
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from typing import Final
 
-from penstock_common.messages import EndpointRecord, EndpointStatus, WorkerAssignment
+from penstock_common.messages import (
+    EndpointRecord,
+    EndpointStatus,
+    ScaleDecision,
+    ScaleHistory,
+    WorkerAssignment,
+)
 from penstock_common.states import DesiredState, WorkerReason
 from penstock_common.subjects import node_event, scale_event, worker_event
 from penstock_scheduler.drivers import Drives
-from penstock_scheduler.placement import Booking, Cluster, Placement
+from penstock_scheduler.fleet import Booking
+from penstock_scheduler.placement import Cluster, Placement
 from penstock_scheduler.plan import Plan, PlannedEvent
 from penstock_scheduler.snapshot import Snapshot, Stage, Worker
+
+#: So many decisions of an endpoint are kept.
+KEPT_DECISIONS: Final = 50
 
 
 class Draft:
@@ -22,6 +33,7 @@ class Draft:
         unproven: Iterable[Booking],
         new_id: Callable[[], str],
         token: int,
+        kept_cluster: Cluster | None = None,
     ) -> None:
         """An empty draft.
 
@@ -30,8 +42,10 @@ class Draft:
             unproven: bookings (node, endpoint, GPUs) that outlive their assignment.
             new_id: gives a fresh worker id.
             token: fencing token of the leader.
+            kept_cluster: that of an earlier plan, to be brought up to date.
         """
         self.snapshot = snapshot
+        self._kept_cluster = kept_cluster
         self.token = token
         self._creates: list[WorkerAssignment] = []
         self._unproven = tuple(unproven)
@@ -40,12 +54,22 @@ class Draft:
         self._deletes: dict[str, Worker] = {}
         self._statuses: list[EndpointStatus] = []
         self._status_deletes: list[str] = []
+        self._histories: list[ScaleHistory] = []
+        self._history_deletes: list[str] = []
         self._events: list[PlannedEvent] = []
 
     @cached_property
     def cluster(self) -> Cluster:
         """The nodes with what is free on them; built when the first worker needs a place."""
-        return Cluster(self.snapshot.tables.nodes.values(), self._bookings(leaving=True))
+        nodes, bookings = self.snapshot.tables.nodes.values(), self._bookings(leaving=True)
+        kept = self._kept_cluster
+        self._kept_cluster = kept.updated(nodes, bookings) if kept else Cluster(nodes, bookings)
+        return self._kept_cluster
+
+    @property
+    def kept_cluster(self) -> Cluster | None:
+        """The cluster for the next plan; None = none was ever needed."""
+        return self._kept_cluster
 
     @cached_property
     def drives(self) -> Drives:
@@ -145,16 +169,36 @@ class Draft:
         """Forget an endpoint whose record has gone."""
         self._status_deletes.append(endpoint_id)
 
-    def tell_scale(self, endpoint_id: str, before: int, after: int, why: str) -> None:
-        """Event: another number of workers is desired."""
+    def tell_scale(self, endpoint_id: str, decision: ScaleDecision) -> None:
+        """Another number of workers is desired: keep the decision, and an event."""
+        told = self.snapshot.tables.histories.get(endpoint_id)
+        earlier = told.decisions[: KEPT_DECISIONS - 1] if told else ()
+        self._histories.append(
+            ScaleHistory(
+                endpoint_id=endpoint_id,
+                decisions=(decision, *earlier),
+                fencing_token=self.token,
+            )
+        )
+        inputs = decision.inputs.model_dump(mode="json") if decision.inputs else None
         self._events.append(
             PlannedEvent(
                 scale_event(endpoint_id),
                 "penstock.scale.decided",
                 endpoint_id,
-                {"endpoint_id": endpoint_id, "from": before, "to": after, "why": why},
+                {
+                    "endpoint_id": endpoint_id,
+                    "from": decision.before,
+                    "to": decision.after,
+                    "why": decision.why,
+                    "inputs": inputs,
+                },
             )
         )
+
+    def delete_history(self, endpoint_id: str) -> None:
+        """Forget the decisions of an endpoint whose record has gone."""
+        self._history_deletes.append(endpoint_id)
 
     def tell_node_lost(self, node_id: str, n_workers: int) -> None:
         """Event: a node is gone, with so many workers."""
@@ -175,6 +219,8 @@ class Draft:
             deletes=tuple(self._deletes),
             statuses=tuple(self._statuses),
             status_deletes=tuple(self._status_deletes),
+            histories=tuple(self._histories),
+            history_deletes=tuple(self._history_deletes),
             events=tuple(self._events),
         )
 

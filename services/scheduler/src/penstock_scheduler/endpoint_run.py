@@ -1,11 +1,18 @@
 """One endpoint in the making of one plan: sweep, roll out, finish drains, tell (`reconcile.py`)."""
 
+import math
 from dataclasses import replace
 from typing import Final
 
-from penstock_common.messages import EndpointRecord, EndpointStatus
+from penstock_autoscaler.decide import ScaleMemory
+from penstock_autoscaler.least import least_workers
+from penstock_common.messages import (
+    EndpointRecord,
+    EndpointStatus,
+    ScaleDecision,
+    ScaleInputs,
+)
 from penstock_common.states import DesiredState, EndpointState, Phase, WorkerReason
-from penstock_scheduler.autoscaler import ScaleMemory, note_start
 from penstock_scheduler.backoff import (
     QUICK_EXIT_S,
     Backoff,
@@ -16,8 +23,8 @@ from penstock_scheduler.backoff import (
 )
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_status import Facts, decide_status, same_news
+from penstock_scheduler.fleet import Booking
 from penstock_scheduler.memory import Age, EndpointMemory
-from penstock_scheduler.placement import Booking
 from penstock_scheduler.rollout import Rollout, drain_all, plan_workers
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
@@ -27,6 +34,8 @@ REPORT_MARGIN_S: Final = 30.0
 _UNSTARTED_DRAIN_S: Final = 2.0
 #: A worker gives way to another endpoint only when it has been idle for so long.
 _GIVE_WAY_IDLE_S: Final = 1.0
+#: Among endpoints of the same priority it stays at least so long after it was first seen running.
+RESIDENCY_S: Final = 15.0
 
 
 def begin_memory(snapshot: Snapshot, endpoint_id: str) -> EndpointMemory:
@@ -58,14 +67,22 @@ class EndpointRun:
         if self._record is None or self._snapshot.loads.get(self.id, QueueLoad()).waiting:
             return 0
         n_active = sum(self._draft.is_active(w) for w in self._workers)
-        return n_active - self._record.spec.workers.min
+        return n_active - least_workers(self._record.spec, self._snapshot.utc)
 
-    def idle_workers(self) -> list[Worker]:
-        """Workers that could give way, longest idle first."""
+    @property
+    def priority(self) -> int:
+        """Who gets a place first; 0 for an endpoint whose record has gone."""
+        return self._record.spec.placement.priority if self._record else 0
+
+    def idle_workers(self, *, stays_s: float) -> list[Worker]:
+        """Workers that could give way after running for `stays_s`, longest idle first."""
+        now = self._snapshot.now
         idle = [
             w
             for w in self._workers
-            if self._draft.is_active(w) and (w.idle_s or 0.0) >= _GIVE_WAY_IDLE_S
+            if self._draft.is_active(w)
+            and (w.idle_s or 0.0) >= _GIVE_WAY_IDLE_S
+            and now - self.memory.ages[w.id].since >= stays_s
         ]
         return sorted(idle, key=lambda w: (-(w.idle_s or 0.0), w.id))
 
@@ -218,12 +235,25 @@ class EndpointRun:
         if written is None or not same_news(status, written):
             self._draft.write_status(status)
         if facts.desired != self.memory.desired:
-            why = self.rollout.why if self.rollout else f"the endpoint is {status.state}"
-            self._draft.tell_scale(self.id, self.memory.desired, facts.desired, why)
+            self._draft.tell_scale(self.id, self._decision(facts.desired, status.state))
         self.memory = replace(self.memory, desired=facts.desired)
 
+    def _decision(self, desired: int, state: EndpointState) -> ScaleDecision:
+        rollout = self.rollout
+        return ScaleDecision(
+            at=self._snapshot.utc,
+            before=self.memory.desired,
+            after=desired,
+            why=rollout.why if rollout else f"the endpoint is {state}",
+            inputs=_inputs(self._record, rollout) if self._record and rollout else None,
+        )
+
     def _tell_gone(self, written: EndpointStatus | None) -> None:
-        if written is None or not self._snapshot.settled:
+        if not self._snapshot.settled:
+            return
+        if not self._workers and self.id in self._snapshot.tables.histories:
+            self._draft.delete_history(self.id)
+        if written is None:
             return
         if not self._workers:
             self._draft.delete_status(self.id)
@@ -254,6 +284,7 @@ class EndpointRun:
         lacking = self.rollout.lacking if self.rollout else None
         backoff = self.memory.backoff
         return Facts(
+            least=least_workers(self._record.spec, self._snapshot.utc),
             desired=desired,
             running=len(running),
             running_new=sum(w.assignment.revision == revision for w in running),
@@ -270,7 +301,33 @@ class EndpointRun:
 def _learn_start(scale: ScaleMemory, worker: Worker) -> ScaleMemory:
     """Learn from a worker that runs; both instants are of its node's clock."""
     status, ready_at = worker.status, worker.ready_at
-    begun_at = status.phases.get(Phase.RECEIVED) if status else None
-    if ready_at is None or begun_at is None:
+    if status is None or ready_at is None or Phase.RECEIVED not in status.phases:
         return scale
-    return note_start(scale, (ready_at - begun_at).total_seconds())
+    rest_s = {
+        phase: (ready_at - reached_at).total_seconds()
+        for phase, reached_at in status.phases.items()
+        if reached_at <= ready_at
+    }
+    return replace(scale, starts=scale.starts.learn(rest_s))
+
+
+def _inputs(record: EndpointRecord, rollout: Rollout) -> ScaleInputs:
+    decision, load, spec = rollout.decision, rollout.load, record.spec
+    wait_s = decision.wait_s
+    return ScaleInputs(
+        policy=spec.scaling.type,
+        value=spec.scaling.value,
+        least=decision.least,
+        most=spec.workers.max,
+        waiting=load.waiting,
+        oldest_wait_s=load.oldest_wait_s,
+        in_flight=load.in_flight,
+        running=load.running,
+        starting=load.workers - load.running,
+        arrivals_per_s=decision.rate.per_s,
+        window_s=decision.rate.window_s,
+        burst=decision.rate.burst,
+        service_time_s=load.service_time_s,
+        start_s=decision.start_s,
+        predicted_wait_s=None if wait_s is None or math.isinf(wait_s) else wait_s,
+    )

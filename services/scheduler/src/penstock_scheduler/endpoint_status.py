@@ -12,6 +12,8 @@ from penstock_scheduler.backoff import Backoff
 class Facts:
     """What is known of one endpoint's workers, the plan's own steps included."""
 
+    #: workers to keep whatever the load, at this instant
+    least: int
     desired: int
     running: int
     #: of them, those of the present revision
@@ -70,7 +72,7 @@ def same_news(one: EndpointStatus, other: EndpointStatus) -> bool:
 
 def _state(record: EndpointRecord, previous: EndpointStatus | None, facts: Facts) -> EndpointState:
     before = previous.state if previous else EndpointState.DEPLOYING
-    least = record.spec.workers.min
+    least = facts.least
     if record.deleted_at is not None:
         return EndpointState.DELETING
     if record.paused:
@@ -106,6 +108,6 @@ def _reason(
         and facts.running + facts.starting < facts.desired
     ):
         return previous.reason, previous.message  # nothing new is known yet
-    if facts.running < record.spec.workers.min:
+    if facts.running < facts.least:
         return EndpointReason.STARTING, last
     return None, last

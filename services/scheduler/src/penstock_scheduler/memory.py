@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from penstock_scheduler.autoscaler import ScaleMemory
+from penstock_autoscaler.decide import ScaleMemory
 from penstock_scheduler.backoff import Backoff
-from penstock_scheduler.placement import Booking
+from penstock_scheduler.fleet import Booking
+from penstock_scheduler.placement import Cluster
 from penstock_scheduler.snapshot import Stage
 
 
@@ -41,3 +42,5 @@ class Memory:
     lost_nodes: frozenset[str] = frozenset()
     #: worker key → (node, endpoint, GPUs) of workers on lost nodes that nobody saw end
     unproven: Mapping[str, Booking] = field(default_factory=lambda: MappingProxyType({}))
+    #: the index of the last plan that placed a worker; only saves the making of a new one
+    cluster: Cluster | None = None

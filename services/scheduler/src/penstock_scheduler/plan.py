@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from penstock_common.messages import EndpointStatus, WorkerAssignment
+from penstock_common.messages import EndpointStatus, ScaleHistory, WorkerAssignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,20 @@ class Plan:
     statuses: tuple[EndpointStatus, ...] = ()
     #: endpoints whose status to delete
     status_deletes: tuple[str, ...] = ()
+    #: last decisions of endpoints with a new one
+    histories: tuple[ScaleHistory, ...] = ()
+    #: endpoints whose decisions to delete
+    history_deletes: tuple[str, ...] = ()
     events: tuple[PlannedEvent, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
         return bool(
-            self.creates or self.changes or self.deletes or self.statuses or self.status_deletes
+            self.creates
+            or self.changes
+            or self.deletes
+            or self.statuses
+            or self.status_deletes
+            or self.histories
+            or self.history_deletes
         )

@@ -5,9 +5,12 @@ was carried out and seen gives an empty one. Its memory only speeds it up or dam
 begins with none. Steps over all endpoints, each seeing the plan so far:
 
 1. Sweep: forget workers whose process or node is gone; take note of failures and of start times.
-2. Roll out: for each endpoint, longest waiting first, resume, start, replace and drain workers.
-3. Give way: idle workers of endpoints above their `min` leave when another endpoint waits and
-   nothing else fits.
+2. Roll out: for each endpoint, highest priority first, then longest waiting, resume, start, replace
+   and drain workers.
+3. Give way: idle workers of endpoints above their `min` leave when another endpoint of at least their
+   priority waits and nothing else fits, those of the lowest priority first. Among equals a worker
+   stays for a minimum time (`RESIDENCY_S`), lest two endpoints take the same GPU from each other in
+   turns; one of a lower priority cannot take it back, so it needs no such time.
 4. Drain: draining workers whose driver has said that they are empty are told to stop.
 5. Drive: workers without a living driver get one.
 6. Tell: statuses that changed, and events.
@@ -20,7 +23,7 @@ from collections.abc import Callable, Mapping
 
 from penstock_common.states import ENDED, DesiredState, WorkerReason
 from penstock_scheduler.draft import Draft
-from penstock_scheduler.endpoint_run import EndpointRun, begin_memory
+from penstock_scheduler.endpoint_run import RESIDENCY_S, EndpointRun, begin_memory
 from penstock_scheduler.memory import Memory
 from penstock_scheduler.plan import Plan
 from penstock_scheduler.rollout import find_room
@@ -34,7 +37,8 @@ def reconcile(
 
     Args:
         snapshot: everything known; its tables must be whole and current.
-        memory: what the last call gave; never mutated.
+        memory: what the last call gave; never mutated, but for the cluster in it, which every use
+            brings up to date first.
         new_id: gives a fresh worker id.
         token: fencing token of the leader, written into every record.
 
@@ -47,7 +51,13 @@ def reconcile(
         for key, booking in memory.unproven.items()
         if key in statuses and statuses[key].state not in ENDED
     }
-    draft = Draft(snapshot, unproven=unproven.values(), new_id=new_id, token=token)
+    draft = Draft(
+        snapshot,
+        unproven=unproven.values(),
+        new_id=new_id,
+        token=token,
+        kept_cluster=memory.cluster,
+    )
     by_endpoint: dict[str, list[Worker]] = {}
     for worker in snapshot.workers.values():
         by_endpoint.setdefault(worker.assignment.endpoint_id, []).append(worker)
@@ -71,15 +81,22 @@ def reconcile(
         endpoints={view.id: view.memory for view in views},
         lost_nodes=snapshot.lost_nodes,
         unproven=unproven,
+        cluster=draft.kept_cluster,
     )
 
 
 def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> list[str]:
-    """Every endpoint that has a record, a worker or a status; the longest waiting first."""
+    """Every endpoint that has a record, a worker or a status; who gets places first first."""
     tables = snapshot.tables
-    known = {*tables.endpoints, *by_endpoint, *tables.endpoint_statuses}
+    known = {*tables.endpoints, *by_endpoint, *tables.endpoint_statuses, *tables.histories}
     idle = QueueLoad()
-    return sorted(known, key=lambda e: (-snapshot.loads.get(e, idle).oldest_wait_s, e))
+
+    def turn(endpoint_id: str) -> tuple[int, float, str]:
+        record = tables.endpoints.get(endpoint_id)
+        priority = record.spec.placement.priority if record else 0
+        return -priority, -snapshot.loads.get(endpoint_id, idle).oldest_wait_s, endpoint_id
+
+    return sorted(known, key=turn)
 
 
 # ---- 3. give way
@@ -92,12 +109,15 @@ def _give_way(draft: Draft, views: list[EndpointRun]) -> None:
         queue = draft.snapshot.loads.get(view.id)
         if lacking is None or queue is None or not queue.waiting:
             continue
-        candidates: list[Worker] = []
+        candidates: list[tuple[int, Worker]] = []
         for other in views:
-            if other is not view and other.n_surplus > 0:
-                candidates += other.idle_workers()[: other.n_surplus]
-        candidates.sort(key=lambda w: (-(w.idle_s or 0.0), w.id))
-        for worker in find_room(draft, lacking[0], candidates) or ():
+            if other is view or other.priority > view.priority or other.n_surplus <= 0:
+                continue
+            stays_s = RESIDENCY_S if other.priority == view.priority else 0.0
+            leaving = other.idle_workers(stays_s=stays_s)[: other.n_surplus]
+            candidates += [(other.priority, worker) for worker in leaving]
+        candidates.sort(key=lambda c: (c[0], -(c[1].idle_s or 0.0), c[1].id))
+        for worker in find_room(draft, lacking[0], [w for _, w in candidates]) or ():
             draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
 
 

@@ -8,23 +8,27 @@ Order of steps, each seeing the ones before it:
 3. Replace: older workers are drained as new ones run (at once when none is wanted). When no GPU is
    left for the new one, an old one makes room first.
 4. Shrink: what is above `max` goes, idle or not; what is above the wanted number goes when it has
-   been idle for `idle_timeout_s`, longest idle first.
+   been idle for `idle_timeout_s`, or was not needed for so long and is idle now, the longest idle
+   first (`penstock_autoscaler.idle`).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from penstock_autoscaler.decide import Decision, ScaleMemory, decide_workers
+from penstock_autoscaler.idle import pick_idle
+from penstock_autoscaler.least import least_workers
+from penstock_autoscaler.load import Load, Starting
 from penstock_common.messages import EndpointRecord
 from penstock_common.specs import EndpointSpec
-from penstock_common.states import DesiredState, WorkerReason
-from penstock_scheduler.autoscaler import Load, ScaleMemory, decide_workers
+from penstock_common.states import DesiredState, Phase, WorkerReason
 from penstock_scheduler.backoff import Backoff
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.placement import Cluster, Placement, Request
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
-#: Nodes scored by one plan; placing more waits for the next tick, so that no tick takes seconds.
+#: Groups and nodes scored by one plan; placing more waits for the next tick, so that no tick takes seconds.
 SCORE_BUDGET: Final = 50_000
 #: A worker that drains for one of these may come back.
 _RESUMABLE: Final = frozenset(
@@ -42,6 +46,9 @@ class Rollout:
     desired: int
     why: str
     scale: ScaleMemory
+    #: what the autoscaler said, and of what load
+    decision: Decision
+    load: Load
     #: the worker that found no place, and why
     lacking: tuple[Request, str] | None = None
 
@@ -66,7 +73,8 @@ def plan_workers(
     queue = snapshot.loads.get(record.endpoint_id, QueueLoad())
     active = [w for w in workers if w.active]
     load = _load(record.spec, queue, active, snapshot)
-    decision, scale = decide_workers(record.spec, load, scale, snapshot.now)
+    least = least_workers(record.spec, snapshot.utc)
+    decision, scale = decide_workers(record.spec, load, scale, snapshot.now, least=least)
     wanted = decision.desired
 
     resumed = _resume(draft, record, workers, n_active=len(active), wanted=wanted, queue=queue)
@@ -81,7 +89,7 @@ def plan_workers(
     if old:
         _replace(draft, new, old, wanted=wanted, lacking=lacking, request=request)
     elif not queue.waiting:
-        _stop_idle(draft, new, n_surplus=len(new) - wanted, timeout_s=limits.idle_timeout_s)
+        _stop_idle(draft, new, decision, timeout_s=limits.idle_timeout_s)
     left = [w for w in (*old, *new) if draft.is_active(w)]
     for worker in _over_max(left, record, n_created=draft.creates_of(record.endpoint_id)):
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
@@ -95,8 +103,10 @@ def plan_workers(
             cause = f"workers.max is {limits.max}"
         else:
             cause = f"idle for {limits.idle_timeout_s:g} s"
+            if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
+                cause = f"no more were needed for {limits.idle_timeout_s:g} s"
         why = f"{len(active)} → {desired}: {cause}"
-    return Rollout(desired, why, scale, (request, lacking) if lacking else None)
+    return Rollout(desired, why, scale, decision, load, (request, lacking) if lacking else None)
 
 
 def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:
@@ -159,12 +169,20 @@ def _load(
             for w in running
             if w.load is not None and w.load.accepting
         ),
-        starting_ages_s=tuple(
-            max(0.0, (snapshot.utc - w.assignment.assigned_at).total_seconds())
-            for w in active
-            if w.stage is Stage.STARTING
-        ),
+        starting=tuple(_starting(w, snapshot) for w in active if w.stage is Stage.STARTING),
     )
+
+
+def _starting(worker: Worker, snapshot: Snapshot) -> Starting:
+    """How far a worker is; no clock of a node is compared with ours."""
+    age_s = max(0.0, (snapshot.utc - worker.assignment.assigned_at).total_seconds())
+    phases = worker.status.phases if worker.status else {}
+    received_at = phases.get(Phase.RECEIVED)
+    if received_at is None:
+        return Starting(age_s)
+    last = max(phases, key=list(Phase).index)
+    reached_after_s = max(0.0, (phases[last] - received_at).total_seconds())
+    return Starting(age_s, last, max(0.0, age_s - reached_after_s))
 
 
 def _resume(
@@ -244,12 +262,15 @@ def _replace(
 
 
 def _stop_idle(
-    draft: Draft, workers: Sequence[Worker], *, n_surplus: int, timeout_s: float
+    draft: Draft, workers: Sequence[Worker], decision: Decision, *, timeout_s: float
 ) -> None:
-    idle = [(w.idle_s, w.id, w) for w in workers if w.idle_s is not None and w.idle_s >= timeout_s]
-    idle.sort(reverse=True, key=lambda item: item[:2])
-    for _, _, worker in idle[: max(0, n_surplus)]:
-        draft.desire(worker, DesiredState.DRAINING, WorkerReason.IDLE)
+    idle = {w.id: w for w in workers if w.idle_s is not None}
+    idle_s = [(name, w.idle_s or 0.0) for name, w in idle.items()]
+    for name in pick_idle(idle_s, len(workers), decision, timeout_s):
+        worker = idle[name]
+        timed_out = (worker.idle_s or 0.0) >= timeout_s
+        reason = WorkerReason.IDLE if timed_out else WorkerReason.SCALED_DOWN
+        draft.desire(worker, DesiredState.DRAINING, reason)
 
 
 def _over_max(workers: Sequence[Worker], record: EndpointRecord, *, n_created: int) -> list[Worker]:

@@ -17,6 +17,7 @@ from penstock_common.messages import (
     EndpointStatus,
     NodeRecord,
     QueueReport,
+    ScaleHistory,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -136,6 +137,8 @@ class Tables:
 
     endpoints: Mapping[str, EndpointRecord] = field(default_factory=dict)
     endpoint_statuses: Mapping[str, EndpointStatus] = field(default_factory=dict)
+    #: endpoint → its last decisions
+    histories: Mapping[str, ScaleHistory] = field(default_factory=dict)
     nodes: Mapping[str, NodeRecord] = field(default_factory=dict)
     routers: frozenset[str] = frozenset()
     #: with the revision in KV

@@ -29,6 +29,7 @@ from penstock_common.messages import (
     EndpointStatus,
     NodeRecord,
     RouterRecord,
+    ScaleHistory,
     WorkerAssignment,
     WorkerStatus,
 )
@@ -87,8 +88,10 @@ class Store:
         self._routers_seen = Presence(lost_after_s=lost_after_s)
         self._workers = Bucket(bus, subjects.WORKERS)
         self._statuses = Bucket(bus, subjects.ENDPOINT_STATUS)
+        self._histories = Bucket(bus, subjects.SCALE_HISTORY)
         self._expected_workers: dict[str, _Expected] = {}
         self._expected_statuses: dict[str, _Expected] = {}
+        self._expected_histories: dict[str, _Expected] = {}
         #: the assignments' table must show a revision of the lease at least so high
         self._lease_needed = 0
 
@@ -104,6 +107,9 @@ class Store:
             EndpointStatus.decode,
             on_change=changed,
             on_synced=on_change,
+        )
+        self.histories = WatchedTable(
+            bus, subjects.SCALE_HISTORY, ScaleHistory.decode, on_change=changed, on_synced=on_change
         )
         self.assignments = WatchedTable(
             bus,
@@ -132,6 +138,7 @@ class Store:
         self._tables: tuple[WatchedTable[object], ...] = (
             self.endpoints,
             self.endpoint_statuses,
+            self.histories,
             self.assignments,
             self.worker_statuses,
             self.nodes,
@@ -155,6 +162,7 @@ class Store:
         self._lease_needed = token
         self._expected_workers.clear()
         self._expected_statuses.clear()
+        self._expected_histories.clear()
 
     def ready(self, now: float) -> bool:
         """Whether the tables are whole and show all writes that a decision must know of."""
@@ -165,6 +173,7 @@ class Store:
             and lease.revision >= self._lease_needed
             and _shows(self.assignments.rows, self._expected_workers, now)
             and _shows(self.endpoint_statuses.rows, self._expected_statuses, now)
+            and _shows(self.histories.rows, self._expected_histories, now)
         )
 
     def snapshot(self, reports: Mapping[tuple[str, str], HeardReport], now: float) -> Snapshot:
@@ -177,6 +186,7 @@ class Store:
         tables = Tables(
             endpoints=_values(self.endpoints.rows),
             endpoint_statuses=_values(self.endpoint_statuses.rows),
+            histories=_values(self.histories.rows),
             nodes=_values(self.nodes.rows),
             routers=frozenset(self.routers.rows),
             assignments=assignments,
@@ -213,6 +223,8 @@ class Store:
             *(partial(self._delete_assignment, key) for key in plan.deletes),
             *(partial(self._write_status, status) for status in plan.statuses),
             *(partial(self._delete_status, endpoint_id) for endpoint_id in plan.status_deletes),
+            *(partial(self._write_history, history) for history in plan.histories),
+            *(partial(self._delete_history, endpoint_id) for endpoint_id in plan.history_deletes),
         ]
         failures: list[BaseException] = []
         for start in range(0, len(writes), _BATCH):
@@ -266,6 +278,20 @@ class Store:
         if row is not None:
             await self._statuses.delete(endpoint_id, revision=row.revision)
             self._expected_statuses[endpoint_id] = _Expected(None, self._clock.monotonic())
+
+    async def _write_history(self, history: ScaleHistory) -> None:
+        key = history.endpoint_id
+        row = self.histories.rows.get(key)
+        revision = await self._histories.put(
+            key, history.encode(), revision=row.revision if row else 0
+        )
+        self._expected_histories[key] = _Expected(revision, self._clock.monotonic())
+
+    async def _delete_history(self, endpoint_id: str) -> None:
+        row = self.histories.rows.get(endpoint_id)
+        if row is not None:
+            await self._histories.delete(endpoint_id, revision=row.revision)
+            self._expected_histories[endpoint_id] = _Expected(None, self._clock.monotonic())
 
     # ---- what the tables say
 

@@ -11,7 +11,7 @@ from penstock_api.events import Verb
 from penstock_api.routes.route import Body, Route, answer
 from penstock_api.store import Change
 from penstock_api.views import endpoint_document
-from penstock_client.documents import EndpointDocument, EndpointList
+from penstock_client.documents import DecisionList, EndpointDocument, EndpointList
 from penstock_common import ids
 from penstock_common.entropy import random_id
 from penstock_common.messages import EndpointRecord
@@ -50,6 +50,13 @@ async def show_all(api: Api, request: web.Request) -> web.Response:
 async def show(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints/{endpoint}."""
     return answer(_document(api, api.store.find(request.match_info["endpoint"])))
+
+
+async def show_decisions(api: Api, request: web.Request) -> web.Response:
+    """GET /v1/endpoints/{endpoint}/decisions."""
+    endpoint_id = api.store.find(request.match_info["endpoint"]).endpoint_id
+    row = api.store.scale_history.rows.get(endpoint_id)
+    return answer(DecisionList(decisions=row.value.decisions if row else ()))
 
 
 async def update(api: Api, request: web.Request) -> web.Response:
@@ -121,6 +128,14 @@ ROUTES: Final = (
     ),
     Route("GET", "/v1/endpoints", show_all, "read", "List the endpoints.", EndpointList),
     Route("GET", "/v1/endpoints/{endpoint}", show, "read", "Show an endpoint.", EndpointDocument),
+    Route(
+        "GET",
+        "/v1/endpoints/{endpoint}/decisions",
+        show_decisions,
+        "read",
+        "List the autoscaler's last 50 decisions.",
+        DecisionList,
+    ),
     Route(
         "PATCH",
         "/v1/endpoints/{endpoint}",

@@ -6,8 +6,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from penstock_autoscaler.decide import ScaleMemory, decide_workers
+from penstock_autoscaler.load import Load, Starting
+from penstock_autoscaler.starts import StartTimes
 from penstock_common.specs import EndpointSpec
-from penstock_scheduler.autoscaler import Load, ScaleMemory, decide_workers, note_start
+from penstock_common.states import Phase
 from tests.fakes.scheduler_world import make_record
 
 
@@ -23,8 +26,15 @@ def spec(
 def decide(
     spec: EndpointSpec, load: Load, start_s: float | None = None, now: float = 0.0
 ) -> tuple[int, str]:
-    decision, _ = decide_workers(spec, load, ScaleMemory(start_s=start_s), now)
+    decision, _ = decide_workers(spec, load, remember(start_s), now)
     return decision.desired, decision.why
+
+
+def remember(start_s: float | None) -> ScaleMemory:
+    """The memory of an endpoint whose starts took so long."""
+    if start_s is None:
+        return ScaleMemory()
+    return ScaleMemory(starts=StartTimes().learn({Phase.RECEIVED: start_s}))
 
 
 # ---- from zero
@@ -60,7 +70,7 @@ def test_unmeasured_each_delay_that_passes_adds_one() -> None:
     memory, desired = ScaleMemory(), []
     n = 0
     for wait_s in [0.0, 3.9, 4.0, 7.9, 8.1, 8.2, 12.0]:
-        load = Load(waiting=9, oldest_wait_s=wait_s, starting_ages_s=(1.0,) * n)
+        load = Load(waiting=9, oldest_wait_s=wait_s, starting=(Starting(1.0),) * n)
         decision, memory = decide_workers(spec(value=4), load, memory, wait_s)
         n = decision.desired
         desired.append(n)
@@ -104,13 +114,15 @@ def test_a_start_that_is_needed_is_made_before_anybody_has_waited_long() -> None
 
 
 def test_workers_that_start_count_from_when_they_will_be_ready() -> None:
-    load = Load(waiting=10, in_flight=1, running=1, service_time_s=2, starting_ages_s=(9.0,) * 4)
+    load = Load(waiting=10, in_flight=1, running=1, service_time_s=2, starting=(Starting(9.0),) * 4)
     assert decide(spec(value=4), load, start_s=10)[0] == 5
-    assert decide(spec(value=4), replace(load, starting_ages_s=()), start_s=10)[0] > 1
+    assert decide(spec(value=4), replace(load, starting=()), start_s=10)[0] > 1
 
 
 def test_a_start_that_is_long_overdue_is_no_longer_relied_on() -> None:
-    load = Load(waiting=40, in_flight=1, running=1, service_time_s=2, starting_ages_s=(600.0,) * 4)
+    load = Load(
+        waiting=40, in_flight=1, running=1, service_time_s=2, starting=(Starting(600.0),) * 4
+    )
     assert decide(spec(value=4), load, start_s=10)[0] > 5
 
 
@@ -126,7 +138,7 @@ def test_long_requests_get_a_worker_each_and_no_more() -> None:
 
 def test_a_burst_that_has_passed_is_no_rate() -> None:
     """Ten that came together and all wait count as ten that wait, not as two a second for ever."""
-    _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 0}), ScaleMemory(start_s=30), 0)
+    _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 0}), remember(30), 0)
     load = Load(waiting=10, arrivals={"rt-1": 10}, service_time_s=1)
     decision, _ = decide_workers(spec(value=4), load, memory, 0.1)
     assert decision.desired == 2  # at 30 s: 2 at once, then 2 a second for 4 s
@@ -143,11 +155,11 @@ def test_the_oldest_waits_longer_than_a_start_takes_so_the_prediction_was_wrong(
     desired, why = decide(spec(value=4), load, start_s=10)
     assert desired == 2
     assert "longer than a start takes" in why
-    assert decide(spec(value=4), replace(load, starting_ages_s=(1.0,)), start_s=10)[0] == 2
+    assert decide(spec(value=4), replace(load, starting=(Starting(1.0),)), start_s=10)[0] == 2
 
 
 def test_a_rate_that_wavers_round_the_capacity_starts_nothing() -> None:
-    memory = ScaleMemory(start_s=10)
+    memory = remember(10)
     for tick in range(200):
         arrived = tick + (0, 1, 1, 2, 1)[tick % 5]  # two a second, and up to 2.4
         load = Load(in_flight=2, running=2, service_time_s=1, arrivals={"rt-1": arrived})
@@ -156,18 +168,16 @@ def test_a_rate_that_wavers_round_the_capacity_starts_nothing() -> None:
 
 
 def test_what_serves_the_rate_with_headroom_is_kept() -> None:
-    _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 0}), ScaleMemory(), 0)
-    load = Load(arrivals={"rt-1": 20}, in_flight=1, running=8, service_time_s=1)
-    decision, _ = decide_workers(spec(), load, memory, 1)
+    load = Load(arrivals={"rt-1": 240}, in_flight=1, running=8, service_time_s=1)
+    decision, _ = decide_workers(spec(), load, watched(60, per_s=4), 60)
     assert decision.desired == 5  # 4 a second for 1 s each, at most 80 % busy
 
 
 def test_a_counter_that_fell_was_started_anew() -> None:
     _, memory = decide_workers(spec(), Load(arrivals={"rt-1": 1000}), ScaleMemory(), 0)
     load = Load(arrivals={"rt-1": 5}, running=8, service_time_s=1)
-    decision, memory = decide_workers(spec(), load, memory, 1)
-    assert memory.arrivals == ((1, 5),)
-    assert decision.desired == 2
+    _, memory = decide_workers(spec(), load, memory, 1)
+    assert memory.arrivals.recent == ((1, 5),)
 
 
 # ---- request_count
@@ -182,15 +192,6 @@ def test_request_count(waiting: int, in_flight: int, value: float, desired: int)
     assert decide(spec(value, "request_count"), load)[0] == desired
 
 
-# ---- starts
-
-
-def test_the_usual_start_follows_the_starts_seen() -> None:
-    memory = note_start(ScaleMemory(), 10.0)
-    assert memory.start_s == 10.0
-    assert note_start(memory, 20.0).start_s == 15.0
-
-
 # ---- what always holds
 
 loads = st.builds(
@@ -202,7 +203,7 @@ loads = st.builds(
     running=st.integers(0, 50),
     unready=st.integers(0, 3),
     free_slots=st.integers(0, 20),
-    starting_ages_s=st.lists(st.floats(0, 1e4), max_size=5).map(tuple),
+    starting=st.lists(st.floats(0, 1e4).map(Starting), max_size=5).map(tuple),
 )
 specs = st.builds(
     lambda value, type_, slots, low, more: spec(value, type_, slots, low, max(1, low + more)),
@@ -227,11 +228,11 @@ def test_limits_hold(spec: EndpointSpec, load: Load, start_s: float | None) -> N
 def test_what_was_started_is_not_started_again(
     spec: EndpointSpec, load: Load, start_s: float | None
 ) -> None:
-    decision, memory = decide_workers(spec, load, ScaleMemory(start_s=start_s), 0)
+    decision, memory = decide_workers(spec, load, remember(start_s), 0)
     n_new = decision.desired - load.workers
     if n_new <= 0:
         return
-    started = replace(load, starting_ages_s=load.starting_ages_s + (0.0,) * n_new)
+    started = replace(load, starting=load.starting + (Starting(0.0),) * n_new)
     again, _ = decide_workers(spec, started, memory, 0)
     assert again.desired == decision.desired or spec.scaling.type == "request_count"
 
@@ -245,3 +246,80 @@ def test_more_waiting_never_wants_fewer(
     fewer, _ = decide(spec, load, start_s)
     greater, _ = decide(spec, replace(load, waiting=load.waiting + more), start_s)
     assert greater >= fewer
+
+
+# ---- buffer, bursts, what is kept
+
+
+def watched(now: float, *, per_s: int, start_s: float = 5.0) -> ScaleMemory:
+    """The memory after a steady load until `now`."""
+    arrivals = ScaleMemory().arrivals
+    for second in range(int(now) + 1):
+        arrivals = arrivals.count({"rt-1": second * per_s}, float(second))
+    return replace(remember(start_s), arrivals=arrivals)
+
+
+def with_buffer(buffer: object) -> EndpointSpec:
+    return make_record(
+        workers={"max": 100}, scaling={"type": "queue_delay", "value": 4, "buffer": buffer}
+    ).spec
+
+
+@pytest.mark.parametrize(("buffer", "desired"), [(0, 5), (2, 7), ("50%", 8)])
+def test_a_buffer_stands_above_what_is_needed(buffer: object, desired: int) -> None:
+    load = Load(running=5, in_flight=4, service_time_s=1, arrivals={"rt-1": 240})
+    decision, _ = decide_workers(with_buffer(buffer), load, watched(60, per_s=4), 60)
+    assert decision.desired == desired  # 4 a second for 1 s each at 80 % are 5
+
+
+def test_a_buffer_of_nothing_is_nothing() -> None:
+    load = Load(running=1, service_time_s=1)
+    assert decide(with_buffer(3), load)[0] == 0
+
+
+def test_nobody_goes_during_a_burst() -> None:
+    calm = Load(running=8, in_flight=1, service_time_s=0.1, arrivals={"rt-1": 60})
+    memory = watched(60, per_s=1)
+    decision, _ = decide_workers(spec(), calm, memory, 60)
+    assert decision.desired == 1
+    _, memory = decide_workers(spec(), replace(calm, arrivals={"rt-1": 70}), memory, 60.5)
+    burst = replace(calm, arrivals={"rt-1": 80})
+    decision, _ = decide_workers(spec(), burst, memory, 61)
+    assert (decision.desired, decision.rate.burst) == (8, True)
+    assert "a burst arrives" in decision.why
+
+
+def test_the_schedule_is_named_when_it_binds() -> None:
+    decision, _ = decide_workers(spec(high=9), Load(), ScaleMemory(), 0, least=4)
+    assert decision.desired == 4
+    assert decision.why.endswith("the schedule asks for 4")
+
+
+def test_what_is_kept_is_the_most_that_was_needed_within_the_timeout() -> None:
+    policy = spec(1, "request_count")  # idle timeout 60 s
+    memory, kept = ScaleMemory(), []
+    for now, busy in [(0, 2), (10, 6), (40, 1), (65, 1), (71, 3), (120, 0), (132, 0)]:
+        load = Load(running=6, in_flight=busy)
+        decision, memory = decide_workers(policy, load, memory, now)
+        kept.append(decision.kept)
+    assert kept == [None, None, None, 6, 3, 3, 0]
+
+
+def test_without_a_worker_only_a_request_that_waits_starts_one() -> None:
+    memory = watched(60, per_s=2)
+    load = Load(service_time_s=1, arrivals={"rt-1": 120})
+    assert decide_workers(spec(), load, memory, 60)[0].desired == 0
+    assert decide_workers(spec(), replace(load, waiting=1), memory, 60)[0].desired >= 1
+
+
+def test_a_service_time_that_jumps_counts_little_by_little() -> None:
+    load = Load(running=5, in_flight=4, service_time_s=1, arrivals={"rt-1": 240})
+    _, memory = decide_workers(spec(), load, watched(60, per_s=4), 60)
+    longer = replace(load, service_time_s=2)
+    at_once, memory = decide_workers(spec(), longer, memory, 60.1)
+    assert at_once.desired == 5
+    decision = at_once
+    for n in range(100):
+        counted = replace(longer, arrivals={"rt-1": 240 + 2 * n}, running=20)
+        decision, memory = decide_workers(spec(), counted, memory, 60.5 + n * 0.5)
+    assert decision.desired == 10  # 4 a second for 2 s each at 80 %

@@ -1,0 +1,362 @@
+"""Nodes by what they have left, so that a place is found without looking at every node.
+
+Theory of operation. Whether a worker fits a node, and how well, depends on few things: the node's
+runtime, CUDA version and labels (its *kind*), and for each product how many GPUs it has and how
+many are free in each link group. Nodes that agree in these form a *group*; a fleet of any size has
+some dozens. So fit is worked out once per group. Within a group nodes differ in who goes first
+(fewest workers, then its turn: a heap), in having the image, and in running workers of the same
+endpoint. The last two have heaps of their own, per image that was asked for and per endpoint, so
+that the best of each sort is at a heap's top. A turn is a hash of the name: so an endpoint's own
+nodes lie anywhere in a heap, and a few looks find one that is not, if there are any to speak of.
+
+Heaps are cleaned when they are read: an entry counts while its node still stands in that group with
+that number of workers. A change of a node pushes it anew into the few heaps it belongs to. A fleet
+may be kept and brought up to date (`update`), which looks at every node and booking but touches only
+what changed; when it has grown by too many entries it is to be made anew (`worn`).
+"""
+
+import heapq
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from penstock_common.messages import Gpu, NodeRecord
+
+#: What holds GPUs: (node id, endpoint id, UUIDs).
+Booking = tuple[str, str, tuple[str, ...]]
+
+#: The "product" of workers without GPUs; every node has it.
+NO_GPU: Final = ""
+
+#: Who goes first within a group: (workers, turn, node id).
+_Heap = list[tuple[int, int, str]]
+
+#: A fleet is worn when it has taken so many entries for each node.
+_ENTRIES_PER_NODE: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What filters ask of a node and no worker changes."""
+
+    runtime: str
+    cuda_version: str | None
+    labels: frozenset[tuple[str, str]]
+    #: (product in lower case, GPUs, healthy ones), ascending
+    products: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Nodes of one kind with the same GPUs of one product left."""
+
+    kind: Kind
+    product: str
+    #: GPUs of the product, free or not
+    total: int
+    #: free ones in each link group, ascending
+    split: tuple[int, ...]
+    free: int
+    #: members, some entries out of date
+    heap: _Heap = field(default_factory=list)
+    size: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A node and what is booked on it."""
+
+    record: NodeRecord
+    kind: Kind
+    #: a hash of its id: who goes first among equals
+    turn: int
+    #: product in lower case → its GPUs by UUID, and the free ones
+    all: dict[str, list[Gpu]]
+    free: dict[str, dict[str, Gpu]]
+    #: endpoint → its workers here, and all workers here
+    workers: dict[str, int] = field(default_factory=dict)
+    n_workers: int = 0
+    #: what is booked here: (endpoint, GPUs) → how often
+    booked: Counter[tuple[str, tuple[str, ...]]] = field(default_factory=Counter)
+    #: product → the group it stands in
+    groups: dict[str, Group] = field(default_factory=dict)
+    #: images asked for that it has
+    asked: list[str] = field(default_factory=list)
+
+
+class Fleet:
+    """The nodes, grouped; `take` and `release` book."""
+
+    def __init__(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
+        """A fleet with everything in `booked` taken."""
+        self.nodes: dict[str, Node] = {}
+        #: kind → how many nodes
+        self.kinds: dict[Kind, int] = {}
+        self._groups: dict[str, dict[tuple[Kind, int, tuple[int, ...]], Group]] = {}
+        self._with_image: dict[str, set[str]] = {}
+        #: image → group → members that have it
+        self._image_heaps: dict[str, dict[Group, _Heap]] = {}
+        #: endpoint → (group, its workers on the node) → members
+        self._own_heaps: dict[str, dict[tuple[Group, int], _Heap]] = {}
+        self._own_counts: dict[str, set[int]] = {}
+        self._entries = 0
+        for record in nodes:
+            self._add(record)
+        for node_id, endpoint_id, gpus in booked:
+            if found := self.nodes.get(node_id):
+                _book(found, endpoint_id, gpus)
+        for node in self.nodes.values():
+            self._settle(node)
+
+    @property
+    def worn(self) -> bool:
+        """Whether to make a new one instead of bringing this one up to date."""
+        return self._entries > _ENTRIES_PER_NODE * (len(self.nodes) + 100)
+
+    def update(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
+        """Bring the fleet to these nodes and these bookings."""
+        changed = self._update_nodes(nodes)
+        changed += self._update_bookings(booked)
+        for node in changed:
+            self._settle(node)
+
+    def _update_nodes(self, nodes: Iterable[NodeRecord]) -> list[Node]:
+        """Add, remove and replace nodes; gives those to settle."""
+        current = {record.node_id: record for record in nodes}
+        for node_id in [n for n in self.nodes if n not in current]:
+            self._remove(self.nodes[node_id])
+        changed: list[Node] = []
+        for node_id, record in current.items():
+            node = self.nodes.get(node_id)
+            if node is not None and (node.record is record or _alike(node.record, record)):
+                node.record = record
+                continue
+            if node is not None:
+                self._remove(node)
+            changed.append(self._add(record))
+        return changed
+
+    def _update_bookings(self, booked: Iterable[Booking]) -> list[Node]:
+        """Book what is missing, free what is over; gives the nodes to settle."""
+        changed: list[Node] = []
+        wanted: dict[str, Counter[tuple[str, tuple[str, ...]]]] = {}
+        for node_id, endpoint_id, gpus in booked:
+            if node_id in self.nodes:
+                wanted.setdefault(node_id, Counter())[endpoint_id, gpus] += 1
+        nothing: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        for node_id, node in self.nodes.items():
+            holds = wanted.get(node_id, nothing)
+            if holds == node.booked:
+                continue
+            for endpoint_id, gpus in (node.booked - holds).elements():
+                _unbook(node, endpoint_id, gpus)
+            for endpoint_id, gpus in (holds - node.booked).elements():
+                _book(node, endpoint_id, gpus)
+            changed.append(node)
+        return changed
+
+    def take(self, node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
+        """Book GPUs of a node for a worker of this endpoint."""
+        _book(node, endpoint_id, gpus)
+        self._settle(node)
+
+    def release(self, node_id: str, endpoint_id: str, gpus: tuple[str, ...]) -> None:
+        """Give a worker's GPUs back."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return
+        _unbook(node, endpoint_id, gpus)
+        self._settle(node)
+
+    def products(self) -> Iterable[str]:
+        """Products of which a node has GPUs."""
+        return [product for product in self._groups if product != NO_GPU]
+
+    def groups(self, product: str) -> Iterable[Group]:
+        """Groups with members, of this product."""
+        return [group for group in self._groups.get(product, {}).values() if group.size]
+
+    def has_image(self, node: Node, image: str | None) -> bool:
+        """Whether the image is on the node."""
+        return image is not None and node.record.node_id in self._with_image.get(image, ())
+
+    def members(self, group: Group, last: Callable[[Node], bool], *, most: int) -> list[Node]:
+        """Nodes of a group, who goes first first, up to the one that is the `last`."""
+        return self._read(group.heap, group, last, most=most)
+
+    def members_with_image(
+        self, group: Group, image: str | None, last: Callable[[Node], bool], *, most: int
+    ) -> list[Node]:
+        """Those that have this image."""
+        if image is None or image not in self._with_image:
+            return []
+        if image not in self._image_heaps:
+            self._ask_for(image)
+        heap = self._image_heaps[image].get(group)
+        return self._read(heap, group, last, most=most) if heap else []
+
+    def members_of(
+        self, group: Group, endpoint_id: str, last: Callable[[Node], bool], *, most: int
+    ) -> list[Node]:
+        """Those that run workers of this endpoint: for each number of them, `most` at most."""
+        heaps = self._own_heaps.get(endpoint_id)
+        if not heaps:
+            return []
+        found: list[Node] = []
+        for n in self._own_counts[endpoint_id]:
+            if heap := heaps.get((group, n)):
+                found += self._read(heap, group, last, most=most, own=(endpoint_id, n))
+        return found
+
+    # ---- inner
+
+    def _add(self, record: NodeRecord) -> Node:
+        """A node with nothing booked, not settled yet."""
+        node = _node(record)
+        self.nodes[record.node_id] = node
+        self.kinds[node.kind] = self.kinds.get(node.kind, 0) + 1
+        for image in record.images:
+            self._with_image.setdefault(image, set()).add(record.node_id)
+            if image in self._image_heaps:
+                node.asked.append(image)
+        return node
+
+    def _remove(self, node: Node) -> None:
+        del self.nodes[node.record.node_id]
+        self.kinds[node.kind] -= 1
+        if not self.kinds[node.kind]:
+            del self.kinds[node.kind]
+        for image in node.record.images:
+            self._with_image[image].discard(node.record.node_id)
+        for group in node.groups.values():
+            group.size -= 1
+
+    def _settle(self, node: Node) -> None:
+        """Put a node into the groups and heaps where it belongs now."""
+        entry = (node.n_workers, node.turn, node.record.node_id)
+        self._entries += (len(node.all) + 1) * (1 + len(node.asked) + len(node.workers))
+        for product in (*node.all, NO_GPU):
+            free = node.free.get(product, {})
+            split = _split(free)
+            key = (node.kind, len(node.all.get(product, ())), split)
+            of_product = self._groups.setdefault(product, {})
+            group = of_product.get(key)
+            if group is None:
+                group = of_product[key] = Group(node.kind, product, key[1], split, len(free))
+            before = node.groups.get(product)
+            if before is not group:
+                if before is not None:
+                    before.size -= 1
+                group.size += 1
+                node.groups[product] = group
+            heapq.heappush(group.heap, entry)
+            for image in node.asked:
+                heapq.heappush(self._image_heaps[image].setdefault(group, []), entry)
+            for endpoint_id, n in node.workers.items():
+                heaps = self._own_heaps.setdefault(endpoint_id, {})
+                self._own_counts.setdefault(endpoint_id, set()).add(n)
+                heapq.heappush(heaps.setdefault((group, n), []), entry)
+
+    def _ask_for(self, image: str) -> None:
+        heaps: dict[Group, _Heap] = {}
+        self._image_heaps[image] = heaps
+        for node_id in self._with_image[image]:
+            node = self.nodes[node_id]
+            node.asked.append(image)
+            for group in node.groups.values():
+                heaps.setdefault(group, []).append((node.n_workers, node.turn, node_id))
+        for heap in heaps.values():
+            heapq.heapify(heap)
+
+    def _read(
+        self,
+        heap: _Heap,
+        group: Group,
+        last: Callable[[Node], bool],
+        *,
+        most: int,
+        own: tuple[str, int] | None = None,
+    ) -> list[Node]:
+        """Members in order, up to the last or `most`; drops entries that are out of date."""
+        found: list[Node] = []
+        read: _Heap = []
+        while heap and len(found) < most:
+            node_id = heap[0][2]
+            node = self.nodes.get(node_id)
+            if node is None:
+                heapq.heappop(heap)
+                continue
+            current = (
+                heap[0][0] == node.n_workers
+                and node.groups.get(group.product) is group
+                and (own is None or node.workers.get(own[0]) == own[1])
+                # the same twice: it left the group and came back
+                and not (read and read[-1] == heap[0])
+            )
+            if not current:
+                heapq.heappop(heap)
+                continue
+            found.append(node)
+            if last(node):
+                break
+            read.append(heapq.heappop(heap))
+        for entry in read:
+            heapq.heappush(heap, entry)
+        return found
+
+
+def _node(record: NodeRecord) -> Node:
+    by_product: dict[str, list[Gpu]] = {}
+    for gpu in record.gpus:
+        by_product.setdefault(gpu.product.lower(), []).append(gpu)
+    free = {p: {g.uuid: g for g in gpus if g.healthy} for p, gpus in by_product.items()}
+    kind = Kind(
+        record.runtime,
+        record.cuda_version,
+        frozenset(record.labels.items()),
+        tuple(sorted((p, len(gpus), len(free[p])) for p, gpus in by_product.items())),
+    )
+    return Node(record, kind, zlib.crc32(record.node_id.encode()), by_product, free)
+
+
+def _book(node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
+    node.workers[endpoint_id] = node.workers.get(endpoint_id, 0) + 1
+    node.n_workers += 1
+    node.booked[endpoint_id, gpus] += 1
+    for free in node.free.values():
+        for uuid in gpus:
+            free.pop(uuid, None)
+
+
+def _unbook(node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
+    node.workers[endpoint_id] -= 1
+    if not node.workers[endpoint_id]:
+        del node.workers[endpoint_id]
+    node.n_workers -= 1
+    node.booked[endpoint_id, gpus] -= 1
+    if not node.booked[endpoint_id, gpus]:
+        del node.booked[endpoint_id, gpus]
+    for product, known in node.all.items():
+        node.free[product].update(
+            {gpu.uuid: gpu for gpu in known if gpu.uuid in gpus and gpu.healthy}
+        )
+
+
+def _alike(one: NodeRecord, other: NodeRecord) -> bool:
+    """Whether two heartbeats say the same of what placing asks."""
+    return (
+        one.gpus == other.gpus
+        and one.images == other.images
+        and one.runtime == other.runtime
+        and one.cuda_version == other.cuda_version
+        and one.labels == other.labels
+    )
+
+
+def _split(free: Mapping[str, Gpu]) -> tuple[int, ...]:
+    counts: dict[int, int] = {}
+    for gpu in free.values():
+        counts[gpu.link_group] = counts.get(gpu.link_group, 0) + 1
+    return tuple(sorted(counts.values()))

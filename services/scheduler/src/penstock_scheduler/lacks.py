@@ -1,0 +1,106 @@
+"""Why nodes cannot take a worker, in one sentence for all of them [pure]."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from penstock_common.specs import EndpointSpec
+from penstock_scheduler.fleet import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Why a node cannot take the worker: one sentence's verb for one node, and for several."""
+
+    one: str
+    many: str
+
+
+def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str]) -> Lack | None:
+    """The first thing that makes a kind of node unfit, whatever runs there; None = it is fit.
+
+    Args:
+        kind: the nodes.
+        spec: the endpoint.
+        products: acceptable ones in lower case; empty = any.
+    """
+    return (
+        _check_runtime(kind, spec)
+        or _check_labels(kind, spec)
+        or _check_gpus(kind, spec, tuple(products))
+    )
+
+
+def describe(kinds: Mapping[Kind, int], spec: EndpointSpec, products: Iterable[str]) -> str:
+    """`no capacity: 3 nodes lack free GPUs, 1 has CUDA 12.2 < 12.4`, most frequent first.
+
+    Args:
+        kinds: how many nodes of each kind; none of them has room for the worker.
+        spec: the endpoint.
+        products: as for `unfit`.
+    """
+    lacks: Counter[Lack] = Counter()
+    wanted = tuple(products)
+    for kind, n in kinds.items():
+        lacks[unfit(kind, spec, wanted) or Lack("lacks free GPUs", "lack free GPUs")] += n
+    if not lacks:
+        return "no capacity: no nodes joined"
+    counted = sorted(lacks.items(), key=lambda item: (-item[1], item[0].one))
+    parts = [f"{n} {lack.one if n == 1 else lack.many}" for lack, n in counted]
+    parts[0] = parts[0].replace(" ", " node " if counted[0][1] == 1 else " nodes ", 1)
+    return "no capacity: " + ", ".join(parts)
+
+
+def _check_runtime(kind: Kind, spec: EndpointSpec) -> Lack | None:
+    if kind.runtime == "docker" and not spec.image.image:
+        what = "containers and image.image is not set"
+    elif kind.runtime == "process" and not (spec.image.command or "").strip():
+        what = "plain processes and image.command is not set"
+    else:
+        return None
+    return Lack(f"runs {what}", f"run {what}")
+
+
+def _check_labels(kind: Kind, spec: EndpointSpec) -> Lack | None:
+    labels = dict(kind.labels)
+    for name, value in sorted(spec.placement.node_selector.items()):
+        if labels.get(name) != value:
+            what = f"not the label {name}={value}"
+            return Lack(f"has {what}", f"have {what}")
+    return None
+
+
+def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack | None:
+    count = spec.gpu.count
+    if not count:
+        return None
+    if not kind.products:
+        return Lack("has no GPUs", "have no GPUs")
+    present = [p for p in kind.products if not wanted or p[0] in wanted]
+    if not present:
+        names = " or ".join(spec.gpu.products)
+        return Lack(f"has no {names}", f"have no {names}")
+    enough = [p for p in present if p[1] >= count]
+    if not enough:
+        what = f"fewer than {count} GPUs of one product"
+        return Lack(f"has {what}", f"have {what}")
+    lack = _check_cuda(kind, spec.gpu.min_cuda_version)
+    if lack is None and all(healthy < count for _, _, healthy in enough):
+        return Lack("has unhealthy GPUs", "have unhealthy GPUs")
+    return lack
+
+
+def _check_cuda(kind: Kind, wanted: str | None) -> Lack | None:
+    if wanted is None:
+        return None
+    if kind.cuda_version is None:
+        what = f"no known CUDA version and {wanted} is needed"
+    elif _version(kind.cuda_version) < _version(wanted):
+        what = f"CUDA {kind.cuda_version} < {wanted}"
+    else:
+        return None
+    return Lack(f"has {what}", f"have {what}")
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdecimal() else 0 for part in text.split("."))
