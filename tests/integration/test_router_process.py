@@ -1,67 +1,20 @@
 """The `penstock-router` process: starts late or early, says ready, drains, shares its port."""
 
 import asyncio
-import contextlib
-import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from penstock_common import subjects
-from penstock_common.entropy import random_id
 from penstock_common.kv import Bucket
 from tests.fakes.router_world import http_client, running_world, until
 from tests.support.nats_server import NatsServer, free_port
+from tests.support.router_process import router_process
 from tests.support.upstream import running_upstream
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
-
-
-class Process:
-    """One router process and what it told its supervisor."""
-
-    def __init__(self, process: asyncio.subprocess.Process, told: socket.socket) -> None:
-        self.process = process
-        self._told = told
-
-    async def ready(self) -> dict[str, str]:
-        loop = asyncio.get_running_loop()
-        while True:
-            data = await asyncio.wait_for(loop.sock_recv(self._told, 4096), 20)
-            fields = dict(line.split("=", 1) for line in data.decode().splitlines())
-            if fields.get("READY") == "1":
-                return fields
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 10)
-
-
-@contextlib.asynccontextmanager
-async def router_process(folder: Path, **settings: str) -> AsyncIterator[Process]:
-    path = folder / random_id("notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-        told.bind(str(path))
-        told.setblocking(False)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "penstock_router",
-            env=os.environ
-            | {"NOTIFY_SOCKET": str(path)}
-            | {f"PENSTOCK_ROUTER_{name.upper()}": value for name, value in settings.items()},
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            yield Process(process, told)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
 
 
 async def test_serves_and_drains_when_told_to_stop(nats_server: NatsServer, tmp_path: Path) -> None:
