@@ -132,6 +132,11 @@ async def test_a_tunnel_stalls_whoever_sends_too_fast(slow_side: str) -> None:
 
             pouring = asyncio.create_task(pour())
             assert await stalls(lambda: sent) < 32 * MIB
+            (carrying,) = rig.server._context.connections
+            sides: Any = {"client": carrying}
+            sides["worker"] = sides["client"]._exchange._worker
+            towards = sides[slow_side]
+            assert towards.transport.get_write_buffer_size() <= 262_144
             pouring.cancel()
             slow.reset()
             await until(lambda: rig.in_use() == 0, what="the slot is free")

@@ -158,6 +158,8 @@ BODIES = st.sampled_from(
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0a;x=y\r\n0123456789\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n1\r\n\r\r\n1\r\n\n\r\n0\r\nX-Sum: 1\r\n\r\n",
+        b'Transfer-Encoding: Chunked\r\n\r\n002;a="b;c"\r\n\r\n\r\n000;d\r\n\r\n',
+        b"Content-Length: 4\r\n\r\n\r\n\r\n",
     ]
 )
 BAD = st.sampled_from(
@@ -195,6 +197,12 @@ ANSWERS = st.lists(
             b"HTTP/1.1 204 No Content\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n",
             b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno",
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close, X-A\r\nX-A: b\r\n\r\n"
+                b'1;a="b"\r\n\r\r\n00a;c\r\n01234\r\n567\r\n0;d\r\nX-Sum: 1\r\nHost: evil\r\n\r\n'
+            ),
+            b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\n\r\n\r\n",
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
         ]
     ),
     min_size=1,
@@ -280,3 +288,34 @@ def test_the_worker_gets_nothing_that_h11_does_not_read(
     stream = stream[:at] + damage + stream[at + len(damage) :]
     _, _, requests = asyncio.run(route(stream, [ANSWER], cuts, []))
     assert requests == passed_on(stream)[: len(requests)]
+
+
+def response_by_h11(method: bytes, stream: bytes) -> tuple[int, bytes]:
+    """(status, body) of the first final response in a server's bytes, which must be whole."""
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(stream)
+    status, body = 0, b""
+    while True:
+        event = connection.next_event()
+        match event:
+            case h11.Response():
+                status = event.status_code
+            case h11.Data():
+                body += bytes(event.data)
+            case h11.EndOfMessage():
+                return status, body
+            case h11.InformationalResponse():
+                pass
+            case _:
+                raise AssertionError(f"no whole response: {event!r}")
+
+
+@settings(deadline=None, max_examples=60)
+@given(ANSWERS, CUTS)
+def test_the_client_reads_what_the_worker_answered(answers: list[bytes], cuts: list[int]) -> None:
+    stream = b"GET /echo/ HTTP/1.1\r\nHost: h\r\n\r\n"
+    answer = answers[1 % len(answers)]  # `H11Worker` begins with this one
+    got, _, _ = asyncio.run(route(stream, answers, [], cuts))
+    assert response_by_h11(b"GET", got) == response_by_h11(b"GET", answer)
