@@ -25,7 +25,6 @@ from typing import Final, Protocol
 from penstock_router.admission import Refusal
 from penstock_router.gate import Call
 from penstock_router.headers import (
-    Service,
     build_interim,
     build_response,
     build_switch,
@@ -192,7 +191,7 @@ class Exchange:
     def _dispatch(self, lease: SlotLease) -> None:
         self._lease = lease
         self._attempt += 1
-        self._total_until = self._context.loop.time() + self._call.timeout_s
+        self._total_until = self._context.now() + self._call.timeout_s
         self._client.watch(self._total_until)
         worker = self._context.upstream.take(lease.address)
         if worker is None:
@@ -239,7 +238,9 @@ class Exchange:
         if not kept:
             worker.transport.write(self._call.head)
         else:
-            worker.transport.write(b"".join((self._call.head, *kept)))
+            worker.transport.write(
+                self._call.head + (kept[0] if len(kept) == 1 else b"".join(kept))
+            )
             if self._kept_bytes > _REPLAYED_BYTES:
                 self._kept = None
         if not self._continued:
@@ -249,8 +250,14 @@ class Exchange:
                 self._client.transport.write(CONTINUE)
         if not self.upload_done:
             self._client.update_reading()
-        elif self._context.settings.first_byte_timeout_s is not None:
+        elif self._context.first_byte_timeout_s is not None:
             self._await_first_byte()
+
+    def take_whole(self, data: bytes) -> None:
+        """The body, which came with the head and has the length that this says."""
+        self._kept = [data]
+        self._kept_bytes = len(data)
+        self.upload_done = True
 
     def client_data(self, data: bytes) -> bytes:
         """Bytes of the body came; gives those that follow it."""
@@ -340,8 +347,8 @@ class Exchange:
             self._client.transport.write(passing)
         if reader.done:
             self._end_response(rest)
-        elif self._context.settings.stream_idle_timeout_s is not None:
-            self._progress_at = self._context.loop.time()
+        elif self._context.stream_idle_timeout_s is not None:
+            self._progress_at = self._context.now()
 
     def _read_head(self, data: bytes) -> None:
         self._answered = True
@@ -359,7 +366,7 @@ class Exchange:
                     return
                 head = parse_response(data[:end], self._context.limits, worker.last_head)
                 worker.last_head = head
-                data = data[end + len(HEAD_END) :]
+                data = data[end + 4 :]  # 4 = len(HEAD_END)
                 if head.status >= 200:
                     self._respond(head, data)
                     return
@@ -381,16 +388,23 @@ class Exchange:
     def _respond(self, head: ResponseHead, data: bytes) -> None:
         reader, framing = self._frame(head)
         passing, rest = (b"", data) if reader.done else reader.feed(data)
-        if not self.upload_done or self._context.draining:
+        context = self._context
+        if not self.upload_done or context.draining:
             self.keep_alive = False
+        http_11 = self._head.fields.http_11
+        lease = self._lease
+        assert lease is not None, "a worker answers only who holds its slot"
         out = build_response(
             head,
-            self._service(),
+            lease,
+            self._call.request_id,
             framing=framing,
-            connection=connection_line(
-                http_11=self._head.fields.http_11, keep_alive=self.keep_alive
+            connection=(
+                ""
+                if http_11 and self.keep_alive
+                else connection_line(http_11=http_11, keep_alive=self.keep_alive)
             ),
-            date=self._context.date(),
+            date=context.date(),
         )
         self._reader = reader
         self._worker_keep_alive = head.keep_alive
@@ -399,9 +413,9 @@ class Exchange:
         if reader.done:
             self._end_response(rest)
             return
-        timeout_s = self._context.settings.stream_idle_timeout_s
+        timeout_s = context.stream_idle_timeout_s
         if timeout_s is not None:
-            self._progress_at = self._context.loop.time()
+            self._progress_at = context.now()
             self._client.watch(self._progress_at + timeout_s)
 
     def _frame(self, head: ResponseHead) -> tuple[BodyReader, str]:
@@ -417,11 +431,6 @@ class Exchange:
         if head.chunked:
             return ChunkedBody(unframe=not http_11), _CHUNKED if http_11 else ""
         return OpenBody(chunking=http_11), _CHUNKED if http_11 else ""
-
-    def _service(self) -> Service:
-        lease = self._lease
-        assert lease is not None, "a worker answers only who holds its slot"
-        return Service(lease.worker_id, lease.waited_s, lease.cold, self._call.request_id)
 
     def _end_response(self, rest: bytes) -> None:
         worker, self._worker = self._worker, None
@@ -603,7 +612,10 @@ class Exchange:
         self.tunnel = True
         self._begun = True
         self.keep_alive = False
-        self._client.transport.write(build_switch(head, self._service()) + data)
+        lease = self._lease
+        assert lease is not None, "a worker answers only who holds its slot"
+        out = build_switch(head, lease, self._call.request_id)
+        self._client.transport.write(out + data)
         held = self._client.take_held()
         if held:
             self.tunnel_data(held)
