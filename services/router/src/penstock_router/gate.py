@@ -12,8 +12,10 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final
 
+from penstock_common.clock import Clock, SystemClock
 from penstock_common.entropy import random_bytes
 from penstock_common.messages import EndpointRecord
+from penstock_common.states import TicketOutcome
 from penstock_router.admission import Refusal
 from penstock_router.catalogue import Catalogue
 from penstock_router.dispatch import Dispatcher
@@ -25,8 +27,9 @@ from penstock_router.headers import (
     build_request_start,
     given_request_id,
 )
-from penstock_router.keys import check_hash, hash_key
+from penstock_router.keys import check_hash, check_reader, hash_key
 from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
+from penstock_router.metrics import CONTENT_TYPE, Metrics
 from penstock_router.problems import problem_body, problem_headers
 from penstock_router.proxy.heads import RequestHead, connection_options
 from penstock_router.settings import RouterSettings
@@ -35,6 +38,7 @@ from penstock_router.traces import TRACEPARENT, Trace, begin_trace, read_trace
 
 #: Methods whose repetition does no harm (RFC 9110 §9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+_CLOCK: Final = SystemClock()
 _REQUEST_ID_PREFIX: Final = "req"
 #: Asks for another HTTP on this connection: a way round every check of a proxy.
 _NEVER_UPGRADED: Final = frozenset({"h2", "h2c"})
@@ -111,6 +115,7 @@ class Gate:
         is_ready: Callable[[], bool],
         on_connect_failed: Callable[[str, str], None],
         new_bytes: Callable[[], bytes] = random_bytes,
+        clock: Clock = _CLOCK,
     ) -> None:
         """A gate over these lanes.
 
@@ -122,12 +127,16 @@ class Gate:
             is_ready: whether this router wants new requests.
             on_connect_failed: told (endpoint, worker) driven here that took no connection.
             new_bytes: 8 random bytes, of which traces are named.
+            clock: for the durations that are counted.
         """
         self._settings = settings
         self._catalogue = catalogue
         self._dispatcher = dispatcher
         self._new_id = new_id
         self._new_bytes = new_bytes
+        self.metrics = Metrics()
+        #: seconds that never go back, for durations
+        self.now = clock.monotonic
         self._is_ready = is_ready
         self._on_connect_failed = on_connect_failed
 
@@ -178,7 +187,7 @@ class Gate:
         if target is None or head.method == "CONNECT":
             return self.refuse(BAD_TARGET, request_id)
         if target.path == "/":
-            page = self._own_page(target, request_id)
+            page = self._own_page(target, head, request_id)
             if page is not None:
                 return page
         app_name = target.app_name
@@ -244,7 +253,16 @@ class Gate:
 
     def leave(self, waiter: Waiter) -> None:
         """The client that waits is gone."""
+        self._count_wait(waiter, TicketOutcome.CANCELLED)
         self._dispatcher.leave(waiter)
+
+    def answered(self, waiter: Waiter) -> None:
+        """The client that waited was given its answer, and has it."""
+        served = isinstance(waiter.given, SlotLease)
+        self._count_wait(waiter, TicketOutcome.DISPATCHED if served else TicketOutcome.EVICTED)
+
+    def _count_wait(self, waiter: Waiter, outcome: TicketOutcome) -> None:
+        self.metrics.wait(outcome, max(0.0, self.now() - waiter.since))
 
     def time_out(self, waiter: Waiter, call: Call) -> None:
         """The client has waited for `queue.max_wait_s`."""
@@ -257,7 +275,9 @@ class Gate:
             self._on_connect_failed(lease.endpoint_id, lease.worker_id)
         self._dispatcher.finish(lease, outcome)
 
-    def _own_page(self, target: Target, request_id: str | None) -> Answer | None:
+    def _own_page(self, target: Target, head: RequestHead, request_id: str | None) -> Answer | None:
+        if target.app_name == "metrics":
+            return self._metrics_page(head, request_id)
         if target.app_name not in ("healthz", "readyz"):
             return None
         ready = target.app_name == "healthz" or self._is_ready()
@@ -268,6 +288,18 @@ class Gate:
             (REQUEST_ID, request_id or self.fresh_request_id()),
         ]
         return Answer(status, fields, body)
+
+    def _metrics_page(self, head: RequestHead, request_id: str | None) -> Answer:
+        """The counters, which name every endpoint: only for those who may read them all."""
+        key_hash = hash_key(head.fields.special.get("authorization"))
+        refusal = check_reader(self._catalogue.keys_by_hash, key_hash)
+        if refusal is not None:
+            return self.refuse(refusal, request_id)
+        fields = [
+            ("Content-Type", CONTENT_TYPE),
+            (REQUEST_ID, request_id or self.fresh_request_id()),
+        ]
+        return Answer(HTTPStatus.OK, fields, self.metrics.text().encode())
 
     @staticmethod
     def _upgrade(head: RequestHead) -> str | None:

@@ -130,6 +130,7 @@ class ClientConnection(asyncio.Protocol):
     def _leave(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
+            self._count(exchange, 0)
             exchange.client_left()
             self._context.end()
 
@@ -270,6 +271,7 @@ class ClientConnection(asyncio.Protocol):
         # Behind an `Expect` nobody knows whether the body will follow: what comes next could not be
         # framed.
         sure = body.done and "expect" not in head.fields.special
+        self._context.gate.metrics.request(head.method, "", answer.status, 0.0)
         self._answer(answer, keep_alive=head.fields.keep_alive and sure, linger=not sure)
         return data
 
@@ -281,6 +283,7 @@ class ClientConnection(asyncio.Protocol):
         assert exchange is not None
         self._exchange = None
         self._context.end()
+        self._count(exchange, refusal.status)
         done = exchange.upload_done
         answer = self._context.gate.refuse(refusal, request_id)
         self._answer(answer, keep_alive=exchange.keep_alive and done, linger=not done)
@@ -290,6 +293,7 @@ class ClientConnection(asyncio.Protocol):
         """Answer what is no request, and close: what comes next could not be framed."""
         gate = self._context.gate
         self._begun.clear()
+        gate.metrics.request("", "", refusal.status, 0.0)
         answer = gate.refuse(refusal, gate.fresh_request_id())
         self._answer(answer, keep_alive=False, linger=True)
 
@@ -318,12 +322,18 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         context = self._context
         context.end()
+        self._count(exchange, exchange.status)
         if not exchange.keep_alive or self._half_closed or context.draining:
             self._close(linger=not exchange.upload_done)
             return
         self._await_request(context.client_keepalive_s)
         if self._held:
             self._take_next()
+
+    def _count(self, exchange: Exchange, status: int) -> None:
+        gate = self._context.gate
+        duration_s = gate.now() - exchange.began_at
+        gate.metrics.request(self._method, exchange.app_name, status, duration_s)
 
     def _take_next(self) -> None:
         """The connection is free for the request that came behind, if one did."""

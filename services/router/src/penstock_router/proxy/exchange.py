@@ -120,6 +120,8 @@ class Exchange:
     _begun = False
     _n_interim = 0
     _attempt = 0
+    #: of the response whose head went out; 0 = none did
+    status = 0
     #: since when it waits, over all tries; None = this is the first
     _since: float | None = None
     #: workers at which it failed
@@ -145,6 +147,8 @@ class Exchange:
         self._call = call
         self._head = head
         self._body = body
+        #: seconds of the gate's clock
+        self.began_at = context.gate.now()
         #: whether the request was read whole
         self.upload_done = body.done
         #: whether the client's connection may carry another request after this one
@@ -153,6 +157,11 @@ class Exchange:
         self._kept: list[bytes] | None = []
         #: whether the client need not be told to send its body (any more)
         self._continued = not call.expects_continue
+
+    @property
+    def app_name(self) -> str:
+        """Of the endpoint that is called."""
+        return self._call.endpoint.spec.app_name
 
     # ---- the slot
 
@@ -181,6 +190,7 @@ class Exchange:
     def _on_answer(self, answer: asyncio.Future[SlotLease | Refusal]) -> None:
         if self._waiter is None:
             return  # the client left, and whoever saw that gave the slot back
+        self._context.gate.answered(self._waiter)
         self._waiter = None
         given = answer.result()
         if isinstance(given, SlotLease):
@@ -409,6 +419,7 @@ class Exchange:
         self._reader = reader
         self._worker_keep_alive = head.keep_alive
         self._begun = True
+        self.status = head.status
         self._client.transport.write(out + passing if passing else out)
         if reader.done:
             self._end_response(rest)
@@ -611,6 +622,7 @@ class Exchange:
             raise malformed("It changes to a protocol that was not asked for.")
         self.tunnel = True
         self._begun = True
+        self.status = head.status
         self.keep_alive = False
         lease = self._lease
         assert lease is not None, "a worker answers only who holds its slot"
