@@ -18,7 +18,8 @@ from penstock_router.gate import Answer
 from penstock_router.headers import Client, build_answer, connection_line
 from penstock_router.proxy.bodies import ChunkedBody, FixedBody
 from penstock_router.proxy.context import Context
-from penstock_router.proxy.exchange import Due, Exchange, body_too_large
+from penstock_router.proxy.exchange import Due, Exchange
+from penstock_router.proxy.failures import body_too_large
 from penstock_router.proxy.heads import (
     HEAD_END,
     HttpError,

@@ -33,6 +33,12 @@ from penstock_router.headers import (
 from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
 from penstock_router.proxy.bodies import BodyReader, ChunkedBody, FixedBody, OpenBody
 from penstock_router.proxy.context import Context
+from penstock_router.proxy.failures import (
+    bad_gateway,
+    body_timeout,
+    body_too_large,
+    worker_timeout,
+)
 from penstock_router.proxy.heads import (
     HEAD_END,
     HttpError,
@@ -218,7 +224,7 @@ class Exchange:
     def _on_connected(self, result: WorkerConnection | UnreachableError) -> None:
         self._connecting = None
         if isinstance(result, UnreachableError):
-            self._fail_try("connect_failed", _bad_gateway(result), again=True)
+            self._fail_try("connect_failed", bad_gateway(result), again=True)
         else:
             self._send(result)
 
@@ -520,7 +526,7 @@ class Exchange:
             # It may have closed an idle connection just when this request was on its way.
             self._connect(lease)
             return
-        self._fail_try("error", _bad_gateway(BrokenError(detail)), again=again)
+        self._fail_try("error", bad_gateway(BrokenError(detail)), again=again)
 
     def _fail_try(self, outcome: LeaseOutcome, problem: Refusal, *, again: bool) -> None:
         lease = self._lease
@@ -581,37 +587,13 @@ class Exchange:
             self._context.gate.time_out(self._waiter, self._call)
             return
         if what == "body":
-            self._fail_body(self._body_timeout())
+            self._fail_body(body_timeout(self._context.settings))
             return
         lease = self._lease
         assert lease is not None
         self._finish("error")
-        self._give_up(self._timeout(what), lease)
-
-    def _body_timeout(self) -> Refusal:
-        limit_s = self._context.settings.body_idle_timeout_s
-        detail = f"The request's body paused for {limit_s:g} s (body_idle_timeout_s)."
-        return Refusal(408, "body_timeout", detail)
-
-    def _timeout(self, what: str) -> Refusal:
-        settings = self._context.settings
-        if what == "first_byte":
-            detail = (
-                f"The worker did not begin its answer within {settings.first_byte_timeout_s:g} s"
-                " (first_byte_timeout_s)."
-            )
-            return Refusal(504, "first_byte_timeout", detail)
-        if what == "stream":
-            detail = (
-                f"The worker paused in its answer for {settings.stream_idle_timeout_s:g} s"
-                " (stream_idle_timeout_s)."
-            )
-            return Refusal(504, "stream_idle_timeout", detail)
-        detail = (
-            f"The worker did not answer within {self._call.timeout_s:g} s"
-            " (workers.request_timeout_s)."
-        )
-        return Refusal(504, "request_timeout", detail)
+        problem = worker_timeout(what, self._context.settings, self._call.timeout_s)
+        self._give_up(problem, lease)
 
     # ---- other protocols
 
@@ -649,13 +631,3 @@ class Exchange:
             self._client.end_exchange()
         elif not other.is_closing():
             other.write_eof()
-
-
-def body_too_large(most: int) -> HttpError:
-    """The error of a body beyond `max_body_bytes`."""
-    detail = f"The request's body is longer than {most} bytes (max_body_bytes)."
-    return HttpError(413, "body_too_large", detail)
-
-
-def _bad_gateway(error: UnreachableError | BrokenError) -> Refusal:
-    return Refusal(502, error.error_type, str(error))
