@@ -135,6 +135,7 @@ async def test_adds_no_header_that_the_client_did_not_send(scene: Scene) -> None
     body = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert sorted(name.lower() for name, _ in body["headers"]) == [
         "host",
+        "traceparent",
         "via",
         "x-forwarded-for",
         "x-forwarded-host",

@@ -126,7 +126,7 @@ async def test_hop_by_hop_fields_pass_in_neither_direction(scene: Scene) -> None
     worker = await scene.worker.connection()
     head = await worker.head()
     names = {line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:] if line}
-    assert names == {b"host", b"x-kept", b"via", b"x-request-id"} | {
+    assert names == {b"host", b"x-kept", b"traceparent", b"via", b"x-request-id"} | {
         b"x-forwarded-" + name for name in (b"for", b"host", b"proto")
     }
     worker.write(

@@ -1,5 +1,6 @@
 """Ids: what every one of them looks like."""
 
+import os
 import re
 
 import pytest
@@ -34,7 +35,22 @@ def test_different_entropy_makes_different_ids(one: bytes, two: bytes) -> None:
     assert (ids.make_id("ep", one) == ids.make_id("ep", two)) == (one == two)
 
 
+def test_a_forked_child_makes_ids_of_its_own() -> None:
+    entropy.random_id(ids.ENDPOINT)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, "".join(entropy.random_id(ids.ENDPOINT) for _ in range(4)).encode())
+        os._exit(0)
+    ours = "".join(entropy.random_id(ids.ENDPOINT) for _ in range(4))
+    os.waitpid(child, 0)
+    assert os.read(reading, 4096).decode() != ours
+    os.close(reading)
+    os.close(writing)
+
+
 def test_known_ids() -> None:
+    assert ids.make_id("ep", bytes.fromhex("0123456789abcdef")) == "ep-028t5cy4tqkff"
     assert ids.make_id("ep", bytes(8)) == "ep-0000000000000"
     assert ids.make_id("wk", b"\xff" * 8) == "wk-fzzzzzzzzzzzz"
 

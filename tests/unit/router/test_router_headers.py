@@ -4,18 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock_router.catalogue import Address
 from penstock_router.headers import (
     Client,
     Fields,
-    Service,
     build_request,
+    build_request_start,
     build_response,
     given_request_id,
 )
+from penstock_router.lanes import SlotLease
 from penstock_router.proxy.heads import HOP_BY_HOP, Limits, parse_request, parse_response
+from penstock_router.traces import Trace
 
 CLIENT = Client("10.0.0.7", "http")
-SERVICE = Service("wk-1", 0.1234, cold=True, request_id="r-1")
+SERVICE = SlotLease(
+    "sl-1", "ep-1", "wk-1", Address("h", 1), "rt-1", waited_s=0.1234, cold=True, dispatched_at=0
+)
 LIMITS = Limits(line_bytes=8192, head_bytes=65536, fields=100)
 
 
@@ -32,17 +37,16 @@ def fields_of(head: bytes) -> Fields:
 def request(*fields: tuple[str, str], client: Client = CLIENT, key: bool = True) -> Fields:
     head = parse_request(head_of("GET / HTTP/1.0", fields), LIMITS)
     host = head.fields.special.get("host", "")
-    return fields_of(
-        build_request(
-            head, path="/", host=host, client=client, request_id="r-1", pass_credentials=key
-        )
-    )
+    start = build_request_start(head, path="/", host=host, client=client, pass_credentials=key)
+    return fields_of(build_request(start, "r-1", Trace("a" * 32, "01"), "b" * 16))
 
 
 def response(*fields: tuple[str, str]) -> Fields:
     head = parse_response(head_of("HTTP/1.1 200 OK", fields), LIMITS)
     framing = "" if head.length is None else f"Content-Length: {head.length}\r\n"
-    return fields_of(build_response(head, SERVICE, framing=framing, connection="", date="now"))
+    return fields_of(
+        build_response(head, SERVICE, "r-1", framing=framing, connection="", date="now")
+    )
 
 
 def values(fields: list[tuple[str, str]], name: str) -> list[str]:

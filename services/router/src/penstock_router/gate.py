@@ -12,20 +12,33 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final
 
+from penstock_common.clock import Clock, SystemClock
+from penstock_common.entropy import random_bytes
 from penstock_common.messages import EndpointRecord
+from penstock_common.states import TicketOutcome
 from penstock_router.admission import Refusal
 from penstock_router.catalogue import Catalogue
 from penstock_router.dispatch import Dispatcher
-from penstock_router.headers import REQUEST_ID, Client, Fields, build_request, given_request_id
-from penstock_router.keys import check_hash, hash_key
+from penstock_router.headers import (
+    REQUEST_ID,
+    Client,
+    Fields,
+    build_request,
+    build_request_start,
+    given_request_id,
+)
+from penstock_router.keys import check_hash, check_reader, hash_key
 from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
+from penstock_router.metrics import CONTENT_TYPE, Metrics
 from penstock_router.problems import problem_body, problem_headers
 from penstock_router.proxy.heads import RequestHead, connection_options
 from penstock_router.settings import RouterSettings
 from penstock_router.targets import Target, parse_target, split_absolute
+from penstock_router.traces import TRACEPARENT, Trace, begin_trace, read_trace
 
 #: Methods whose repetition does no harm (RFC 9110 §9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+_CLOCK: Final = SystemClock()
 _REQUEST_ID_PREFIX: Final = "req"
 #: Asks for another HTTP on this connection: a way round every check of a proxy.
 _NEVER_UPGRADED: Final = frozenset({"h2", "h2c"})
@@ -62,11 +75,31 @@ class Call:
     idempotent: bool
     #: protocol that the connection is to change to; None = it stays HTTP
     upgrade: str | None
+    #: longest life of the request at its worker, seconds
+    timeout_s: float
 
-    @property
-    def timeout_s(self) -> float:
-        """Longest life of the request at its worker."""
-        return self.endpoint.spec.workers.request_timeout_s
+
+@dataclass(slots=True)
+class _Way:
+    """What was decided about a request, for the next one with the same head from the same client.
+
+    Only what its endpoint's record, its head and its client decide: whether the key is good is
+    asked anew each time.
+    """
+
+    app_name: str
+    #: as it was when this was decided; another record makes it void
+    endpoint: EndpointRecord
+    #: of the forwarded head, up to the request's id
+    start: str
+    #: the client's own
+    request_id: str | None
+    #: the client's own
+    trace: Trace | None
+    expects_continue: bool
+    idempotent: bool
+    upgrade: str | None
+    timeout_s: float
 
 
 class Gate:
@@ -81,6 +114,8 @@ class Gate:
         new_id: Callable[[str], str],
         is_ready: Callable[[], bool],
         on_connect_failed: Callable[[str, str], None],
+        new_bytes: Callable[[], bytes] = random_bytes,
+        clock: Clock = _CLOCK,
     ) -> None:
         """A gate over these lanes.
 
@@ -91,11 +126,17 @@ class Gate:
             new_id: a fresh id with this prefix.
             is_ready: whether this router wants new requests.
             on_connect_failed: told (endpoint, worker) driven here that took no connection.
+            new_bytes: 8 random bytes, of which traces are named.
+            clock: for the durations that are counted.
         """
         self._settings = settings
         self._catalogue = catalogue
         self._dispatcher = dispatcher
         self._new_id = new_id
+        self._new_bytes = new_bytes
+        self.metrics = Metrics()
+        #: seconds that never go back, for durations
+        self.now = clock.monotonic
         self._is_ready = is_ready
         self._on_connect_failed = on_connect_failed
 
@@ -104,28 +145,58 @@ class Gate:
         return Client(address, scheme, trusted=self._trusts(address))
 
     def open(self, head: RequestHead, client: Client) -> Call | Answer:
-        """Where the request goes; an answer when it goes nowhere."""
+        """Where the request goes; an answer when it goes nowhere.
+
+        Args:
+            head: of the request; of this client's alone, since what is decided is kept in it.
+            client: the same for all requests with this head.
+        """
+        way = head.way
+        if not isinstance(way, _Way) or self._catalogue.find_app(way.app_name) is not way.endpoint:
+            decided = self._decide_way(head, client)
+            if isinstance(decided, Answer):
+                return decided
+            way = head.way = decided
+        request_id = way.request_id or self._new_id(_REQUEST_ID_PREFIX)
+        endpoint = way.endpoint
+        refusal = self._check_key(head, endpoint)
+        if refusal is not None:
+            return self.refuse(refusal, request_id)
+        new_bytes = self._new_bytes
+        return Call(
+            endpoint,
+            build_request(
+                way.start,
+                request_id,
+                way.trace or begin_trace(new_bytes() + new_bytes()),
+                new_bytes().hex(),
+            ),
+            request_id,
+            way.expects_continue,
+            way.idempotent,
+            way.upgrade,
+            way.timeout_s,
+        )
+
+    def _decide_way(self, head: RequestHead, client: Client) -> _Way | Answer:
         fields = head.fields
         special = fields.special
-        request_id = given_request_id(head) or self._new_id(_REQUEST_ID_PREFIX)
+        request_id = given_request_id(head)
         host = special.get("host", "")
         target = parse_target(head.target, host, self._settings.domain)
         if target is None or head.method == "CONNECT":
             return self.refuse(BAD_TARGET, request_id)
         if target.path == "/":
-            page = self._own_page(target, request_id)
+            page = self._own_page(target, head, request_id)
             if page is not None:
                 return page
-        endpoint = self._catalogue.find_app(target.app_name) if target.app_name else None
-        if endpoint is None:
+        app_name = target.app_name
+        endpoint = self._catalogue.find_app(app_name) if app_name else None
+        if app_name is None or endpoint is None:
             return self.refuse(UNKNOWN, request_id)
-        public = endpoint.spec.public
-        if not public:
-            if fields.key_hash is None:
-                fields.key_hash = hash_key(special.get("authorization"))
-            refusal = check_hash(self._catalogue.keys_by_hash, fields.key_hash, endpoint)
-            if refusal is not None:
-                return self.refuse(refusal, request_id)
+        refusal = self._check_key(head, endpoint)
+        if refusal is not None:
+            return self.refuse(refusal, request_id)
         expectation = special.get("expect")
         if expectation is not None and expectation.lower() != "100-continue":
             return self.refuse(BAD_EXPECTATION, request_id)
@@ -134,26 +205,39 @@ class Gate:
             absolute = split_absolute(head.target)
             host = absolute[0] if absolute is not None else host
         upgrade = self._upgrade(head) if "upgrade" in special else None
-        return Call(
+        trace = read_trace(special.get(TRACEPARENT))
+        return _Way(
+            app_name,
             endpoint,
-            build_request(
+            build_request_start(
                 head,
                 path=target.path,
                 host=host,
                 client=client,
-                request_id=request_id,
+                trace_goes_on=trace is not None,
                 # A key for Penstock is no business of the worker's.
-                pass_credentials=public,
+                pass_credentials=endpoint.spec.public,
                 upgrade=upgrade,
             ),
             request_id,
+            trace,
             expectation is not None and fields.http_11,
             head.method in _IDEMPOTENT,
             upgrade,
+            endpoint.spec.workers.request_timeout_s,
         )
 
-    def refuse(self, refusal: Refusal, request_id: str) -> Answer:
-        """The refusal as a response."""
+    def _check_key(self, head: RequestHead, endpoint: EndpointRecord) -> Refusal | None:
+        if endpoint.spec.public:
+            return None
+        fields = head.fields
+        if fields.key_hash is None:
+            fields.key_hash = hash_key(fields.special.get("authorization"))
+        return check_hash(self._catalogue.keys_by_hash, fields.key_hash, endpoint)
+
+    def refuse(self, refusal: Refusal, request_id: str | None) -> Answer:
+        """The refusal as a response; to a request without an id it gives one."""
+        request_id = request_id or self.fresh_request_id()
         fields = [*problem_headers(refusal), (REQUEST_ID, request_id)]
         return Answer(refusal.status, fields, problem_body(refusal))
 
@@ -169,7 +253,16 @@ class Gate:
 
     def leave(self, waiter: Waiter) -> None:
         """The client that waits is gone."""
+        self._count_wait(waiter, TicketOutcome.CANCELLED)
         self._dispatcher.leave(waiter)
+
+    def answered(self, waiter: Waiter) -> None:
+        """The client that waited was given its answer, and has it."""
+        served = isinstance(waiter.given, SlotLease)
+        self._count_wait(waiter, TicketOutcome.DISPATCHED if served else TicketOutcome.EVICTED)
+
+    def _count_wait(self, waiter: Waiter, outcome: TicketOutcome) -> None:
+        self.metrics.wait(outcome, max(0.0, self.now() - waiter.since))
 
     def time_out(self, waiter: Waiter, call: Call) -> None:
         """The client has waited for `queue.max_wait_s`."""
@@ -182,14 +275,31 @@ class Gate:
             self._on_connect_failed(lease.endpoint_id, lease.worker_id)
         self._dispatcher.finish(lease, outcome)
 
-    def _own_page(self, target: Target, request_id: str) -> Answer | None:
+    def _own_page(self, target: Target, head: RequestHead, request_id: str | None) -> Answer | None:
+        if target.app_name == "metrics":
+            return self._metrics_page(head, request_id)
         if target.app_name not in ("healthz", "readyz"):
             return None
         ready = target.app_name == "healthz" or self._is_ready()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         body = json.dumps({"status": "ok" if ready else "stopping"}).encode()
-        fields = [("Content-Type", "application/json"), (REQUEST_ID, request_id)]
+        fields = [
+            ("Content-Type", "application/json"),
+            (REQUEST_ID, request_id or self.fresh_request_id()),
+        ]
         return Answer(status, fields, body)
+
+    def _metrics_page(self, head: RequestHead, request_id: str | None) -> Answer:
+        """The counters, which name every endpoint: only for those who may read them all."""
+        key_hash = hash_key(head.fields.special.get("authorization"))
+        refusal = check_reader(self._catalogue.keys_by_hash, key_hash)
+        if refusal is not None:
+            return self.refuse(refusal, request_id)
+        fields = [
+            ("Content-Type", CONTENT_TYPE),
+            (REQUEST_ID, request_id or self.fresh_request_id()),
+        ]
+        return Answer(HTTPStatus.OK, fields, self.metrics.text().encode())
 
     @staticmethod
     def _upgrade(head: RequestHead) -> str | None:

@@ -6,9 +6,10 @@ Sources: RFC 9110 §7.6.1 (hop-by-hop fields), §7.6.3 (Via), RFC 9112 §3.2 (Ho
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from penstock_router.proxy.heads import RequestFields, RequestHead, ResponseHead
+from penstock_router.traces import TRACEPARENT, TRACESTATE, Trace
 
 Fields = list[tuple[str, str]]
 
@@ -36,16 +37,14 @@ class Client:
     trusted: bool = False
 
 
-@dataclass(slots=True)
-class Service:
-    """How a request was served, for the headers of its response."""
+class Service(Protocol):
+    """How a request was served, for the headers of its response; a `SlotLease` tells it."""
 
     worker_id: str
     #: seconds that it waited for a slot
     waited_s: float
     #: whether no worker ran when it began to wait
     cold: bool
-    request_id: str
 
 
 def given_request_id(head: RequestHead) -> str | None:
@@ -54,42 +53,61 @@ def given_request_id(head: RequestHead) -> str | None:
     return given if given is not None and _GOOD_REQUEST_ID.fullmatch(given) else None
 
 
-def build_request(
+def build_request_start(
     head: RequestHead,
     *,
     path: str,
     host: str,
     client: Client,
-    request_id: str,
+    trace_goes_on: bool = False,
     pass_credentials: bool = True,
     upgrade: str | None = None,
-) -> bytes:
-    """The head of the request to the worker.
+) -> str:
+    """The head of the request to the worker, up to its id: the same for every request like it.
 
     Args:
         head: as the client sent it.
         path: path and query to ask for.
         host: what the client calls its target.
         client: its connection.
-        request_id: goes into `X-Request-Id`.
+        trace_goes_on: whether the client's `traceparent` is good, so that its `tracestate` counts.
         pass_credentials: whether the client's `Authorization` is for the worker.
         upgrade: the protocol to which the connection is to change.
     """
-    variant = (host, pass_credentials, upgrade)
+    variant = (host, trace_goes_on, pass_credentials, upgrade)
     fields = head.fields
     known = fields.forwarded
     if known is not None and known[0] == variant:
         text = known[1]
     else:
-        text = _build_request_fields(fields, host, client, pass_credentials, upgrade)
+        text = _build_request_fields(fields, host, client, trace_goes_on, pass_credentials, upgrade)
         fields.forwarded = (variant, text)
-    return f"{head.method} {path} HTTP/1.1{text}{request_id}\r\n\r\n".encode("latin-1")
+    return f"{head.method} {path} HTTP/1.1{text}"
+
+
+def build_request(start: str, request_id: str, trace: Trace, span_id: str) -> bytes:
+    """The head of the request to the worker.
+
+    Args:
+        start: from `build_request_start`.
+        request_id: goes into `X-Request-Id`.
+        trace: to which the request belongs.
+        span_id: of the router's part in it, 16 hexadecimal digits.
+    """
+    return (
+        f"{start}{request_id}\r\n{TRACEPARENT}: 00-{trace.trace_id}-{span_id}-{trace.flags}\r\n\r\n"
+    ).encode("latin-1")
 
 
 def _build_request_fields(
-    fields: RequestFields, host: str, client: Client, pass_credentials: bool, upgrade: str | None
+    fields: RequestFields,
+    host: str,
+    client: Client,
+    trace_goes_on: bool,
+    pass_credentials: bool,
+    upgrade: str | None,
 ) -> str:
-    """All but the request line and the value of the last field, the request's id."""
+    """All from behind the request line to the name of the field with the request's id."""
     special = fields.special
     lines = ["", f"Host: {host}", *fields.lines]
     authorization = special.get("authorization")
@@ -101,6 +119,9 @@ def _build_request_fields(
         lines.append(f"Content-Length: {fields.length}")
     if upgrade is not None:
         lines.append(f"Connection: Upgrade\r\nUpgrade: {upgrade}")
+    state = special.get(TRACESTATE)
+    if state and trace_goes_on:
+        lines.append(f"{TRACESTATE}: {state}")
     via = special.get("via")
     lines.append(
         f"{_forwarded(special, host, client)}"
@@ -126,13 +147,20 @@ def _forwarded(special: dict[str, str], host: str, client: Client) -> str:
 
 
 def build_response(
-    head: ResponseHead, service: Service, *, framing: str, connection: str, date: str
+    head: ResponseHead,
+    service: Service,
+    request_id: str,
+    *,
+    framing: str,
+    connection: str,
+    date: str,
 ) -> bytes:
     """The head of the response to the client.
 
     Args:
         head: as the worker sent it.
         service: how the request was served.
+        request_id: of the request.
         framing: the field that frames the body, with its line end; may be empty.
         connection: the field that tells whether the connection goes on, likewise.
         date: now, as an HTTP date, for a worker that does not tell.
@@ -144,7 +172,7 @@ def build_response(
         text = head.forwarded = "\r\n".join(lines)
     return (
         f"{text}{head.special.get('date', date)}\r\n"
-        f"{REQUEST_ID}: {service.request_id}\r\n{WORKER}: {service.worker_id}\r\n"
+        f"{REQUEST_ID}: {request_id}\r\n{WORKER}: {service.worker_id}\r\n"
         f"{QUEUE_MS}: {service.waited_s * 1000:.0f}\r\n"
         f"{COLD_START}: {'1' if service.cold else '0'}\r\n{framing}{connection}\r\n"
     ).encode("latin-1")
@@ -156,12 +184,12 @@ def build_interim(head: ResponseHead) -> bytes:
     return "\r\n".join(lines).encode("latin-1")
 
 
-def build_switch(head: ResponseHead, service: Service) -> bytes:
+def build_switch(head: ResponseHead, service: Service, request_id: str) -> bytes:
     """The head of a `101 Switching Protocols` to the client."""
     lines = [f"HTTP/1.1 {head.status}{head.phrase}", *head.lines]
     lines.append(
         f"Connection: Upgrade\r\nUpgrade: {head.special['upgrade']}\r\n"
-        f"Via: {_VIA}\r\n{REQUEST_ID}: {service.request_id}\r\n{WORKER}: {service.worker_id}\r\n\r\n"
+        f"Via: {_VIA}\r\n{REQUEST_ID}: {request_id}\r\n{WORKER}: {service.worker_id}\r\n\r\n"
     )
     return "\r\n".join(lines).encode("latin-1")
 

@@ -12,6 +12,12 @@ NO_KEY: Final = Refusal(
 )
 WRONG_KEY: Final = Refusal(401, "invalid_api_key", "There is no such API key.")
 NO_RIGHT: Final = Refusal(403, "forbidden", "This API key has no right to call this endpoint.")
+NO_KEY_TO_READ: Final = Refusal(
+    401, "missing_api_key", "This page asks for an API key: send Authorization: Bearer <key>."
+)
+NO_RIGHT_TO_READ: Final = Refusal(
+    403, "forbidden", "This page asks for an API key of scope read or admin."
+)
 
 
 def index_keys(records: Iterable[ApiKeyRecord]) -> dict[str, ApiKeyRecord]:
@@ -41,6 +47,16 @@ def hash_key(authorization: str | None) -> str:
     if scheme.lower() != "bearer" or not token:
         return ""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def check_reader(keys: Mapping[str, ApiKeyRecord], key_hash: str) -> Refusal | None:
+    """Why the sender of the key with this hash may not read of all endpoints; None = it may."""
+    if not key_hash:
+        return NO_KEY_TO_READ
+    record = keys.get(key_hash)
+    if record is None:
+        return WRONG_KEY
+    return None if record.scope in ("admin", "read") else NO_RIGHT_TO_READ
 
 
 def check_hash(

@@ -18,11 +18,11 @@ from penstock_router.gate import Answer
 from penstock_router.headers import Client, build_answer, connection_line
 from penstock_router.proxy.bodies import ChunkedBody, FixedBody
 from penstock_router.proxy.context import Context
-from penstock_router.proxy.exchange import Due, Exchange, body_too_large
+from penstock_router.proxy.exchange import Due, Exchange
+from penstock_router.proxy.failures import body_too_large
 from penstock_router.proxy.heads import (
     HEAD_END,
     HttpError,
-    RequestFields,
     RequestHead,
     check_beginning,
     check_size,
@@ -49,8 +49,8 @@ class ClientConnection(asyncio.Protocol):
         "_closing",
         "_context",
         "_exchange",
-        "_fields",
         "_half_closed",
+        "_head",
         "_held",
         "_http_11",
         "_idle_until",
@@ -69,8 +69,8 @@ class ClientConnection(asyncio.Protocol):
         self._context = context
         self._client = Client("unknown", "http")
         self._exchange: Exchange | None = None
-        #: of the last request, since the next one's are often the same
-        self._fields: RequestFields | None = None
+        #: the last request's, since the next one is often the same
+        self._head: RequestHead | None = None
         #: of a head that is not whole yet
         self._begun = bytearray()
         #: what came behind the request that is being handled
@@ -131,6 +131,7 @@ class ClientConnection(asyncio.Protocol):
     def _leave(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
+            self._count(exchange, 0)
             exchange.client_left()
             self._context.end()
 
@@ -235,16 +236,16 @@ class ClientConnection(asyncio.Protocol):
                 if begun:
                     self._await_request(self._context.settings.header_timeout_s)
                 return b""
-        head = parse_request(data[:end], self._context.limits, self._fields)
-        self._fields = head.fields
-        return self._begin(head, data[end + len(HEAD_END) :])
+        head = parse_request(data[:end], self._context.limits, self._head)
+        self._head = head
+        return self._begin(head, data[end + 4 :])  # 4 = len(HEAD_END)
 
     def _begin(self, head: RequestHead, data: bytes) -> bytes:
         context = self._context
         self._method = head.method
         self._http_11 = head.fields.http_11
         length = head.fields.length
-        most = context.settings.max_body_bytes
+        most = context.max_body_bytes
         if length is not None and most is not None and length > most:
             raise body_too_large(most)
         body = ChunkedBody() if length is None else FixedBody(length)
@@ -253,7 +254,10 @@ class ClientConnection(asyncio.Protocol):
             return self._answer_unasked(opened, head, body, data)
         exchange = self._exchange = Exchange(self, context, opened, head, body)
         context.in_flight += 1
-        if data and not body.done:
+        if length and len(data) == length:  # as most bodies come
+            exchange.take_whole(data)
+            data = b""
+        elif data and not body.done:
             data = exchange.client_data(data)
         if self._exchange is exchange:  # its body was not refused already
             exchange.begin()
@@ -268,6 +272,7 @@ class ClientConnection(asyncio.Protocol):
         # Behind an `Expect` nobody knows whether the body will follow: what comes next could not be
         # framed.
         sure = body.done and "expect" not in head.fields.special
+        self._context.gate.metrics.request(head.method, "", answer.status, 0.0)
         self._answer(answer, keep_alive=head.fields.keep_alive and sure, linger=not sure)
         return data
 
@@ -279,6 +284,7 @@ class ClientConnection(asyncio.Protocol):
         assert exchange is not None
         self._exchange = None
         self._context.end()
+        self._count(exchange, refusal.status)
         done = exchange.upload_done
         answer = self._context.gate.refuse(refusal, request_id)
         self._answer(answer, keep_alive=exchange.keep_alive and done, linger=not done)
@@ -288,6 +294,7 @@ class ClientConnection(asyncio.Protocol):
         """Answer what is no request, and close: what comes next could not be framed."""
         gate = self._context.gate
         self._begun.clear()
+        gate.metrics.request("", "", refusal.status, 0.0)
         answer = gate.refuse(refusal, gate.fresh_request_id())
         self._answer(answer, keep_alive=False, linger=True)
 
@@ -314,13 +321,20 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         assert exchange is not None
         self._exchange = None
-        self._context.end()
-        if not exchange.keep_alive or self._half_closed or self._context.draining:
+        context = self._context
+        context.end()
+        self._count(exchange, exchange.status)
+        if not exchange.keep_alive or self._half_closed or context.draining:
             self._close(linger=not exchange.upload_done)
             return
-        self._await_request(self._context.settings.client_keepalive_s)
+        self._await_request(context.client_keepalive_s)
         if self._held:
             self._take_next()
+
+    def _count(self, exchange: Exchange, status: int) -> None:
+        gate = self._context.gate
+        duration_s = gate.now() - exchange.began_at
+        gate.metrics.request(self._method, exchange.app_name, status, duration_s)
 
     def _take_next(self) -> None:
         """The connection is free for the request that came behind, if one did."""
@@ -364,7 +378,7 @@ class ClientConnection(asyncio.Protocol):
             self.watch(self._look_at)
 
     def _await_request(self, timeout_s: float) -> None:
-        at = self._idle_until = self._context.loop.time() + timeout_s
+        at = self._idle_until = self._context.now() + timeout_s
         if at < self._armed_at:
             self.watch(at)
 

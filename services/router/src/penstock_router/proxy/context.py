@@ -31,6 +31,13 @@ class Context:
         self.upstream = upstream
         self.settings = settings
         self.loop = asyncio.get_running_loop()
+        #: the loop's time
+        self.now = self.loop.time
+        # Those that every request asks for, since a model's attributes are slow to read.
+        self.max_body_bytes = settings.max_body_bytes
+        self.client_keepalive_s = settings.client_keepalive_s
+        self.first_byte_timeout_s = settings.first_byte_timeout_s
+        self.stream_idle_timeout_s = settings.stream_idle_timeout_s
         self.limits = Limits(settings.max_line_bytes, settings.max_head_bytes, settings.max_headers)
         self.connections: set[Closable] = set()
         #: whether connections end with the request that they carry
@@ -50,7 +57,7 @@ class Context:
 
     def date(self) -> str:
         """Now, as an HTTP date."""
-        second = int(self.loop.time())
+        second = int(self.now())
         if second != self._date_at:
             self._date_at = second
             self._date = formatdate(usegmt=True)

@@ -25,7 +25,6 @@ from typing import Final, Protocol
 from penstock_router.admission import Refusal
 from penstock_router.gate import Call
 from penstock_router.headers import (
-    Service,
     build_interim,
     build_response,
     build_switch,
@@ -34,6 +33,12 @@ from penstock_router.headers import (
 from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
 from penstock_router.proxy.bodies import BodyReader, ChunkedBody, FixedBody, OpenBody
 from penstock_router.proxy.context import Context
+from penstock_router.proxy.failures import (
+    bad_gateway,
+    body_timeout,
+    body_too_large,
+    worker_timeout,
+)
 from penstock_router.proxy.heads import (
     HEAD_END,
     HttpError,
@@ -121,6 +126,8 @@ class Exchange:
     _begun = False
     _n_interim = 0
     _attempt = 0
+    #: of the response whose head went out; 0 = none did
+    status = 0
     #: since when it waits, over all tries; None = this is the first
     _since: float | None = None
     #: workers at which it failed
@@ -146,6 +153,8 @@ class Exchange:
         self._call = call
         self._head = head
         self._body = body
+        #: seconds of the gate's clock
+        self.began_at = context.gate.now()
         #: whether the request was read whole
         self.upload_done = body.done
         #: whether the client's connection may carry another request after this one
@@ -154,6 +163,11 @@ class Exchange:
         self._kept: list[bytes] | None = []
         #: whether the client need not be told to send its body (any more)
         self._continued = not call.expects_continue
+
+    @property
+    def app_name(self) -> str:
+        """Of the endpoint that is called."""
+        return self._call.endpoint.spec.app_name
 
     # ---- the slot
 
@@ -182,6 +196,7 @@ class Exchange:
     def _on_answer(self, answer: asyncio.Future[SlotLease | Refusal]) -> None:
         if self._waiter is None:
             return  # the client left, and whoever saw that gave the slot back
+        self._context.gate.answered(self._waiter)
         self._waiter = None
         given = answer.result()
         if isinstance(given, SlotLease):
@@ -192,7 +207,7 @@ class Exchange:
     def _dispatch(self, lease: SlotLease) -> None:
         self._lease = lease
         self._attempt += 1
-        self._total_until = self._context.loop.time() + self._call.timeout_s
+        self._total_until = self._context.now() + self._call.timeout_s
         self._client.watch(self._total_until)
         worker = self._context.upstream.take(lease.address)
         if worker is None:
@@ -209,7 +224,7 @@ class Exchange:
     def _on_connected(self, result: WorkerConnection | UnreachableError) -> None:
         self._connecting = None
         if isinstance(result, UnreachableError):
-            self._fail_try("connect_failed", _bad_gateway(result), again=True)
+            self._fail_try("connect_failed", bad_gateway(result), again=True)
         else:
             self._send(result)
 
@@ -239,7 +254,9 @@ class Exchange:
         if not kept:
             worker.transport.write(self._call.head)
         else:
-            worker.transport.write(b"".join((self._call.head, *kept)))
+            worker.transport.write(
+                self._call.head + (kept[0] if len(kept) == 1 else b"".join(kept))
+            )
             if self._kept_bytes > _REPLAYED_BYTES:
                 self._kept = None
         if not self._continued:
@@ -249,8 +266,14 @@ class Exchange:
                 self._client.transport.write(CONTINUE)
         if not self.upload_done:
             self._client.update_reading()
-        elif self._context.settings.first_byte_timeout_s is not None:
+        elif self._context.first_byte_timeout_s is not None:
             self._await_first_byte()
+
+    def take_whole(self, data: bytes) -> None:
+        """The body, which came with the head and has the length that this says."""
+        self._kept = [data]
+        self._kept_bytes = len(data)
+        self.upload_done = True
 
     def client_data(self, data: bytes) -> bytes:
         """Bytes of the body came; gives those that follow it."""
@@ -340,8 +363,8 @@ class Exchange:
             self._client.transport.write(passing)
         if reader.done:
             self._end_response(rest)
-        elif self._context.settings.stream_idle_timeout_s is not None:
-            self._progress_at = self._context.loop.time()
+        elif self._context.stream_idle_timeout_s is not None:
+            self._progress_at = self._context.now()
 
     def _read_head(self, data: bytes) -> None:
         self._answered = True
@@ -359,7 +382,7 @@ class Exchange:
                     return
                 head = parse_response(data[:end], self._context.limits, worker.last_head)
                 worker.last_head = head
-                data = data[end + len(HEAD_END) :]
+                data = data[end + 4 :]  # 4 = len(HEAD_END)
                 if head.status >= 200:
                     self._respond(head, data)
                     return
@@ -381,27 +404,35 @@ class Exchange:
     def _respond(self, head: ResponseHead, data: bytes) -> None:
         reader, framing = self._frame(head)
         passing, rest = (b"", data) if reader.done else reader.feed(data)
-        if not self.upload_done or self._context.draining:
+        context = self._context
+        if not self.upload_done or context.draining:
             self.keep_alive = False
+        http_11 = self._head.fields.http_11
+        lease = self._lease
+        assert lease is not None, "a worker answers only who holds its slot"
         out = build_response(
             head,
-            self._service(),
+            lease,
+            self._call.request_id,
             framing=framing,
-            connection=connection_line(
-                http_11=self._head.fields.http_11, keep_alive=self.keep_alive
+            connection=(
+                ""
+                if http_11 and self.keep_alive
+                else connection_line(http_11=http_11, keep_alive=self.keep_alive)
             ),
-            date=self._context.date(),
+            date=context.date(),
         )
         self._reader = reader
         self._worker_keep_alive = head.keep_alive
         self._begun = True
+        self.status = head.status
         self._client.transport.write(out + passing if passing else out)
         if reader.done:
             self._end_response(rest)
             return
-        timeout_s = self._context.settings.stream_idle_timeout_s
+        timeout_s = context.stream_idle_timeout_s
         if timeout_s is not None:
-            self._progress_at = self._context.loop.time()
+            self._progress_at = context.now()
             self._client.watch(self._progress_at + timeout_s)
 
     def _frame(self, head: ResponseHead) -> tuple[BodyReader, str]:
@@ -417,11 +448,6 @@ class Exchange:
         if head.chunked:
             return ChunkedBody(unframe=not http_11), _CHUNKED if http_11 else ""
         return OpenBody(chunking=http_11), _CHUNKED if http_11 else ""
-
-    def _service(self) -> Service:
-        lease = self._lease
-        assert lease is not None, "a worker answers only who holds its slot"
-        return Service(lease.worker_id, lease.waited_s, lease.cold, self._call.request_id)
 
     def _end_response(self, rest: bytes) -> None:
         worker, self._worker = self._worker, None
@@ -500,7 +526,7 @@ class Exchange:
             # It may have closed an idle connection just when this request was on its way.
             self._connect(lease)
             return
-        self._fail_try("error", _bad_gateway(BrokenError(detail)), again=again)
+        self._fail_try("error", bad_gateway(BrokenError(detail)), again=again)
 
     def _fail_try(self, outcome: LeaseOutcome, problem: Refusal, *, again: bool) -> None:
         lease = self._lease
@@ -561,37 +587,13 @@ class Exchange:
             self._context.gate.time_out(self._waiter, self._call)
             return
         if what == "body":
-            self._fail_body(self._body_timeout())
+            self._fail_body(body_timeout(self._context.settings))
             return
         lease = self._lease
         assert lease is not None
         self._finish("error")
-        self._give_up(self._timeout(what), lease)
-
-    def _body_timeout(self) -> Refusal:
-        limit_s = self._context.settings.body_idle_timeout_s
-        detail = f"The request's body paused for {limit_s:g} s (body_idle_timeout_s)."
-        return Refusal(408, "body_timeout", detail)
-
-    def _timeout(self, what: str) -> Refusal:
-        settings = self._context.settings
-        if what == "first_byte":
-            detail = (
-                f"The worker did not begin its answer within {settings.first_byte_timeout_s:g} s"
-                " (first_byte_timeout_s)."
-            )
-            return Refusal(504, "first_byte_timeout", detail)
-        if what == "stream":
-            detail = (
-                f"The worker paused in its answer for {settings.stream_idle_timeout_s:g} s"
-                " (stream_idle_timeout_s)."
-            )
-            return Refusal(504, "stream_idle_timeout", detail)
-        detail = (
-            f"The worker did not answer within {self._call.timeout_s:g} s"
-            " (workers.request_timeout_s)."
-        )
-        return Refusal(504, "request_timeout", detail)
+        problem = worker_timeout(what, self._context.settings, self._call.timeout_s)
+        self._give_up(problem, lease)
 
     # ---- other protocols
 
@@ -602,8 +604,12 @@ class Exchange:
             raise malformed("It changes to a protocol that was not asked for.")
         self.tunnel = True
         self._begun = True
+        self.status = head.status
         self.keep_alive = False
-        self._client.transport.write(build_switch(head, self._service()) + data)
+        lease = self._lease
+        assert lease is not None, "a worker answers only who holds its slot"
+        out = build_switch(head, lease, self._call.request_id)
+        self._client.transport.write(out + data)
         held = self._client.take_held()
         if held:
             self.tunnel_data(held)
@@ -625,13 +631,3 @@ class Exchange:
             self._client.end_exchange()
         elif not other.is_closing():
             other.write_eof()
-
-
-def body_too_large(most: int) -> HttpError:
-    """The error of a body beyond `max_body_bytes`."""
-    detail = f"The request's body is longer than {most} bytes (max_body_bytes)."
-    return HttpError(413, "body_too_large", detail)
-
-
-def _bad_gateway(error: UnreachableError | BrokenError) -> Refusal:
-    return Refusal(502, error.error_type, str(error))

@@ -70,6 +70,8 @@ _OF_REQUESTS: Final = frozenset(
         "expect",
         "forwarded",
         "host",
+        "traceparent",
+        "tracestate",
         "transfer-encoding",
         "upgrade",
         "via",
@@ -185,10 +187,14 @@ class RequestFields:
 class RequestHead:
     """A request without its body."""
 
+    #: as it came
+    raw: bytes
     method: str
     #: the request target, untouched
     target: str
     fields: RequestFields
+    #: kept by whoever routes, for the next request like it on this connection
+    way: object = None
 
 
 @dataclass(slots=True)
@@ -245,17 +251,20 @@ def connection_options(value: str | None) -> frozenset[str]:
     return frozenset(option.strip(" \t").lower() for option in value.split(",")) - {""}
 
 
-def parse_request(head: bytes, limits: Limits, before: RequestFields | None = None) -> RequestHead:
+def parse_request(head: bytes, limits: Limits, before: RequestHead | None = None) -> RequestHead:
     """The request whose head this is.
 
     Args:
         head: up to, and without, its blank line.
         limits: what is too large.
-        before: fields of an earlier request under the same limits, used again if they are the same.
+        before: an earlier request under the same limits, given again if it is the same; else its
+            fields are used again if they are.
 
     Raises:
         HttpError: it is no request, or beyond a limit.
     """
+    if before is not None and before.raw == head:
+        return before
     line_end = head.find(b"\r\n")
     if line_end < 0:
         line_end = len(head)
@@ -263,8 +272,8 @@ def parse_request(head: bytes, limits: Limits, before: RequestFields | None = No
         raise _line_too_long()
     begin = line_end - _VERSION_LENGTH
     raw = head[max(0, begin) :]
-    if before is not None and before.raw == raw:
-        fields = before
+    if before is not None and before.fields.raw == raw:
+        fields = before.fields
     else:
         fields = _parse_request_fields(raw, limits)
     # An HTTP version was found, so this is what is before it.
@@ -278,7 +287,7 @@ def parse_request(head: bytes, limits: Limits, before: RequestFields | None = No
         raise malformed("The request target has characters that must be %-escaped.")
     if not target:
         raise malformed("The request line is not `method target version`.")
-    return RequestHead(method, target, fields)
+    return RequestHead(head, method, target, fields)
 
 
 def _parse_request_fields(raw: bytes, limits: Limits) -> RequestFields:
