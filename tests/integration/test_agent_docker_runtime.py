@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from docker import APIClient
+from docker.errors import APIError
 
 from penstock_common import entropy, ids
 from penstock_common.specs import LocalVolume
@@ -26,6 +27,11 @@ from tests.support.nats_server import NatsServer, free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
+SERVER = (
+    "import http.server, os; H = http.server.BaseHTTPRequestHandler; "
+    "H.do_GET = lambda s: (s.send_response(200), s.end_headers()); "
+    "http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()"
+)
 SLEEP = ("python3", "-c", "import time; time.sleep(60)")
 
 
@@ -84,12 +90,37 @@ async def test_a_container_is_made_as_promised(rig: Rig) -> None:
         "penstock.revision": "2",
     }
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert sorted(host["CapDrop"]) == ["MKNOD", "NET_RAW", "SETFCAP"]
+    assert host["NetworkMode"] == "penstock"
     assert host["PidsLimit"] == 16_384
     assert host["ShmSize"] == 1024**3
     assert host["LogConfig"] == {"Type": "local", "Config": {"max-file": "2", "max-size": "10m"}}
     assert host["Init"] is True
     assert host["RestartPolicy"]["Name"] == "no"
     assert inspected["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostIp"] == "127.0.0.1"
+
+
+async def test_workers_do_not_reach_one_another(rig: Rig) -> None:
+    serving = rig.order("python3", "-c", SERVER)
+    await rig.runtime.start(serving)
+    inspected = await asyncio.to_thread(rig.inspect, serving.worker_id)
+    address = inspected["NetworkSettings"]["Networks"]["penstock"]["IPAddress"]
+    ask = f"import socket; socket.create_connection(({address!r}, 8000), 2)"
+    asking = rig.order("python3", "-c", ask)
+
+    await rig.runtime.start(asking)
+
+    assert (await rig.runtime.wait(asking.worker_id)).code == 1
+    assert "timed out" in (await rig.runtime.log_tail(asking.worker_id, 1))[0]
+
+
+async def test_a_network_removed_behind_our_back_is_made_again(rig: Rig) -> None:
+    order = rig.order(*SLEEP)
+    assert await rig.runtime._try_create(order)
+    with contextlib.suppress(APIError):  # another test's worker may use it
+        await asyncio.to_thread(rig.engine.remove_network, "penstock")
+
+    await rig.runtime.start(order)
 
 
 async def test_entrypoint_and_command_are_the_endpoints(rig: Rig) -> None:
@@ -295,13 +326,6 @@ async def test_a_registry_that_is_away_is_said(rig: Rig) -> None:
     with pytest.raises(StartFailedError) as raised:
         await rig.runtime.start(rig.order(image=f"127.0.0.1:{free_port()}/x:1"))
     assert raised.value.reason is WorkerReason.REGISTRY_UNREACHABLE
-
-
-SERVER = (
-    "import http.server, os; H = http.server.BaseHTTPRequestHandler; "
-    "H.do_GET = lambda s: (s.send_response(200), s.end_headers()); "
-    "http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()"
-)
 
 
 async def test_an_agent_runs_containers_and_takes_them_over(nats_server: NatsServer) -> None:

@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from docker.types import DeviceRequest, Ulimit
+from docker.types import Ulimit
 
-from penstock_node_agent.gpus import is_static
+from penstock_node_agent.docker_gpus import (
+    GpuWay,
+    driver_gpus,
+    gpu_environment,
+    gpu_options,
+)
 from penstock_node_agent.runtime import Exit, Found, Started, StartOrder
 
 MANAGED_LABEL: Final = "penstock.managed"
@@ -17,7 +22,24 @@ REVISION_LABEL: Final = "penstock.revision"
 
 #: Pinned host memory, deep stacks and many connections; engines default to 8 MiB and 1024 files.
 _ULIMITS: Final = (("memlock", -1), ("stack", 67_108_864), ("nofile", 1_048_576))
+#: Of the engine's default set, what no GPU image needs: forged packets between containers, device
+#: files, files that hand out capabilities.
+_DROPPED_CAPABILITIES: Final = ("MKNOD", "NET_RAW", "SETFCAP")
+#: Workers' own bridge, one for each engine: its containers do not reach one another. It stays when
+#: the last worker goes; several agents of one engine share it.
+NETWORK: Final = "penstock"
+#: Options of that bridge.
+NETWORK_OPTIONS: Final = {"com.docker.network.bridge.enable_icc": "false"}
 _LOGS: Final = {"type": "local", "config": {"max-size": "10m", "max-file": "2"}}
+
+
+_GIB: Final = 1024**3
+_MOST_SHM_BYTES: Final = 16 * _GIB
+
+
+def default_shm_bytes(memory_bytes: int) -> int:
+    """Shared memory that a container may use on a machine with so much memory: half, ≤ 16 GiB."""
+    return min(max(memory_bytes // 2, 64 * 1024**2), _MOST_SHM_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +53,15 @@ class DockerSettings:
     #: workers' ports are published on this address alone
     address: str
     #: shared memory of a container; the engine's 64 MB break NCCL and data loaders
-    shm_bytes: int = 1024**3
+    shm_bytes: int = _GIB
     #: processes and threads of a container
     pids_limit: int = 16_384
+    #: how containers get GPUs; None = the best way that the engine offers
+    gpu_way: GpuWay | None = None
+    #: CPUs that a container may use, e.g. 7.5; None = all
+    cpus: float | None = None
+    #: memory that a container may use, swap included; None = all
+    memory_bytes: int | None = None
     #: longest wait for one answer of the engine, seconds
     timeout_s: float = 60.0
 
@@ -59,26 +87,31 @@ def volume_names(order: StartOrder) -> list[str]:
     return [f"{container_name(order.worker_id)}-{n}" for n in range(len(order.volumes))]
 
 
-def environment(order: StartOrder) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class EngineAbilities:
+    """What an engine can do for a container."""
+
+    #: raise limits above its own
+    raise_limits: bool = True
+    gpu_way: GpuWay = "device_request"
+
+
+def environment(order: StartOrder, gpu_way: GpuWay) -> dict[str, str]:
     """The container's variables."""
+    gpus = driver_gpus(order.gpus)
     env = {
-        **order.env,
+        **gpu_environment(gpu_way, gpus, order.env),
         "PORT": str(order.http_port),
         "PENSTOCK_ENDPOINT_ID": order.endpoint_id,
         "PENSTOCK_WORKER_ID": order.worker_id,
     }
-    if not _driver_gpus(order):
-        # Where nvidia is the engine's default runtime, an image or an endpoint that sets this
-        # variable would get GPUs of other workers.
-        env["NVIDIA_VISIBLE_DEVICES"] = "void"
+    if not gpus:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(order.gpus)
-    else:
-        env.pop("NVIDIA_VISIBLE_DEVICES", None)  # the device request sets it
     return env
 
 
 def host_options(
-    order: StartOrder, settings: DockerSettings, *, raise_limits: bool
+    order: StartOrder, settings: DockerSettings, abilities: EngineAbilities
 ) -> dict[str, Any]:
     """Arguments of the SDK's `create_host_config`."""
     options: dict[str, Any] = {
@@ -87,27 +120,24 @@ def host_options(
             name: {"bind": volume.mount_path, "mode": "rw"}
             for name, volume in zip(volume_names(order), order.volumes, strict=True)
         },
+        "network_mode": NETWORK,
         "security_opt": ["no-new-privileges:true"],
+        "cap_drop": list(_DROPPED_CAPABILITIES),
         "pids_limit": settings.pids_limit,
         "shm_size": settings.shm_bytes,
         "log_config": _LOGS,
         # Reaps what the image's first process leaves behind.
         "init": True,
         "restart_policy": {"Name": "no"},
+        **gpu_options(abilities.gpu_way, driver_gpus(order.gpus), order.env),
     }
-    if raise_limits:
+    if settings.cpus is not None:
+        options["nano_cpus"] = round(settings.cpus * 1e9)
+    if settings.memory_bytes is not None:
+        options["mem_limit"] = options["memswap_limit"] = settings.memory_bytes
+    if abilities.raise_limits:
         options["ulimits"] = [Ulimit(name=name, soft=n, hard=n) for name, n in _ULIMITS]
-    if gpus := _driver_gpus(order):
-        options["device_requests"] = [
-            DeviceRequest(
-                driver="nvidia", device_ids=gpus, capabilities=[["gpu", "compute", "utility"]]
-            )
-        ]
     return options
-
-
-def _driver_gpus(order: StartOrder) -> list[str]:
-    return [gpu for gpu in order.gpus if not is_static(gpu)]
 
 
 def read_found(summary: Mapping[str, Any], address: str) -> Found | None:

@@ -33,6 +33,7 @@ from penstock_node_agent.docker_errors import (
     start_failure,
 )
 from penstock_node_agent.docker_events import DeathWatch
+from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.log_files import clipped
 from penstock_node_agent.runtime import (
     Exit,
@@ -57,7 +58,6 @@ _END_POLL_S: Final = 1.0
 #: From SIGKILL to the engine's word that the container has ended.
 KILL_WAIT_S: Final = 15.0
 _REMOVE_TRIES: Final = 20
-_START_TRIES: Final = 3
 #: Longest wait at the end for calls that run; after it they are left alone.
 _CLOSE_S: Final = 2.0
 
@@ -77,7 +77,7 @@ class DockerRuntime(Runtime):
         self._running: dict[str, asyncio.Future[Any]] = {}
         #: workers started or listed by this process; set = look whether it has ended
         self._known: dict[str, asyncio.Event] = {}
-        self._raise_limits = True
+        self._maker = ContainerMaker(settings)
         self._ticks = 0
         self._engine_answers = True
 
@@ -165,7 +165,7 @@ class DockerRuntime(Runtime):
         report(Progress.CREATED)
         async with _start_errors():
             port = await self._for_worker(
-                order.worker_id, functools.partial(self._start_blocking, order)
+                order.worker_id, functools.partial(self._maker.start, self._client, order)
             )
         report(Progress.STARTED)
         return Started(self._settings.address, port)
@@ -173,75 +173,8 @@ class DockerRuntime(Runtime):
     async def _try_create(self, order: StartOrder) -> bool:
         async with _start_errors():
             return await self._for_worker(
-                order.worker_id, functools.partial(self._try_create_blocking, order)
+                order.worker_id, functools.partial(self._maker.try_create, self._client, order)
             )
-
-    def _try_create_blocking(self, order: StartOrder) -> bool:
-        """Create the container and its volumes; False when the image is not on the node."""
-        client, name = self._client, containers.container_name(order.worker_id)
-        labels = containers.labels(order, self._settings.node_id)
-        for volume in containers.volume_names(order):
-            client.create_volume(volume, labels=labels)
-        options = containers.host_options(order, self._settings, raise_limits=self._raise_limits)
-        try:
-            client.create_container(
-                image=order.image,
-                name=name,
-                command=list(order.command) or None,
-                entrypoint=list(order.entrypoint) or None,
-                environment=containers.environment(order),
-                labels=labels,
-                ports=[order.http_port],
-                host_config=client.create_host_config(**options),
-            )
-        except ENGINE_ERRORS as error:
-            if is_status(error, 404) and "no such image" in explanation(error).lower():
-                return False
-            if not is_status(error, 409) or "already in use" not in explanation(error):
-                raise
-            # An earlier start came so far. Starting an ended container would run it again.
-            if containers.read_exit(client.inspect_container(name)) is not None:
-                raise StartFailedError(
-                    WorkerReason.EXITED, "it was started before and has ended"
-                ) from error
-        return True
-
-    def _start_blocking(self, order: StartOrder) -> int:
-        """Start the created container; gives the host port on which it is reached."""
-        client, name = self._client, containers.container_name(order.worker_id)
-        for attempt in range(_START_TRIES):
-            try:
-                client.start(name)
-                break
-            except ENGINE_ERRORS as error:
-                text = explanation(error)
-                if attempt == _START_TRIES - 1:
-                    raise
-                if self._raise_limits and "setting rlimit" in text:
-                    self._keep_limits(order, text)
-                elif "address already in use" not in text and "already allocated" not in text:
-                    raise
-        inspected = client.inspect_container(name)
-        if not inspected["State"].get("Running"):
-            # Ended at once: whoever waits for it learns how.
-            return containers.read_port(inspected, order.http_port) or 0
-        port = containers.read_port(inspected, order.http_port)
-        if port is None:
-            raise StartFailedError(
-                WorkerReason.ENGINE_ERROR, f"the engine published no port for {order.http_port}"
-            )
-        return port
-
-    def _keep_limits(self, order: StartOrder, text: str) -> None:
-        # An engine without CAP_SYS_RESOURCE cannot give more than it has itself.
-        logger.warning(
-            "engine cannot raise ulimits; workers get its own",
-            extra={"action": "ulimits_refused", "error": text},
-        )
-        self._raise_limits = False
-        self._client.remove_container(containers.container_name(order.worker_id), v=True)
-        if not self._try_create_blocking(order):
-            raise StartFailedError(WorkerReason.IMAGE_NOT_FOUND, f"{order.image} is gone")
 
     async def _pull(self, image: str) -> None:
         stopped = threading.Event()
@@ -411,6 +344,7 @@ class DockerRuntime(Runtime):
         if not self._engine_answers:
             logger.info("docker engine is back", extra={"action": "engine_found"})
             self._engine_answers = True
+            self._maker.forget_engine()  # it may be another one now, or differently configured
         for worker_id in self._known.keys() - running:
             self._look_at(worker_id)
 
