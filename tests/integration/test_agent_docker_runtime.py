@@ -20,7 +20,7 @@ from penstock_common.specs import LocalVolume
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
 from penstock_node_agent.docker_containers import DockerSettings, container_name
 from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.runtime import Progress, StartFailedError, StartOrder
+from penstock_node_agent.runtime import BoundExceededError, Progress, StartFailedError, StartOrder
 from tests.support.agent_rig import NODE, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.nats_server import NatsServer, free_port
@@ -98,6 +98,32 @@ async def test_a_container_is_made_as_promised(rig: Rig) -> None:
     assert host["Init"] is True
     assert host["RestartPolicy"]["Name"] == "no"
     assert inspected["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostIp"] == "127.0.0.1"
+
+
+async def test_a_disk_that_is_not_bounded_is_measured(rig: Rig) -> None:
+    program = (
+        "import os, time; f = open('/x', 'w'); os.posix_fallocate(f.fileno(), 0, {}); "
+        "time.sleep(60)"
+    )
+    large, small = [
+        rig.order("python3", "-c", program.format(size), disk_bytes=2_000_000)
+        for size in (3_000_000, 1_000_000)
+    ]
+    for order in (large, small):
+        await rig.runtime.start(order)
+    if rig.runtime._maker._abilities.disk_quota:
+        pytest.skip("this engine's storage driver bounds disks itself")
+    waiting = asyncio.create_task(rig.runtime.wait(large.worker_id), name="wait for its end")
+    async with asyncio.timeout(30):
+        while not waiting.done():
+            await rig.runtime.tend()
+            await asyncio.sleep(0.02)
+
+    with pytest.raises(BoundExceededError) as raised:
+        await waiting
+    assert raised.value.reason is WorkerReason.DISK_EXCEEDED
+    assert rig.runtime._disks.problem(large.worker_id) is not None
+    assert rig.runtime._disks.problem(small.worker_id) is None
 
 
 async def test_workers_do_not_reach_one_another(rig: Rig) -> None:

@@ -8,12 +8,16 @@ import pytest
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
 from penstock_node_agent.docker_containers import (
+    DISK_LABEL,
+    DiskUse,
     DockerSettings,
     EngineAbilities,
+    container_labels,
     container_name,
     default_shm_bytes,
     environment,
     host_options,
+    read_disk_use,
     read_exit,
     read_found,
     read_port,
@@ -54,6 +58,18 @@ def test_limits_of_the_operator_hold_for_each_container() -> None:
     assert options["nano_cpus"] == 1_500_000_000
     assert options["mem_limit"] == options["memswap_limit"] == 10**9
     assert not {"nano_cpus", "mem_limit"} & host_options(order(), SETTINGS, ABLE).keys()
+
+
+def test_a_disk_is_bounded_by_the_engine_or_else_watched() -> None:
+    bounded = order(disk_bytes=5_000)
+    assert host_options(bounded, SETTINGS, ABLE)["storage_opt"] == {"size": "5000"}
+    assert DISK_LABEL not in container_labels(bounded, "node-a", ABLE)
+    unable = EngineAbilities(disk_quota=False)
+    assert "storage_opt" not in host_options(bounded, SETTINGS, unable)
+    labels = container_labels(bounded, "node-a", unable)
+    assert read_disk_use({"Labels": labels, "SizeRw": 6_000}) == DiskUse("wk-1", 6_000, 5_000)
+    assert read_disk_use({"Labels": labels}) == DiskUse("wk-1", 0, 5_000)
+    assert read_disk_use({"Labels": container_labels(order(), "node-a", unable)}) is None
 
 
 def test_shared_memory_is_half_of_the_machines_within_bounds() -> None:

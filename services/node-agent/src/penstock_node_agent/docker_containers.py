@@ -19,6 +19,8 @@ WORKER_LABEL: Final = "penstock.worker"
 NODE_LABEL: Final = "penstock.node"
 ENDPOINT_LABEL: Final = "penstock.endpoint"
 REVISION_LABEL: Final = "penstock.revision"
+#: Bound in bytes of a container's own disk, where the engine cannot hold it to one itself.
+DISK_LABEL: Final = "penstock.disk-bytes"
 
 #: Pinned host memory, deep stacks and many connections; engines default to 8 MiB and 1024 files.
 _ULIMITS: Final = (("memlock", -1), ("stack", 67_108_864), ("nofile", 1_048_576))
@@ -66,9 +68,28 @@ class DockerSettings:
     timeout_s: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class EngineAbilities:
+    """What an engine can do for a container."""
+
+    #: raise limits above its own
+    raise_limits: bool = True
+    gpu_way: GpuWay = "device_request"
+    #: bound a container's own disk (overlay2 on XFS with project quotas, btrfs, zfs)
+    disk_quota: bool = True
+
+
 def container_name(worker_id: str) -> str:
     """Name of a worker's container: a start repeated after a crash finds the first one."""
     return f"penstock-{worker_id}"
+
+
+def container_labels(order: StartOrder, node_id: str, abilities: EngineAbilities) -> dict[str, str]:
+    """Labels of a container, with what must be watched of it."""
+    found = labels(order, node_id)
+    if order.disk_bytes is not None and not abilities.disk_quota:
+        found[DISK_LABEL] = str(order.disk_bytes)
+    return found
 
 
 def labels(order: StartOrder, node_id: str) -> dict[str, str]:
@@ -85,15 +106,6 @@ def labels(order: StartOrder, node_id: str) -> dict[str, str]:
 def volume_names(order: StartOrder) -> list[str]:
     """Names of the worker's own volumes, in the order of `order.volumes`."""
     return [f"{container_name(order.worker_id)}-{n}" for n in range(len(order.volumes))]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineAbilities:
-    """What an engine can do for a container."""
-
-    #: raise limits above its own
-    raise_limits: bool = True
-    gpu_way: GpuWay = "device_request"
 
 
 def environment(order: StartOrder, gpu_way: GpuWay) -> dict[str, str]:
@@ -135,6 +147,8 @@ def host_options(
         options["nano_cpus"] = round(settings.cpus * 1e9)
     if settings.memory_bytes is not None:
         options["mem_limit"] = options["memswap_limit"] = settings.memory_bytes
+    if order.disk_bytes is not None and abilities.disk_quota:
+        options["storage_opt"] = {"size": str(order.disk_bytes)}
     if abilities.raise_limits:
         options["ulimits"] = [Ulimit(name=name, soft=n, hard=n) for name, n in _ULIMITS]
     return options
@@ -161,6 +175,24 @@ def read_found(summary: Mapping[str, Any], address: str) -> Found | None:
     ports = [port["PublicPort"] for port in summary.get("Ports") or () if port.get("PublicPort")]
     # Port 0 answers no probe: a running container without its port is found unhealthy.
     return Found(worker_id, address=Started(address, ports[0] if ports else 0))
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """What a container holds on its own disk."""
+
+    worker_id: str
+    used_bytes: int
+    limit_bytes: int
+
+
+def read_disk_use(summary: Mapping[str, Any]) -> DiskUse | None:
+    """The disk use in one item of the engine's list with sizes; None where none is bounded."""
+    found = summary.get("Labels") or {}
+    worker_id, limit = found.get(WORKER_LABEL), found.get(DISK_LABEL)
+    if not worker_id or not limit:
+        return None
+    return DiskUse(worker_id, int(summary.get("SizeRw") or 0), int(limit))
 
 
 def read_exit(inspected: Mapping[str, Any]) -> Exit | None:

@@ -51,9 +51,8 @@ class ContainerMaker:
         self._ensure_network(client)
         if driver_gpus(order.gpus):
             self._find_gpu_way(client)
-        labels = containers.labels(order, self._settings.node_id)
         for volume in containers.volume_names(order):
-            client.create_volume(volume, labels=labels)
+            client.create_volume(volume, labels=containers.labels(order, self._settings.node_id))
         abilities = self._abilities
         options = containers.host_options(order, self._settings, abilities)
         try:
@@ -63,13 +62,20 @@ class ContainerMaker:
                 command=list(order.command) or None,
                 entrypoint=list(order.entrypoint) or None,
                 environment=containers.environment(order, abilities.gpu_way),
-                labels=labels,
+                labels=containers.container_labels(order, self._settings.node_id, abilities),
                 ports=[order.http_port],
                 host_config=client.create_host_config(**options),
             )
         except ENGINE_ERRORS as error:
             if is_status(error, 404) and "no such image" in explanation(error).lower():
                 return False
+            if abilities.disk_quota and "storage-opt" in explanation(error).lower():
+                logger.info(
+                    "engine cannot bound a container's disk; it is measured",
+                    extra={"action": "disk_quota_refused", "error": explanation(error)},
+                )
+                self._abilities = replace(self._abilities, disk_quota=False)
+                return self.try_create(client, order)
             if not is_status(error, 409) or "already in use" not in explanation(error):
                 raise
             # An earlier start came so far. Starting an ended container would run it again.

@@ -24,6 +24,7 @@ from penstock_node_agent import docker_containers as containers
 from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_client import connect
 from penstock_node_agent.docker_containers import DockerSettings
+from penstock_node_agent.docker_disks import DiskWatch
 from penstock_node_agent.docker_errors import (
     ENGINE_ERRORS,
     engine_failure,
@@ -36,6 +37,7 @@ from penstock_node_agent.docker_events import DeathWatch
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.log_files import clipped
 from penstock_node_agent.runtime import (
+    BoundExceededError,
     Exit,
     Found,
     Progress,
@@ -78,6 +80,7 @@ class DockerRuntime(Runtime):
         #: workers started or listed by this process; set = look whether it has ended
         self._known: dict[str, asyncio.Event] = {}
         self._maker = ContainerMaker(settings)
+        self._disks = DiskWatch(settings.node_id, self._look_at)
         self._ticks = 0
         self._engine_answers = True
 
@@ -214,6 +217,8 @@ class DockerRuntime(Runtime):
                 ended = None  # the engine is away; `tend` says so, and looks again
             if ended is not None:
                 return ended
+            if (problem := self._disks.problem(worker_id)) is not None:
+                raise BoundExceededError(WorkerReason.DISK_EXCEEDED, problem)
             await looking.wait()
 
     async def _try_exit(self, worker_id: str) -> Exit | None:
@@ -296,6 +301,7 @@ class DockerRuntime(Runtime):
         await self._call_for(worker_id, lambda: self._remove_container(worker_id))
         await self._call_for(worker_id, lambda: self._remove_volumes(worker_id))
         self._known.pop(worker_id, None)
+        self._disks.forget(worker_id)
 
     def _remove_container(self, worker_id: str) -> None:
         name = containers.container_name(worker_id)
@@ -327,8 +333,9 @@ class DockerRuntime(Runtime):
 
     @override
     async def tend(self) -> None:
-        """Every few calls, look for ends that the event stream missed."""
+        """Every few calls, look for ends that the event stream missed, and measure disks."""
         self._ticks += 1
+        self._disks.tend(lambda measure: self._calls.run(lambda: measure(self._client)))
         if self._ticks % _LIST_PERIOD_TICKS:
             return
         try:
