@@ -38,7 +38,10 @@ SLEEP = ("python3", "-c", "import time; time.sleep(60)")
 class Rig:
     def __init__(self, node_id: str) -> None:
         self.settings = DockerSettings(
-            docker_host=docker_host(), node_id=node_id, address="127.0.0.1"
+            docker_host=docker_host(),
+            node_id=node_id,
+            address="127.0.0.1",
+            pull_pauses_s=(0.0, 0.0),
         )
         self.runtime = DockerRuntime(self.settings)
         self.engine = APIClient(base_url=docker_host(), version="auto", timeout=60)
@@ -246,6 +249,12 @@ class Registry:
         self.port = free_port()
         #: answers every request when set
         self.refusal: tuple[int, str] | None = None
+        #: so many requests are refused, then none
+        self.refusals = 1_000_000
+        #: cleared = no manifest is given out
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.manifests = 0
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as archive:
             archive.addfile(tarfile.TarInfo("empty"))
@@ -279,11 +288,15 @@ class Registry:
         self.blobs = {_digest(data): data for data in (layer_data, config_data)}
 
     async def answer(self, request: web.Request) -> web.Response:
-        if self.refusal is not None and request.path != "/v2/":
+        if self.refusal is not None and self.refusals > 0 and request.path != "/v2/":
+            self.refusals -= 1
             status, code = self.refusal
             return web.json_response({"errors": [{"code": code, "message": code}]}, status=status)
         kind, _, name = request.path.rpartition("/")
         if kind.endswith("/manifests"):
+            if request.method == "GET":
+                self.manifests += 1
+            await self.gate.wait()
             return web.Response(
                 body=self.manifest,
                 content_type="application/vnd.docker.distribution.manifest.v2+json",
@@ -323,6 +336,45 @@ async def test_an_absent_image_is_pulled(rig: Rig, registry: Registry) -> None:
 
     assert seen == [Progress.PULLING, Progress.PULLED, Progress.CREATED, Progress.STARTED]
     assert image in await rig.runtime.images()
+    await rig.runtime.wait(order.worker_id)
+    await rig.runtime.remove(order.worker_id)
+    await asyncio.to_thread(rig.engine.remove_image, image)
+
+
+async def test_workers_of_one_image_share_its_pull(rig: Rig, registry: Registry) -> None:
+    registry.gate.clear()
+    async with registry.serving() as image, asyncio.timeout(30):
+        pulling = asyncio.Semaphore(0)
+        orders = [rig.order(image=image) for _ in range(3)]
+
+        def tell(progress: Progress) -> None:
+            if progress is Progress.PULLING:
+                pulling.release()
+
+        starts = [asyncio.create_task(rig.runtime.start(o, tell), name="start") for o in orders]
+        for _ in orders:
+            await pulling.acquire()
+        starts[0].cancel()  # the others still want it
+        registry.gate.set()
+        results = await asyncio.gather(*starts, return_exceptions=True)
+
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert not any(isinstance(result, Exception) for result in results[1:])
+    assert registry.manifests == 1
+    assert rig.runtime._puller._pulls == {}
+    for order in orders[1:]:
+        await rig.runtime.wait(order.worker_id)
+        await rig.runtime.remove(order.worker_id)
+    await asyncio.to_thread(rig.engine.remove_image, image)
+
+
+async def test_a_registry_that_stumbles_is_asked_again(rig: Rig, registry: Registry) -> None:
+    registry.refusal = (503, "UNAVAILABLE")
+    registry.refusals = 1
+    async with registry.serving() as image:
+        order = rig.order(image=image)
+        await rig.runtime.start(order)
+
     await rig.runtime.wait(order.worker_id)
     await rig.runtime.remove(order.worker_id)
     await asyncio.to_thread(rig.engine.remove_image, image)

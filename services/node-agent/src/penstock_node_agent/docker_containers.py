@@ -64,6 +64,8 @@ class DockerSettings:
     cpus: float | None = None
     #: memory that a container may use, swap included; None = all
     memory_bytes: int | None = None
+    #: before each repeated try of a pull whose registry did not answer
+    pull_pauses_s: tuple[float, ...] = (1.0, 4.0)
     #: longest wait for one answer of the engine, seconds
     timeout_s: float = 60.0
 

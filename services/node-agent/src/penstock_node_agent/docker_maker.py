@@ -113,8 +113,9 @@ class ContainerMaker:
 
     def _mend(self, client: APIClient, order: StartOrder, text: str) -> bool:
         """Whether another try may help, after what the engine said was seen to."""
-        if self._abilities.raise_limits and "setting rlimit" in text:
-            # An engine without CAP_SYS_RESOURCE cannot give more than it has itself.
+        if "setting rlimit" in text:
+            # An engine without CAP_SYS_RESOURCE cannot give more than it has itself. Starts of
+            # other workers may find out in the same moment: each makes its own container again.
             logger.warning(
                 "engine cannot raise ulimits; workers get its own",
                 extra={"action": "ulimits_refused", "error": text},

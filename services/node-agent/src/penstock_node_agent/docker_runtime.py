@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -30,11 +30,11 @@ from penstock_node_agent.docker_errors import (
     engine_failure,
     explanation,
     is_status,
-    pull_failure,
     start_failure,
 )
 from penstock_node_agent.docker_events import DeathWatch
 from penstock_node_agent.docker_maker import ContainerMaker
+from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.log_files import clipped
 from penstock_node_agent.runtime import (
     BoundExceededError,
@@ -52,9 +52,6 @@ from penstock_node_agent.runtime import (
 logger = logging.getLogger(__name__)
 
 _CALL_THREADS: Final = 8
-_PULL_THREADS: Final = 4
-#: A pull that reports nothing for so long has failed (layers are unpacked silently).
-_PULL_SILENCE_S: Final = 600.0
 _LIST_PERIOD_TICKS: Final = 5
 _END_POLL_S: Final = 1.0
 #: From SIGKILL to the engine's word that the container has ended.
@@ -72,7 +69,7 @@ class DockerRuntime(Runtime):
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
         self._calls = DaemonThreads(_CALL_THREADS, "docker-call")
-        self._pulls = DaemonThreads(_PULL_THREADS, "docker-pull")
+        self._puller = ImagePuller(self._new_client, settings.pull_pauses_s)
         self._api: APIClient | None = None
         self._deaths: DeathWatch | None = None
         #: the call that runs for a worker
@@ -156,7 +153,7 @@ class DockerRuntime(Runtime):
         if not await self._try_create(order):
             assert order.image is not None
             report(Progress.PULLING)
-            await self._pull(order.image)
+            await self._puller.pull(order.image)
             report(Progress.PULLED)
             if not await self._try_create(order):
                 raise StartFailedError(
@@ -178,30 +175,6 @@ class DockerRuntime(Runtime):
             return await self._for_worker(
                 order.worker_id, functools.partial(self._maker.try_create, self._client, order)
             )
-
-    async def _pull(self, image: str) -> None:
-        stopped = threading.Event()
-        pulling = self._pulls.run(lambda: self._pull_blocking(image, stopped))
-        try:
-            await asyncio.shield(pulling)
-        except asyncio.CancelledError:
-            stopped.set()  # the thread ends at the engine's next progress line
-            raise
-
-    def _pull_blocking(self, image: str, stopped: threading.Event) -> None:
-        try:
-            client = self._new_client(_PULL_SILENCE_S)
-            try:
-                lines: Iterator[dict[str, Any]] = client.pull(image, stream=True, decode=True)
-                for line in lines:
-                    if "error" in line:  # the HTTP status was 200 long ago
-                        raise pull_failure(image, str(line["error"]))
-                    if stopped.is_set():
-                        return
-            finally:
-                client.close()
-        except ENGINE_ERRORS as error:
-            raise pull_failure(image, explanation(error)) from error
 
     @override
     async def wait(self, worker_id: str) -> Exit:
@@ -365,7 +338,7 @@ class DockerRuntime(Runtime):
         if self._api is not None:
             self._api.close()
         self._calls.close()
-        self._pulls.close()
+        self._puller.close()
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         """Do it in a thread.
