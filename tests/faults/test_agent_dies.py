@@ -1,4 +1,4 @@
-"""The agent dies between any two calls to the engine of a start: the next one completes it."""
+"""The agent dies between any two calls to the engine: the next one puts everything right."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from docker import APIClient
 
-from penstock_common.states import WorkerState
+from penstock_common.states import DesiredState, WorkerState
 from penstock_node_agent.docker_containers import DockerSettings
 from penstock_node_agent.docker_runtime import DockerRuntime
 from tests.support.agent_rig import AgentRig, RunningAgent, agent_rig, endpoint_spec
@@ -130,3 +130,33 @@ async def test_a_start_is_completed_and_never_doubled(site: Site) -> None:
         if done:
             return
     raise AssertionError("a start takes more calls than are walked")
+
+
+async def test_an_end_is_completed_and_leaves_nothing(site: Site) -> None:
+    scheduler = site.scheduler
+    for calls in range(MOST_CALLS):
+        first = await site.agent()
+        worker = await scheduler.assign(SPEC)
+        worker_id = worker.worker_id
+        await scheduler.until_state(worker_id, WorkerState.RUNNING, 30)
+        await first.kill()
+        dying = await site.agent(calls)
+        await scheduler.want(worker, DesiredState.STOPPED)
+
+        def settled(dying: RunningAgent = dying, worker_id: str = worker_id) -> bool:
+            status = scheduler.status(worker_id)
+            return dying._task.done() or (
+                status is not None and status.state is WorkerState.STOPPED
+            )
+
+        await scheduler.until(settled, 30)
+        done = not await died(dying)
+        heir = await site.agent()
+        await scheduler.until_state(worker_id, WorkerState.STOPPED, 30)
+        await scheduler.unassign(worker_id)
+        await scheduler.until_gone(worker_id, 30)
+        assert await asyncio.to_thread(site.left) == []
+        await heir.kill()
+        if done:
+            return
+    raise AssertionError("an end takes more calls than are walked")

@@ -131,7 +131,14 @@ class DockerRuntime(Runtime):
             else:
                 ended = await self._try_exit(item.worker_id)
                 found.append(replace(item, exit=ended or item.exit))
-        return tuple(found)
+        # An agent that dies in a start, or in a removal, may leave volumes and no container.
+        bare = await self._workers_with_volumes() - {item.worker_id for item in found}
+        return (*found, *(Found(w, address=None, created_only=True) for w in sorted(bare)))
+
+    async def _workers_with_volumes(self) -> set[str]:
+        label = f"{containers.NODE_LABEL}={self._settings.node_id}"
+        answer = await self._call(lambda: self._client.volumes(filters={"label": label}))
+        return {volume["Labels"][containers.WORKER_LABEL] for volume in answer["Volumes"] or ()}
 
     async def _list(self) -> tuple[Found, ...]:
         managed = [
