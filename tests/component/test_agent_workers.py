@@ -9,7 +9,13 @@ from penstock_common import connection, subjects
 from penstock_common.messages import WorkerStatus
 from penstock_common.sealing import Sealer, new_key
 from penstock_common.states import DesiredState, Phase, WorkerReason, WorkerState
-from penstock_node_agent.runtime import Exit, RuntimeFailedError, StartFailedError, StopFailedError
+from penstock_node_agent.runtime import (
+    BoundExceededError,
+    Exit,
+    RuntimeFailedError,
+    StartFailedError,
+    StopFailedError,
+)
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import AgentRig, agent_rig, endpoint_spec
 from tests.support.nats_server import NatsServer
@@ -155,6 +161,27 @@ async def test_a_worker_that_dies_says_how_and_stays_dead(
     await rig.scheduler.unassign(worker.worker_id)
     await rig.scheduler.until_gone(worker.worker_id)
     assert host.started == [worker.worker_id]
+
+
+async def test_a_worker_beyond_its_bounds_is_drained_and_stopped(
+    rig: AgentRig, host: FakeHost
+) -> None:
+    await rig.start(FakeRuntime(host))
+    worker = await rig.scheduler.assign(endpoint_spec("print last words"))
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+
+    told = BoundExceededError(WorkerReason.DISK_EXCEEDED, "holds 101.0 GB")
+    host.workers[worker.worker_id].exceed(told)
+
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert (status.reason, status.message) == (WorkerReason.DISK_EXCEEDED, "holds 101.0 GB")
+    assert status.log_tail == ("last", "words")
+    assert rig.scheduler.states(worker.worker_id)[-2:] == [
+        WorkerState.DRAINING,
+        WorkerState.FAILED,
+    ]
+    assert host.grace[worker.worker_id] == 2  # the endpoint's stop_grace_s
+    assert host.workers == {}
 
 
 async def test_a_worker_that_dies_while_starting_says_so(rig: AgentRig, host: FakeHost) -> None:

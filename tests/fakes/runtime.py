@@ -16,6 +16,7 @@ from typing_extensions import override
 from penstock_common.messages import RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent.runtime import (
+    BoundExceededError,
     Exit,
     Found,
     Progress,
@@ -39,6 +40,9 @@ class FakeWorker:
     port: int
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit: Exit | None = None
+    #: raised by `wait` while it runs
+    beyond: BoundExceededError | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
     #: HTTP status that its server answers with; 0 = it accepts and stays silent
     status: int = 200
@@ -50,6 +54,12 @@ class FakeWorker:
             self.server.close()
             self.exit = Exit(code, oom_killed=oom_killed, port_taken=port_taken)
             self.ended.set()
+            self.changed.set()
+
+    def exceed(self, error: BoundExceededError) -> None:
+        """It is found beyond a bound of its own."""
+        self.beyond = error
+        self.changed.set()
 
 
 class FakeHost:
@@ -170,8 +180,10 @@ class FakeRuntime(Runtime):
         worker = self.host.workers.get(worker_id)
         if worker is None:
             raise RuntimeFailedError(f"there is no worker {worker_id}")
-        await worker.ended.wait()
-        assert worker.exit is not None
+        await worker.changed.wait()
+        if worker.exit is None:
+            assert worker.beyond is not None
+            raise worker.beyond
         return worker.exit
 
     @override

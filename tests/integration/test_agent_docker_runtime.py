@@ -13,26 +13,35 @@ from typing import Any
 import pytest
 from aiohttp import web
 from docker import APIClient
+from docker.errors import APIError
 
 from penstock_common import entropy, ids
 from penstock_common.specs import LocalVolume
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
 from penstock_node_agent.docker_containers import DockerSettings, container_name
 from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.runtime import Progress, StartFailedError, StartOrder
+from penstock_node_agent.runtime import BoundExceededError, Progress, StartFailedError, StartOrder
 from tests.support.agent_rig import NODE, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.nats_server import NatsServer, free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
+SERVER = (
+    "import http.server, os; H = http.server.BaseHTTPRequestHandler; "
+    "H.do_GET = lambda s: (s.send_response(200), s.end_headers()); "
+    "http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()"
+)
 SLEEP = ("python3", "-c", "import time; time.sleep(60)")
 
 
 class Rig:
     def __init__(self, node_id: str) -> None:
         self.settings = DockerSettings(
-            docker_host=docker_host(), node_id=node_id, address="127.0.0.1"
+            docker_host=docker_host(),
+            node_id=node_id,
+            address="127.0.0.1",
+            pull_pauses_s=(0.0, 0.0),
         )
         self.runtime = DockerRuntime(self.settings)
         self.engine = APIClient(base_url=docker_host(), version="auto", timeout=60)
@@ -84,12 +93,63 @@ async def test_a_container_is_made_as_promised(rig: Rig) -> None:
         "penstock.revision": "2",
     }
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert sorted(host["CapDrop"]) == ["MKNOD", "NET_RAW", "SETFCAP"]
+    assert host["NetworkMode"] == "penstock"
     assert host["PidsLimit"] == 16_384
     assert host["ShmSize"] == 1024**3
     assert host["LogConfig"] == {"Type": "local", "Config": {"max-file": "2", "max-size": "10m"}}
     assert host["Init"] is True
     assert host["RestartPolicy"]["Name"] == "no"
     assert inspected["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostIp"] == "127.0.0.1"
+
+
+async def test_a_disk_that_is_not_bounded_is_measured(rig: Rig) -> None:
+    program = (
+        "import os, time; f = open('/x', 'w'); os.posix_fallocate(f.fileno(), 0, {}); "
+        "time.sleep(60)"
+    )
+    large, small = [
+        rig.order("python3", "-c", program.format(size), disk_bytes=2_000_000)
+        for size in (3_000_000, 1_000_000)
+    ]
+    for order in (large, small):
+        await rig.runtime.start(order)
+    if rig.runtime._maker._abilities.disk_quota:
+        pytest.skip("this engine's storage driver bounds disks itself")
+    waiting = asyncio.create_task(rig.runtime.wait(large.worker_id), name="wait for its end")
+    async with asyncio.timeout(30):
+        while not waiting.done():
+            await rig.runtime.tend()
+            await asyncio.sleep(0.02)
+
+    with pytest.raises(BoundExceededError) as raised:
+        await waiting
+    assert raised.value.reason is WorkerReason.DISK_EXCEEDED
+    assert rig.runtime._disks.problem(large.worker_id) is not None
+    assert rig.runtime._disks.problem(small.worker_id) is None
+
+
+async def test_workers_do_not_reach_one_another(rig: Rig) -> None:
+    serving = rig.order("python3", "-c", SERVER)
+    await rig.runtime.start(serving)
+    inspected = await asyncio.to_thread(rig.inspect, serving.worker_id)
+    address = inspected["NetworkSettings"]["Networks"]["penstock"]["IPAddress"]
+    ask = f"import socket; socket.create_connection(({address!r}, 8000), 2)"
+    asking = rig.order("python3", "-c", ask)
+
+    await rig.runtime.start(asking)
+
+    assert (await rig.runtime.wait(asking.worker_id)).code == 1
+    assert "timed out" in (await rig.runtime.log_tail(asking.worker_id, 1))[0]
+
+
+async def test_a_network_removed_behind_our_back_is_made_again(rig: Rig) -> None:
+    order = rig.order(*SLEEP)
+    assert await rig.runtime._try_create(order)
+    with contextlib.suppress(APIError):  # another test's worker may use it
+        await asyncio.to_thread(rig.engine.remove_network, "penstock")
+
+    await rig.runtime.start(order)
 
 
 async def test_entrypoint_and_command_are_the_endpoints(rig: Rig) -> None:
@@ -189,6 +249,12 @@ class Registry:
         self.port = free_port()
         #: answers every request when set
         self.refusal: tuple[int, str] | None = None
+        #: so many requests are refused, then none
+        self.refusals = 1_000_000
+        #: cleared = no manifest is given out
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.manifests = 0
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as archive:
             archive.addfile(tarfile.TarInfo("empty"))
@@ -222,11 +288,15 @@ class Registry:
         self.blobs = {_digest(data): data for data in (layer_data, config_data)}
 
     async def answer(self, request: web.Request) -> web.Response:
-        if self.refusal is not None and request.path != "/v2/":
+        if self.refusal is not None and self.refusals > 0 and request.path != "/v2/":
+            self.refusals -= 1
             status, code = self.refusal
             return web.json_response({"errors": [{"code": code, "message": code}]}, status=status)
         kind, _, name = request.path.rpartition("/")
         if kind.endswith("/manifests"):
+            if request.method == "GET":
+                self.manifests += 1
+            await self.gate.wait()
             return web.Response(
                 body=self.manifest,
                 content_type="application/vnd.docker.distribution.manifest.v2+json",
@@ -271,6 +341,45 @@ async def test_an_absent_image_is_pulled(rig: Rig, registry: Registry) -> None:
     await asyncio.to_thread(rig.engine.remove_image, image)
 
 
+async def test_workers_of_one_image_share_its_pull(rig: Rig, registry: Registry) -> None:
+    registry.gate.clear()
+    async with registry.serving() as image, asyncio.timeout(30):
+        pulling = asyncio.Semaphore(0)
+        orders = [rig.order(image=image) for _ in range(3)]
+
+        def tell(progress: Progress) -> None:
+            if progress is Progress.PULLING:
+                pulling.release()
+
+        starts = [asyncio.create_task(rig.runtime.start(o, tell), name="start") for o in orders]
+        for _ in orders:
+            await pulling.acquire()
+        starts[0].cancel()  # the others still want it
+        registry.gate.set()
+        results = await asyncio.gather(*starts, return_exceptions=True)
+
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert not any(isinstance(result, Exception) for result in results[1:])
+    assert registry.manifests == 1
+    assert rig.runtime._puller._pulls == {}
+    for order in orders[1:]:
+        await rig.runtime.wait(order.worker_id)
+        await rig.runtime.remove(order.worker_id)
+    await asyncio.to_thread(rig.engine.remove_image, image)
+
+
+async def test_a_registry_that_stumbles_is_asked_again(rig: Rig, registry: Registry) -> None:
+    registry.refusal = (503, "UNAVAILABLE")
+    registry.refusals = 1
+    async with registry.serving() as image:
+        order = rig.order(image=image)
+        await rig.runtime.start(order)
+
+    await rig.runtime.wait(order.worker_id)
+    await rig.runtime.remove(order.worker_id)
+    await asyncio.to_thread(rig.engine.remove_image, image)
+
+
 @pytest.mark.parametrize(
     ("refusal", "reason"),
     [
@@ -295,13 +404,6 @@ async def test_a_registry_that_is_away_is_said(rig: Rig) -> None:
     with pytest.raises(StartFailedError) as raised:
         await rig.runtime.start(rig.order(image=f"127.0.0.1:{free_port()}/x:1"))
     assert raised.value.reason is WorkerReason.REGISTRY_UNREACHABLE
-
-
-SERVER = (
-    "import http.server, os; H = http.server.BaseHTTPRequestHandler; "
-    "H.do_GET = lambda s: (s.send_response(200), s.end_headers()); "
-    "http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()"
-)
 
 
 async def test_an_agent_runs_containers_and_takes_them_over(nats_server: NatsServer) -> None:

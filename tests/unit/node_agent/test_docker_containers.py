@@ -1,5 +1,6 @@
 """How a worker becomes a container, and how the engine's answers are read."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,10 +8,16 @@ import pytest
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
 from penstock_node_agent.docker_containers import (
+    DISK_LABEL,
+    DiskUse,
     DockerSettings,
+    EngineAbilities,
+    container_labels,
     container_name,
+    default_shm_bytes,
     environment,
     host_options,
+    read_disk_use,
     read_exit,
     read_found,
     read_port,
@@ -19,6 +26,8 @@ from penstock_node_agent.docker_errors import pull_failure
 from penstock_node_agent.runtime import Exit, StartOrder
 
 SETTINGS = DockerSettings(docker_host="unix:///x", node_id="node-a", address="10.0.0.5")
+
+ABLE = EngineAbilities()
 
 
 def order(**changes: Any) -> StartOrder:
@@ -35,44 +44,57 @@ def order(**changes: Any) -> StartOrder:
     return StartOrder(**fields | changes)
 
 
-def test_gpus_are_requested_by_uuid_from_the_driver() -> None:
-    options = host_options(order(gpus=("GPU-a", "GPU-b")), SETTINGS, raise_limits=True)
-    (request,) = options["device_requests"]
-    assert request["Driver"] == "nvidia"
-    assert request["DeviceIDs"] == ["GPU-a", "GPU-b"]
-    assert request["Count"] == 0
-    assert "CUDA_VISIBLE_DEVICES" not in environment(order(gpus=("GPU-a",)))
-
-
 def test_gpus_of_a_list_are_only_named() -> None:
     listed = order(gpus=("static-0", "static-1"))
-    assert "device_requests" not in host_options(listed, SETTINGS, raise_limits=True)
-    assert environment(listed)["CUDA_VISIBLE_DEVICES"] == "static-0,static-1"
+    assert "device_requests" not in host_options(listed, SETTINGS, ABLE)
+    assert "runtime" not in host_options(listed, SETTINGS, EngineAbilities(gpu_way="runtime"))
+    env = environment(listed, "runtime")
+    assert env["CUDA_VISIBLE_DEVICES"] == "static-0,static-1"
+    assert env["NVIDIA_VISIBLE_DEVICES"] == "void"
 
 
-def test_nobody_takes_gpus_by_a_variable() -> None:
-    greedy = {"NVIDIA_VISIBLE_DEVICES": "all"}
-    assert environment(order(env=greedy))["NVIDIA_VISIBLE_DEVICES"] == "void"
-    assert "NVIDIA_VISIBLE_DEVICES" not in environment(order(env=greedy, gpus=("GPU-a",)))
+def test_limits_of_the_operator_hold_for_each_container() -> None:
+    options = host_options(order(), replace(SETTINGS, cpus=1.5, memory_bytes=10**9), ABLE)
+    assert options["nano_cpus"] == 1_500_000_000
+    assert options["mem_limit"] == options["memswap_limit"] == 10**9
+    assert not {"nano_cpus", "mem_limit"} & host_options(order(), SETTINGS, ABLE).keys()
+
+
+def test_a_disk_is_bounded_by_the_engine_or_else_watched() -> None:
+    bounded = order(disk_bytes=5_000)
+    assert host_options(bounded, SETTINGS, ABLE)["storage_opt"] == {"size": "5000"}
+    assert DISK_LABEL not in container_labels(bounded, "node-a", ABLE)
+    unable = EngineAbilities(disk_quota=False)
+    assert "storage_opt" not in host_options(bounded, SETTINGS, unable)
+    labels = container_labels(bounded, "node-a", unable)
+    assert read_disk_use({"Labels": labels, "SizeRw": 6_000}) == DiskUse("wk-1", 6_000, 5_000)
+    assert read_disk_use({"Labels": labels}) == DiskUse("wk-1", 0, 5_000)
+    assert read_disk_use({"Labels": container_labels(order(), "node-a", unable)}) is None
+
+
+def test_shared_memory_is_half_of_the_machines_within_bounds() -> None:
+    gib = 1024**3
+    assert default_shm_bytes(8 * gib) == 4 * gib
+    assert default_shm_bytes(512 * gib) == 16 * gib
 
 
 def test_what_penstock_sets_cannot_be_overridden() -> None:
-    env = environment(order(env={"PORT": "1", "PENSTOCK_WORKER_ID": "x"}))
+    env = environment(order(env={"PORT": "1", "PENSTOCK_WORKER_ID": "x"}), "runtime")
     assert (env["PORT"], env["PENSTOCK_WORKER_ID"]) == ("8000", "wk-1")
 
 
 def test_one_port_on_one_address_and_no_new_privileges() -> None:
-    options = host_options(order(), SETTINGS, raise_limits=False)
+    options = host_options(order(), SETTINGS, EngineAbilities(raise_limits=False))
     assert options["port_bindings"] == {"8000/tcp": ("10.0.0.5", None)}
     assert options["security_opt"] == ["no-new-privileges:true"]
     assert options["restart_policy"] == {"Name": "no"}
     assert "ulimits" not in options
-    assert "ulimits" in host_options(order(), SETTINGS, raise_limits=True)
+    assert "ulimits" in host_options(order(), SETTINGS, ABLE)
 
 
 def test_volumes_are_the_workers_own() -> None:
     volumes = tuple(LocalVolume(type="local", mount_path=path) for path in ("/a", "/b"))
-    options = host_options(order(volumes=volumes), SETTINGS, raise_limits=True)
+    options = host_options(order(volumes=volumes), SETTINGS, ABLE)
     assert options["binds"] == {
         "penstock-wk-1-0": {"bind": "/a", "mode": "rw"},
         "penstock-wk-1-1": {"bind": "/b", "mode": "rw"},

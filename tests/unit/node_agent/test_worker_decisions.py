@@ -215,31 +215,42 @@ DEAD = FoundState(created_only=False, running=False, exit_code=137, oom_killed=T
 
 
 def test_a_running_worker_is_taken_over_as_running() -> None:
-    view = resume(RUNNING, UP)
+    view = resume(RUNNING, UP, wanted=RUN)
     assert view == WorkerView(WorkerState.RUNNING, Presence.UP, ready=True)
     assert decide(RUN, view).state is WorkerState.RUNNING
 
 
 def test_a_worker_found_dead_failed_with_its_exit_code() -> None:
-    view = resume(RUNNING, DEAD)
+    view = resume(RUNNING, DEAD, wanted=RUN)
     assert view.presence is Presence.REMAINS
     assert view.ending is not None
     assert (view.ending.reason, view.ending.exit_code) == (WorkerReason.OOM_KILLED, 137)
 
 
+@pytest.mark.parametrize("found", [DEAD, None])
+def test_a_worker_that_was_to_stop_and_is_found_ended_has_not_failed(
+    found: FoundState | None,
+) -> None:
+    view = resume(RUNNING, found, wanted=DesiredState.STOPPED)
+    while (decision := decide(DesiredState.STOPPED, view)).step is not Step.WAIT:
+        assert decision.step is Step.REMOVE
+        view = replace(view, state=decision.state, presence=Presence.ABSENT)
+    assert decision.state is WorkerState.STOPPED
+
+
 def test_a_worker_that_ran_and_is_not_found_failed_and_is_not_run_again() -> None:
-    decision = decide(RUN, resume(RUNNING, None))
+    decision = decide(RUN, resume(RUNNING, None, wanted=RUN))
     assert (decision.state, decision.step) == (WorkerState.FAILED, Step.WAIT)
 
 
 @pytest.mark.parametrize("state", ["pending", "pulling", "starting"])
 def test_a_start_that_a_crash_interrupted_goes_on(state: str) -> None:
-    assert decide(RUN, resume(status(WorkerState(state)), None)).step is Step.START
+    assert decide(RUN, resume(status(WorkerState(state)), None, wanted=RUN)).step is Step.START
 
 
 def test_a_created_container_is_started_not_doubled() -> None:
     found = FoundState(created_only=True, running=False)
-    view = resume(status(WorkerState.STARTING), found)
+    view = resume(status(WorkerState.STARTING), found, wanted=RUN)
     assert view.presence is Presence.PARTIAL
     assert decide(RUN, view).step is Step.START
 
@@ -249,7 +260,7 @@ def test_a_reported_ending_is_final(found: FoundState | None) -> None:
     told = status(
         WorkerState.STOPPED, reason=WorkerReason.IDLE, exit_code=143, message="m", log_tail=("l",)
     )
-    view = resume(told, found)
+    view = resume(told, found, wanted=RUN)
     assert decide(RUN, view).state is WorkerState.STOPPED
     assert view.ending == Ending(WorkerState.STOPPED, WorkerReason.IDLE, "m", 143, ("l",))
 
@@ -258,7 +269,7 @@ def test_a_reported_ending_is_final(found: FoundState | None) -> None:
 def test_whatever_is_found_can_be_decided_upon(
     told: WorkerStatus | None, found: FoundState | None, wanted: DesiredState | None
 ) -> None:
-    view = resume(told, found)
+    view = resume(told, found, wanted=wanted)
     state = decide(wanted, view).state
     assert state is view.state or state in WORKER_TRANSITIONS[view.state]
 

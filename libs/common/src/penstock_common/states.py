@@ -69,6 +69,8 @@ class WorkerReason(StrEnum):
     EXITED = "exited"
     #: killed by the kernel for its memory
     OOM_KILLED = "oom_killed"
+    #: it holds more on its own disk than `storage.container_disk_gb`
+    DISK_EXCEEDED = "disk_exceeded"
     #: `health.failure_threshold` probes in a row failed
     UNHEALTHY = "unhealthy"
     #: no such image

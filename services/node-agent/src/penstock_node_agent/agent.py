@@ -20,7 +20,7 @@ from penstock_common.connection import Bus
 from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
-from penstock_common.states import WorkerReason
+from penstock_common.states import DesiredState, WorkerReason
 from penstock_node_agent.heartbeat import Heartbeat
 from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
 from penstock_node_agent.runtime import Found, Runtime
@@ -179,16 +179,17 @@ class Agent:
         if keeper is None:
             if assignment is None and worker_id not in self._found:
                 return
-            keeper = self._new_keeper(worker_id, key)
+            wanted = assignment.desired if assignment is not None else None
+            keeper = self._new_keeper(worker_id, key, wanted)
         keeper.want(assignment)
 
-    def _new_keeper(self, worker_id: str, key: str) -> Keeper:
+    def _new_keeper(self, worker_id: str, key: str, wanted: DesiredState | None) -> Keeper:
         assert self._group is not None
         found = self._found.pop(worker_id, None)
         row = self._statuses.rows.get(key)
         status = row.value if row is not None else None
         resumed = Resumed(
-            view=resume(status, _state_of(found)),
+            view=resume(status, _state_of(found), wanted=wanted),
             address=found.address if found is not None else None,
             phases=dict(status.phases) if status is not None else {},
             status=status,

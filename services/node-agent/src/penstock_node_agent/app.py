@@ -38,7 +38,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
     lock_data_dir(data_dir)
     host = read_host_facts(data_dir)
     node_id = lasting_node_id(data_dir, host.hostname, settings.node_id)
-    runtime = await _choose_runtime(settings, data_dir, node_id)
+    runtime = await _choose_runtime(settings, data_dir, node_id, host.memory_bytes)
     bus = await Bus.connect(settings, name=f"node-agent {node_id}", clock=clock)
     beat_bus = None
     try:
@@ -94,12 +94,14 @@ async def _run(agent: Agent, stopping: asyncio.Event, node_id: str) -> None:
         saying.cancel()
 
 
-async def _choose_runtime(settings: Settings, data_dir: Path, node_id: str) -> Runtime:
+async def _choose_runtime(
+    settings: Settings, data_dir: Path, node_id: str, memory_bytes: int
+) -> Runtime:
     if settings.runtime == "process":
         return _process_runtime(settings, data_dir)
     # Nodes without Docker need not load its SDK for long: 50 ms.
     from penstock_node_agent.docker_client import engine_problem
-    from penstock_node_agent.docker_containers import DockerSettings
+    from penstock_node_agent.docker_containers import DockerSettings, default_shm_bytes
     from penstock_node_agent.docker_runtime import DockerRuntime
 
     problem = await engine_problem(settings.docker_host)
@@ -109,8 +111,11 @@ async def _choose_runtime(settings: Settings, data_dir: Path, node_id: str) -> R
                 docker_host=settings.docker_host,
                 node_id=node_id,
                 address=settings.node_address,
-                shm_bytes=settings.docker_shm_bytes,
+                shm_bytes=settings.docker_shm_bytes or default_shm_bytes(memory_bytes),
                 pids_limit=settings.docker_pids_limit,
+                gpu_way=None if settings.docker_gpu_way == "auto" else settings.docker_gpu_way,
+                cpus=settings.docker_cpus,
+                memory_bytes=settings.docker_memory_bytes,
             )
         )
     if settings.runtime == "docker":

@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from docker.types import DeviceRequest, Ulimit
+from docker.types import Ulimit
 
-from penstock_node_agent.gpus import is_static
+from penstock_node_agent.docker_gpus import (
+    GpuWay,
+    driver_gpus,
+    gpu_environment,
+    gpu_options,
+)
 from penstock_node_agent.runtime import Exit, Found, Started, StartOrder
 
 MANAGED_LABEL: Final = "penstock.managed"
@@ -14,10 +19,29 @@ WORKER_LABEL: Final = "penstock.worker"
 NODE_LABEL: Final = "penstock.node"
 ENDPOINT_LABEL: Final = "penstock.endpoint"
 REVISION_LABEL: Final = "penstock.revision"
+#: Bound in bytes of a container's own disk, where the engine cannot hold it to one itself.
+DISK_LABEL: Final = "penstock.disk-bytes"
 
 #: Pinned host memory, deep stacks and many connections; engines default to 8 MiB and 1024 files.
 _ULIMITS: Final = (("memlock", -1), ("stack", 67_108_864), ("nofile", 1_048_576))
+#: Of the engine's default set, what no GPU image needs: forged packets between containers, device
+#: files, files that hand out capabilities.
+_DROPPED_CAPABILITIES: Final = ("MKNOD", "NET_RAW", "SETFCAP")
+#: Workers' own bridge, one for each engine: its containers do not reach one another. It stays when
+#: the last worker goes; several agents of one engine share it.
+NETWORK: Final = "penstock"
+#: Options of that bridge.
+NETWORK_OPTIONS: Final = {"com.docker.network.bridge.enable_icc": "false"}
 _LOGS: Final = {"type": "local", "config": {"max-size": "10m", "max-file": "2"}}
+
+
+_GIB: Final = 1024**3
+_MOST_SHM_BYTES: Final = 16 * _GIB
+
+
+def default_shm_bytes(memory_bytes: int) -> int:
+    """Shared memory that a container may use on a machine with so much memory: half, ≤ 16 GiB."""
+    return min(max(memory_bytes // 2, 64 * 1024**2), _MOST_SHM_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +55,43 @@ class DockerSettings:
     #: workers' ports are published on this address alone
     address: str
     #: shared memory of a container; the engine's 64 MB break NCCL and data loaders
-    shm_bytes: int = 1024**3
+    shm_bytes: int = _GIB
     #: processes and threads of a container
     pids_limit: int = 16_384
+    #: how containers get GPUs; None = the best way that the engine offers
+    gpu_way: GpuWay | None = None
+    #: CPUs that a container may use, e.g. 7.5; None = all
+    cpus: float | None = None
+    #: memory that a container may use, swap included; None = all
+    memory_bytes: int | None = None
+    #: before each repeated try of a pull whose registry did not answer
+    pull_pauses_s: tuple[float, ...] = (1.0, 4.0)
     #: longest wait for one answer of the engine, seconds
     timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAbilities:
+    """What an engine can do for a container."""
+
+    #: raise limits above its own
+    raise_limits: bool = True
+    gpu_way: GpuWay = "device_request"
+    #: bound a container's own disk (overlay2 on XFS with project quotas, btrfs, zfs)
+    disk_quota: bool = True
 
 
 def container_name(worker_id: str) -> str:
     """Name of a worker's container: a start repeated after a crash finds the first one."""
     return f"penstock-{worker_id}"
+
+
+def container_labels(order: StartOrder, node_id: str, abilities: EngineAbilities) -> dict[str, str]:
+    """Labels of a container, with what must be watched of it."""
+    found = labels(order, node_id)
+    if order.disk_bytes is not None and not abilities.disk_quota:
+        found[DISK_LABEL] = str(order.disk_bytes)
+    return found
 
 
 def labels(order: StartOrder, node_id: str) -> dict[str, str]:
@@ -59,26 +110,22 @@ def volume_names(order: StartOrder) -> list[str]:
     return [f"{container_name(order.worker_id)}-{n}" for n in range(len(order.volumes))]
 
 
-def environment(order: StartOrder) -> dict[str, str]:
+def environment(order: StartOrder, gpu_way: GpuWay) -> dict[str, str]:
     """The container's variables."""
+    gpus = driver_gpus(order.gpus)
     env = {
-        **order.env,
+        **gpu_environment(gpu_way, gpus, order.env),
         "PORT": str(order.http_port),
         "PENSTOCK_ENDPOINT_ID": order.endpoint_id,
         "PENSTOCK_WORKER_ID": order.worker_id,
     }
-    if not _driver_gpus(order):
-        # Where nvidia is the engine's default runtime, an image or an endpoint that sets this
-        # variable would get GPUs of other workers.
-        env["NVIDIA_VISIBLE_DEVICES"] = "void"
+    if not gpus:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(order.gpus)
-    else:
-        env.pop("NVIDIA_VISIBLE_DEVICES", None)  # the device request sets it
     return env
 
 
 def host_options(
-    order: StartOrder, settings: DockerSettings, *, raise_limits: bool
+    order: StartOrder, settings: DockerSettings, abilities: EngineAbilities
 ) -> dict[str, Any]:
     """Arguments of the SDK's `create_host_config`."""
     options: dict[str, Any] = {
@@ -87,27 +134,26 @@ def host_options(
             name: {"bind": volume.mount_path, "mode": "rw"}
             for name, volume in zip(volume_names(order), order.volumes, strict=True)
         },
+        "network_mode": NETWORK,
         "security_opt": ["no-new-privileges:true"],
+        "cap_drop": list(_DROPPED_CAPABILITIES),
         "pids_limit": settings.pids_limit,
         "shm_size": settings.shm_bytes,
         "log_config": _LOGS,
         # Reaps what the image's first process leaves behind.
         "init": True,
         "restart_policy": {"Name": "no"},
+        **gpu_options(abilities.gpu_way, driver_gpus(order.gpus), order.env),
     }
-    if raise_limits:
+    if settings.cpus is not None:
+        options["nano_cpus"] = round(settings.cpus * 1e9)
+    if settings.memory_bytes is not None:
+        options["mem_limit"] = options["memswap_limit"] = settings.memory_bytes
+    if order.disk_bytes is not None and abilities.disk_quota:
+        options["storage_opt"] = {"size": str(order.disk_bytes)}
+    if abilities.raise_limits:
         options["ulimits"] = [Ulimit(name=name, soft=n, hard=n) for name, n in _ULIMITS]
-    if gpus := _driver_gpus(order):
-        options["device_requests"] = [
-            DeviceRequest(
-                driver="nvidia", device_ids=gpus, capabilities=[["gpu", "compute", "utility"]]
-            )
-        ]
     return options
-
-
-def _driver_gpus(order: StartOrder) -> list[str]:
-    return [gpu for gpu in order.gpus if not is_static(gpu)]
 
 
 def read_found(summary: Mapping[str, Any], address: str) -> Found | None:
@@ -131,6 +177,24 @@ def read_found(summary: Mapping[str, Any], address: str) -> Found | None:
     ports = [port["PublicPort"] for port in summary.get("Ports") or () if port.get("PublicPort")]
     # Port 0 answers no probe: a running container without its port is found unhealthy.
     return Found(worker_id, address=Started(address, ports[0] if ports else 0))
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """What a container holds on its own disk."""
+
+    worker_id: str
+    used_bytes: int
+    limit_bytes: int
+
+
+def read_disk_use(summary: Mapping[str, Any]) -> DiskUse | None:
+    """The disk use in one item of the engine's list with sizes; None where none is bounded."""
+    found = summary.get("Labels") or {}
+    worker_id, limit = found.get(WORKER_LABEL), found.get(DISK_LABEL)
+    if not worker_id or not limit:
+        return None
+    return DiskUse(worker_id, int(summary.get("SizeRw") or 0), int(limit))
 
 
 def read_exit(inspected: Mapping[str, Any]) -> Exit | None:

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -24,17 +24,20 @@ from penstock_node_agent import docker_containers as containers
 from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_client import connect
 from penstock_node_agent.docker_containers import DockerSettings
+from penstock_node_agent.docker_disks import DiskWatch
 from penstock_node_agent.docker_errors import (
     ENGINE_ERRORS,
     engine_failure,
     explanation,
     is_status,
-    pull_failure,
     start_failure,
 )
 from penstock_node_agent.docker_events import DeathWatch
+from penstock_node_agent.docker_maker import ContainerMaker
+from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.log_files import clipped
 from penstock_node_agent.runtime import (
+    BoundExceededError,
     Exit,
     Found,
     Progress,
@@ -49,15 +52,11 @@ from penstock_node_agent.runtime import (
 logger = logging.getLogger(__name__)
 
 _CALL_THREADS: Final = 8
-_PULL_THREADS: Final = 4
-#: A pull that reports nothing for so long has failed (layers are unpacked silently).
-_PULL_SILENCE_S: Final = 600.0
 _LIST_PERIOD_TICKS: Final = 5
 _END_POLL_S: Final = 1.0
 #: From SIGKILL to the engine's word that the container has ended.
 KILL_WAIT_S: Final = 15.0
 _REMOVE_TRIES: Final = 20
-_START_TRIES: Final = 3
 #: Longest wait at the end for calls that run; after it they are left alone.
 _CLOSE_S: Final = 2.0
 
@@ -70,14 +69,15 @@ class DockerRuntime(Runtime):
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
         self._calls = DaemonThreads(_CALL_THREADS, "docker-call")
-        self._pulls = DaemonThreads(_PULL_THREADS, "docker-pull")
+        self._puller = ImagePuller(self._new_client, settings.pull_pauses_s)
         self._api: APIClient | None = None
         self._deaths: DeathWatch | None = None
         #: the call that runs for a worker
         self._running: dict[str, asyncio.Future[Any]] = {}
         #: workers started or listed by this process; set = look whether it has ended
         self._known: dict[str, asyncio.Event] = {}
-        self._raise_limits = True
+        self._maker = ContainerMaker(settings)
+        self._disks = DiskWatch(settings.node_id, self._look_at)
         self._ticks = 0
         self._engine_answers = True
 
@@ -131,7 +131,14 @@ class DockerRuntime(Runtime):
             else:
                 ended = await self._try_exit(item.worker_id)
                 found.append(replace(item, exit=ended or item.exit))
-        return tuple(found)
+        # An agent that dies in a start, or in a removal, may leave volumes and no container.
+        bare = await self._workers_with_volumes() - {item.worker_id for item in found}
+        return (*found, *(Found(w, address=None, created_only=True) for w in sorted(bare)))
+
+    async def _workers_with_volumes(self) -> set[str]:
+        label = f"{containers.NODE_LABEL}={self._settings.node_id}"
+        answer = await self._call(lambda: self._client.volumes(filters={"label": label}))
+        return {volume["Labels"][containers.WORKER_LABEL] for volume in answer["Volumes"] or ()}
 
     async def _list(self) -> tuple[Found, ...]:
         managed = [
@@ -153,7 +160,7 @@ class DockerRuntime(Runtime):
         if not await self._try_create(order):
             assert order.image is not None
             report(Progress.PULLING)
-            await self._pull(order.image)
+            await self._puller.pull(order.image)
             report(Progress.PULLED)
             if not await self._try_create(order):
                 raise StartFailedError(
@@ -165,7 +172,7 @@ class DockerRuntime(Runtime):
         report(Progress.CREATED)
         async with _start_errors():
             port = await self._for_worker(
-                order.worker_id, functools.partial(self._start_blocking, order)
+                order.worker_id, functools.partial(self._maker.start, self._client, order)
             )
         report(Progress.STARTED)
         return Started(self._settings.address, port)
@@ -173,99 +180,8 @@ class DockerRuntime(Runtime):
     async def _try_create(self, order: StartOrder) -> bool:
         async with _start_errors():
             return await self._for_worker(
-                order.worker_id, functools.partial(self._try_create_blocking, order)
+                order.worker_id, functools.partial(self._maker.try_create, self._client, order)
             )
-
-    def _try_create_blocking(self, order: StartOrder) -> bool:
-        """Create the container and its volumes; False when the image is not on the node."""
-        client, name = self._client, containers.container_name(order.worker_id)
-        labels = containers.labels(order, self._settings.node_id)
-        for volume in containers.volume_names(order):
-            client.create_volume(volume, labels=labels)
-        options = containers.host_options(order, self._settings, raise_limits=self._raise_limits)
-        try:
-            client.create_container(
-                image=order.image,
-                name=name,
-                command=list(order.command) or None,
-                entrypoint=list(order.entrypoint) or None,
-                environment=containers.environment(order),
-                labels=labels,
-                ports=[order.http_port],
-                host_config=client.create_host_config(**options),
-            )
-        except ENGINE_ERRORS as error:
-            if is_status(error, 404) and "no such image" in explanation(error).lower():
-                return False
-            if not is_status(error, 409) or "already in use" not in explanation(error):
-                raise
-            # An earlier start came so far. Starting an ended container would run it again.
-            if containers.read_exit(client.inspect_container(name)) is not None:
-                raise StartFailedError(
-                    WorkerReason.EXITED, "it was started before and has ended"
-                ) from error
-        return True
-
-    def _start_blocking(self, order: StartOrder) -> int:
-        """Start the created container; gives the host port on which it is reached."""
-        client, name = self._client, containers.container_name(order.worker_id)
-        for attempt in range(_START_TRIES):
-            try:
-                client.start(name)
-                break
-            except ENGINE_ERRORS as error:
-                text = explanation(error)
-                if attempt == _START_TRIES - 1:
-                    raise
-                if self._raise_limits and "setting rlimit" in text:
-                    self._keep_limits(order, text)
-                elif "address already in use" not in text and "already allocated" not in text:
-                    raise
-        inspected = client.inspect_container(name)
-        if not inspected["State"].get("Running"):
-            # Ended at once: whoever waits for it learns how.
-            return containers.read_port(inspected, order.http_port) or 0
-        port = containers.read_port(inspected, order.http_port)
-        if port is None:
-            raise StartFailedError(
-                WorkerReason.ENGINE_ERROR, f"the engine published no port for {order.http_port}"
-            )
-        return port
-
-    def _keep_limits(self, order: StartOrder, text: str) -> None:
-        # An engine without CAP_SYS_RESOURCE cannot give more than it has itself.
-        logger.warning(
-            "engine cannot raise ulimits; workers get its own",
-            extra={"action": "ulimits_refused", "error": text},
-        )
-        self._raise_limits = False
-        self._client.remove_container(containers.container_name(order.worker_id), v=True)
-        if not self._try_create_blocking(order):
-            raise StartFailedError(WorkerReason.IMAGE_NOT_FOUND, f"{order.image} is gone")
-
-    async def _pull(self, image: str) -> None:
-        stopped = threading.Event()
-        pulling = self._pulls.run(lambda: self._pull_blocking(image, stopped))
-        try:
-            await asyncio.shield(pulling)
-        except asyncio.CancelledError:
-            stopped.set()  # the thread ends at the engine's next progress line
-            raise
-
-    def _pull_blocking(self, image: str, stopped: threading.Event) -> None:
-        try:
-            client = self._new_client(_PULL_SILENCE_S)
-            try:
-                lines: Iterator[dict[str, Any]] = client.pull(image, stream=True, decode=True)
-                for line in lines:
-                    if "error" in line:  # the HTTP status was 200 long ago
-                        raise pull_failure(image, str(line["error"]))
-                    if stopped.is_set():
-                        return
-            finally:
-                client.close()
-        except ENGINE_ERRORS as error:
-            raise pull_failure(image, explanation(error)) from error
 
     @override
     async def wait(self, worker_id: str) -> Exit:
@@ -281,6 +197,8 @@ class DockerRuntime(Runtime):
                 ended = None  # the engine is away; `tend` says so, and looks again
             if ended is not None:
                 return ended
+            if (problem := self._disks.problem(worker_id)) is not None:
+                raise BoundExceededError(WorkerReason.DISK_EXCEEDED, problem)
             await looking.wait()
 
     async def _try_exit(self, worker_id: str) -> Exit | None:
@@ -363,6 +281,7 @@ class DockerRuntime(Runtime):
         await self._call_for(worker_id, lambda: self._remove_container(worker_id))
         await self._call_for(worker_id, lambda: self._remove_volumes(worker_id))
         self._known.pop(worker_id, None)
+        self._disks.forget(worker_id)
 
     def _remove_container(self, worker_id: str) -> None:
         name = containers.container_name(worker_id)
@@ -394,8 +313,9 @@ class DockerRuntime(Runtime):
 
     @override
     async def tend(self) -> None:
-        """Every few calls, look for ends that the event stream missed."""
+        """Every few calls, look for ends that the event stream missed, and measure disks."""
         self._ticks += 1
+        self._disks.tend(lambda measure: self._calls.run(lambda: measure(self._client)))
         if self._ticks % _LIST_PERIOD_TICKS:
             return
         try:
@@ -411,6 +331,7 @@ class DockerRuntime(Runtime):
         if not self._engine_answers:
             logger.info("docker engine is back", extra={"action": "engine_found"})
             self._engine_answers = True
+            self._maker.forget_engine()  # it may be another one now, or differently configured
         for worker_id in self._known.keys() - running:
             self._look_at(worker_id)
 
@@ -424,7 +345,7 @@ class DockerRuntime(Runtime):
         if self._api is not None:
             self._api.close()
         self._calls.close()
-        self._pulls.close()
+        self._puller.close()
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         """Do it in a thread.

@@ -20,6 +20,7 @@ from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, Wor
 from penstock_node_agent.orders import start_order
 from penstock_node_agent.probes import ProbeTarget, asked, readiness_interval
 from penstock_node_agent.runtime import (
+    BoundExceededError,
     Exit,
     Progress,
     Runtime,
@@ -292,7 +293,11 @@ class Keeper:
                 ended = await self._tools.runtime.wait(self.worker_id)
             except RuntimeFailedError:
                 ended = Exit(None)  # the runtime knows it no more
-            probing.cancel()
+            except BoundExceededError as error:
+                self._fail(error.reason, str(error))
+                return  # the next step stops it
+            finally:
+                probing.cancel()
         tail = await self._tools.runtime.log_tail(self.worker_id, LOG_TAIL_LINES)
         self._on_exit(ended, tail)
 

@@ -39,6 +39,7 @@ def start_order(
         env={**spec.env, **_open(spec.secrets, sealer)},
         gpus=assignment.gpus,
         volumes=tuple(v for v in spec.storage.volumes if isinstance(v, LocalVolume)),
+        disk_bytes=spec.storage.container_disk_gb * 1_000_000_000,
     )
 
 

@@ -49,6 +49,8 @@ class StartOrder:
     gpus: tuple[str, ...] = ()
     #: volumes that live and die with it
     volumes: tuple[LocalVolume, ...] = ()
+    #: most that it may hold on its own disk, volumes apart; None = no bound; process: ignored
+    disk_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,16 @@ class RuntimeFailedError(PenstockError):
     error_type = "engine_error"
 
 
+class BoundExceededError(PenstockError):
+    """The worker runs beyond a bound of its own; whoever hears it stops the worker."""
+
+    error_type = "bound_exceeded"
+
+    def __init__(self, reason: WorkerReason, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
 class Runtime(Protocol):
     """Starts and ends workers on this node."""
 
@@ -151,6 +163,7 @@ class Runtime(Protocol):
 
         Raises:
             RuntimeFailedError: it has no such worker.
+            BoundExceededError: it must be stopped; raised again by every later wait.
         """
         ...
 

@@ -42,10 +42,16 @@ class Settings(ServiceSettings):
         str,
         Field(validation_alias=AliasChoices("PENSTOCK_NODE_AGENT_DOCKER_HOST", "DOCKER_HOST")),
     ] = "unix:///var/run/docker.sock"
-    #: shared memory of a container
-    docker_shm_bytes: Annotated[int, Field(ge=1)] = 1024**3
+    #: shared memory that a container may use; default: half of the machine's, at most 16 GiB
+    docker_shm_bytes: Annotated[int, Field(ge=1)] | None = None
     #: processes and threads of a container
     docker_pids_limit: Annotated[int, Field(ge=1)] = 16_384
+    #: CPUs that a container may use, e.g. 7.5; default: all
+    docker_cpus: Annotated[float, Field(ge=0.01)] | None = None
+    #: memory that a container may use, swap included; default: all
+    docker_memory_bytes: Annotated[int, Field(ge=6 * 1024**2)] | None = None
+    #: how containers get GPUs; `auto`: the best way that the engine offers
+    docker_gpu_way: Literal["auto", "cdi", "runtime", "device_request"] = "auto"
 
     #: working directory of process workers; default: the agent's
     process_cwd: Path | None = None

@@ -171,20 +171,25 @@ class FoundState:
     oom_killed: bool = False
 
 
-def resume(status: WorkerStatus | None, found: FoundState | None) -> WorkerView:
+def resume(
+    status: WorkerStatus | None, found: FoundState | None, *, wanted: DesiredState | None
+) -> WorkerView:
     """The view of a worker that an agent begins with, when it starts or sees a new assignment.
 
     Args:
         status: what was last reported of it; None = nothing.
         found: what the runtime has of it; None = nothing.
+        wanted: as for `decide`. One that was to stop and is found ended has not failed: an agent
+            that died in between may have stopped it.
     """
+    to_stop = wanted in (None, DesiredState.STOPPED)
     state = status.state if status is not None else WorkerState.PENDING
     ready = status is not None and Phase.HEALTHY in status.phases
     view = WorkerView(state=state, ready=ready)
     if status is not None and state in ENDED:
         view = replace(view, ending=_reported_ending(status))
     if found is None:
-        if ready and view.ending is None:
+        if ready and view.ending is None and not to_stop:
             gone = Ending(
                 WorkerState.FAILED,
                 WorkerReason.EXITED,
@@ -196,6 +201,8 @@ def resume(status: WorkerStatus | None, found: FoundState | None) -> WorkerView:
         return replace(view, presence=Presence.PARTIAL)
     if found.running:
         return replace(view, presence=Presence.UP)
+    if to_stop:
+        return replace(view, presence=Presence.REMAINS)
     ending = view.ending or exit_ending(found.exit_code, oom_killed=found.oom_killed, ready=ready)
     return replace(view, presence=Presence.REMAINS, ending=ending)
 

@@ -1,0 +1,77 @@
+"""Workers' own disks, measured where the engine cannot bound them itself."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from docker import APIClient
+
+from penstock_node_agent import docker_containers as containers
+from penstock_node_agent.docker_containers import DiskUse
+
+if TYPE_CHECKING:
+    import asyncio
+
+logger = logging.getLogger(__name__)
+
+#: The engine walks all that containers wrote to measure it.
+_PERIOD_TICKS: Final = 10
+
+_Measure: TypeAlias = Callable[[APIClient], list[DiskUse]]
+
+
+class DiskWatch:
+    """Measures every few ticks, and remembers who holds more than it may."""
+
+    def __init__(self, node_id: str, on_exceeded: Callable[[str], object]) -> None:
+        """Watch the containers of one node; `on_exceeded` is called once with a worker id."""
+        self._filters = {
+            "status": "running",
+            "label": [f"{containers.NODE_LABEL}={node_id}", containers.DISK_LABEL],
+        }
+        self._on_exceeded = on_exceeded
+        self._exceeded: dict[str, str] = {}
+        self._measuring: asyncio.Future[list[DiskUse]] | None = None
+        self._ticks = 0
+
+    def problem(self, worker_id: str) -> str | None:
+        """What is wrong with the worker's disk; None = nothing known."""
+        return self._exceeded.get(worker_id)
+
+    def forget(self, worker_id: str) -> None:
+        """The worker is gone."""
+        self._exceeded.pop(worker_id, None)
+
+    def tend(self, in_thread: "Callable[[_Measure], asyncio.Future[list[DiskUse]]]") -> None:
+        """See what was measured, and measure again; a slow engine holds nobody up.
+
+        Args:
+            in_thread: begins a measurement in a thread.
+        """
+        self._ticks += 1
+        measuring = self._measuring
+        if measuring is not None and measuring.done():
+            self._measuring = None
+            error = measuring.exception()
+            if error is None:
+                self._judge(measuring.result())
+            else:
+                logger.warning(
+                    "disk use of workers not measured",
+                    extra={"action": "disks_unmeasured", "error": str(error)},
+                )
+        if self._measuring is None and self._ticks % _PERIOD_TICKS == 0:
+            self._measuring = in_thread(self._measure)
+
+    def _measure(self, client: APIClient) -> list[DiskUse]:
+        found = client.containers(size=True, filters=self._filters)
+        return [use for item in found if (use := containers.read_disk_use(item)) is not None]
+
+    def _judge(self, uses: Sequence[DiskUse]) -> None:
+        for use in uses:
+            if use.used_bytes > use.limit_bytes and use.worker_id not in self._exceeded:
+                self._exceeded[use.worker_id] = (
+                    f"holds {use.used_bytes / 1e9:.1f} GB on its own disk, more than the "
+                    f"{use.limit_bytes / 1e9:g} GB of storage.container_disk_gb"
+                )
+                self._on_exceeded(use.worker_id)

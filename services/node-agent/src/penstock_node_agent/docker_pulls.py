@@ -1,0 +1,119 @@
+"""Pulls of images: few at once, one for each image, again when the registry does not answer.
+
+The SDK blocks, so a pull runs in a thread of a bounded pool. All who wait for the same image share
+its pull; when the last of them has gone, the pull stops at the engine's next line of progress.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from docker import APIClient
+
+from penstock_common.states import WorkerReason
+from penstock_node_agent.daemon_threads import DaemonThreads
+from penstock_node_agent.docker_errors import ENGINE_ERRORS, explanation, pull_failure
+from penstock_node_agent.runtime import StartFailedError
+
+logger = logging.getLogger(__name__)
+
+_THREADS: Final = 4
+#: A pull that reports nothing for so long has failed (layers are unpacked silently).
+SILENCE_S: Final = 600.0
+
+
+@dataclass(slots=True)
+class _Pull:
+    """A pull under way."""
+
+    done: "asyncio.Future[None]"
+    #: set = nobody waits for it any more
+    stopped: threading.Event = field(default_factory=threading.Event)
+    waiters: int = 0
+
+
+class ImagePuller:
+    """Pulls images through one engine."""
+
+    def __init__(self, connect: Callable[[float], APIClient], pauses_s: Sequence[float]) -> None:
+        """A puller that has no thread yet.
+
+        Args:
+            connect: makes a client that waits so many seconds for an answer; called in a thread.
+            pauses_s: before each repeated try; as many tries follow the first one.
+        """
+        self._connect = connect
+        self._pauses_s = pauses_s
+        self._threads = DaemonThreads(_THREADS, "docker-pull")
+        self._pulls: dict[str, _Pull] = {}
+
+    async def pull(self, image: str) -> None:
+        """Have the image on the node.
+
+        Raises:
+            StartFailedError: it cannot be had; the reason says why.
+        """
+        pull = self._pulls.get(image)
+        if pull is None:
+            pull = self._pulls[image] = self._begin(image)
+        pull.waiters += 1
+        try:
+            await asyncio.shield(pull.done)
+        finally:
+            pull.waiters -= 1
+            if pull.waiters == 0:
+                pull.stopped.set()
+                # Whoever comes now begins another one, and does not wait for what is stopping.
+                if self._pulls.get(image) is pull:
+                    del self._pulls[image]
+
+    def close(self) -> None:
+        """Let go."""
+        self._threads.close()
+
+    def _begin(self, image: str) -> _Pull:
+        stopped = threading.Event()
+        done = self._threads.run(lambda: self._pull_with_retries(image, stopped))
+        # Its error is nobody's when all who waited have gone.
+        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return _Pull(done, stopped)
+
+    def _pull_with_retries(self, image: str, stopped: threading.Event) -> None:
+        for pause_s in self._pauses_s:
+            try:
+                self._pull_once(image, stopped)
+            except StartFailedError as error:
+                if error.reason is not WorkerReason.REGISTRY_UNREACHABLE:
+                    raise
+                logger.warning(
+                    "registry does not answer, pulling again",
+                    extra={
+                        "action": "pull_retried",
+                        "image": image,
+                        "error": str(error),
+                        "pause_s": pause_s,
+                    },
+                )
+            else:
+                return
+            if stopped.wait(pause_s):
+                return
+        self._pull_once(image, stopped)
+
+    def _pull_once(self, image: str, stopped: threading.Event) -> None:
+        try:
+            client = self._connect(SILENCE_S)
+            try:
+                lines: Iterator[dict[str, Any]] = client.pull(image, stream=True, decode=True)
+                for line in lines:
+                    if "error" in line:  # the HTTP status was 200 long ago
+                        raise pull_failure(image, str(line["error"]))
+                    if stopped.is_set():
+                        return
+            finally:
+                client.close()
+        except ENGINE_ERRORS as error:
+            raise pull_failure(image, explanation(error)) from error
