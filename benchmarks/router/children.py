@@ -62,6 +62,7 @@ class Children:
         *,
         port: int | None = None,
         env: Mapping[str, str] | None = None,
+        within_s: float = 15,
     ) -> int:
         """Start a process; gives its pid once it accepts connections.
 
@@ -70,9 +71,10 @@ class Children:
             argv: command line.
             port: on 127.0.0.1, waited for; None = nothing is waited for.
             env: added to our environment.
+            within_s: how long it may take to listen.
 
         Raises:
-            ChildError: it ended, or did not listen within 15 s; holds the end of its log.
+            ChildError: it ended, or did not listen in time; holds the end of its log.
         """
         with (self.folder / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -85,12 +87,12 @@ class Children:
             )
         self._running[name] = process
         if port is not None:
-            await self._listening(name, port)
+            await self._listening(name, port, within_s)
         return process.pid
 
-    async def _listening(self, name: str, port: int) -> None:
+    async def _listening(self, name: str, port: int, within_s: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(within_s):
                 while self._running[name].returncode is None:
                     with contextlib.suppress(OSError):
                         _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -210,15 +210,9 @@ async def _start_rust(children: Children, workers: Workers, name: str, *command:
     argv += ["--policy", "round_robin", "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--prometheus-port", str(metrics_port), "--log-level", "error"]
     pid = await children.start(name, argv, port=port)
-    ask_version = f"from importlib.metadata import version; print(version('{name}'))"
-    version = await _version(str(BENCH_BIN / "python"), "-c", ask_version)
-    peer = Peer(name, version, Target(port), (pid,), generic=False)
-    try:
-        async with asyncio.timeout(15):  # it lets no request pass before it has probed its worker
-            await answered(peer.target, COMPLETION)
-    except TimeoutError:
-        raise ChildError(f"{name} did not answer within 15 s") from None
-    return peer
+    version = await _package_version(name)
+    # It lets no request pass before it has probed its worker.
+    return await _until_answered(Peer(name, version, Target(port), (pid,), generic=False), 15)
 
 
 async def start_smg(children: Children, workers: Workers) -> Peer:
@@ -231,6 +225,56 @@ async def start_vllm_router(children: Children, workers: Workers) -> Peer:
     return await _start_rust(children, workers, "vllm-router")
 
 
+async def _until_answered(peer: Peer, within_s: float) -> Peer:
+    """The peer, once it has let a completion pass."""
+    try:
+        async with asyncio.timeout(within_s):
+            await answered(peer.target, COMPLETION)
+    except TimeoutError:
+        raise ChildError(f"{peer.name} did not answer within {within_s:g} s") from None
+    return peer
+
+
+async def _package_version(name: str) -> str:
+    ask = f"from importlib.metadata import version; print(version('{name}'))"
+    return await _version(str(BENCH_BIN / "python"), "-c", ask)
+
+
+async def start_litellm(children: Children, workers: Workers) -> Peer:
+    """The LiteLLM proxy: one worker process, one model, no key check, no log."""
+    program = _program("litellm", "make bench-router HEAVY=1 (PyPI: litellm[proxy])")
+    (port,) = free_ports(1)
+    model = {
+        "model_name": "bench",
+        "litellm_params": {
+            "model": "openai/bench",
+            "api_base": f"http://127.0.0.1:{workers.port}/v1",
+            "api_key": "none",
+        },
+    }
+    config = children.folder / "litellm.json"  # JSON is YAML
+    config.write_text(json.dumps({"model_list": [model]}))
+    argv = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    env = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    pid = await children.start("litellm", argv, port=port, env=env, within_s=90)
+    version = await _package_version("litellm")
+    return await _until_answered(Peer("litellm", version, Target(port), (pid,), generic=False), 30)
+
+
+async def start_ray_serve(children: Children, workers: Workers) -> Peer:
+    """Ray Serve with one forwarding replica; all of Ray's processes count."""
+    if find_program("ray", BENCH_BIN) is None:
+        raise MissingError("not installed: make bench-router HEAVY=1 (PyPI: ray[serve])")
+    (port,) = free_ports(1)
+    script = str(Path(__file__).with_name("ray_serve.py"))
+    argv = [str(BENCH_BIN / "python"), script, str(port), str(workers.port)]
+    env = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(children.folder)}
+    pid = await children.start("ray-serve", argv, port=port, env=env, within_s=90)
+    version = await _package_version("ray")
+    peer = Peer("ray-serve", version, Target(port), (pid,), generic=False)
+    return await _until_answered(peer, 60)
+
+
 Start = Callable[[Children, Workers], Awaitable[Peer]]
 STARTS: Final[dict[str, Start]] = {
     "haproxy": start_haproxy,
@@ -239,6 +283,8 @@ STARTS: Final[dict[str, Start]] = {
     "smg": start_smg,
     "vllm-router": start_vllm_router,
     "aiohttp": start_aiohttp,
+    "litellm": start_litellm,
+    "ray-serve": start_ray_serve,
 }
 NAMES: Final = ("direct", *STARTS, "penstock")
 

@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 
-@serve.deployment(max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0})
 class Forward:
     """Passes a request on, as an ingress deployment does."""
 
@@ -38,7 +37,8 @@ def main() -> None:
     port, worker_port = int(sys.argv[1]), int(sys.argv[2])
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 30})
-    serve.run(Forward.bind(worker_port))
+    deployment = serve.deployment(max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0})
+    serve.run(deployment(Forward).bind(worker_port))
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     ray.shutdown()
 
