@@ -66,7 +66,7 @@ class HttpRig:
             new_id=lambda prefix: f"{prefix}-{next(ids)}",
             is_ready=lambda: True,
             on_connect_failed=lambda endpoint_id, worker_id: None,
-            new_bytes=lambda: bytes(7) + b"\1",
+            new_hex=lambda count: "1".rjust(16, "0") * (count // 16),
         )
         self.upstream = Upstream(self.settings)
         self.server = ProxyServer(gate, self.upstream, self.settings)

@@ -40,5 +40,5 @@ def test_a_broken_one_counts_as_none(broken: str | None) -> None:
 
 
 def test_a_new_trace_is_well_formed() -> None:
-    trace = begin_trace(bytes(range(16)))
+    trace = begin_trace(bytes(range(16)).hex())
     assert read_trace(f"00-{trace.trace_id}-{PARENT}-{trace.flags}") == trace

@@ -2,32 +2,60 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from typing import Final
 
-from penstock_common.ids import ENTROPY_BYTES, make_id
+from penstock_common.ids import ALPHABET, DIGITS
 
-#: Draws that one call to the system gives: each call costs as much as making several ids.
-_BATCH: Final = 256
-
-#: Drawn and not given out yet. Each is given out once; a forked child draws its own.
-_drawn: list[bytes] = []
-os.register_at_fork(after_in_child=_drawn.clear)
+#: Bytes that one call to the system gives: each call costs as much as making many ids.
+_BLOCK_BYTES: Final = 4_096
+#: Every byte to one digit; each digit stands for eight of them.
+_TO_DIGITS: Final = (ALPHABET * 8).encode()
 
 
-def random_bytes() -> bytes:
-    """`ENTROPY_BYTES` random bytes for a name: cheap enough for every request.
+class _Pool:
+    """Random digits, drawn ahead, since requests wait for them. Each is given out once.
 
-    Not for secrets, since the next ones lie in memory before they are used.
+    Not for secrets: the next ones lie in memory before they are used.
     """
-    if not _drawn:
-        block = secrets.token_bytes(ENTROPY_BYTES * _BATCH)
-        _drawn.extend(block[i : i + ENTROPY_BYTES] for i in range(0, len(block), ENTROPY_BYTES))
-    return _drawn.pop()
+
+    def __init__(self, draw: Callable[[], str]) -> None:
+        self._draw = draw
+        self._digits = ""
+        self._at = 0
+
+    def take(self, count: int) -> str:
+        """So many digits that nobody else gets."""
+        at = self._at
+        end = self._at = at + count
+        if end > len(self._digits):
+            self._digits = self._draw()
+            at, self._at = 0, count
+        return self._digits[at : self._at]
+
+    def clear(self) -> None:
+        """Draw anew: a forked child has its parent's digits."""
+        self._digits = ""
+
+
+def _draw_digits() -> str:
+    return secrets.token_bytes(_BLOCK_BYTES).translate(_TO_DIGITS).decode()
+
+
+_digits = _Pool(_draw_digits)
+_hex_digits = _Pool(lambda: secrets.token_hex(_BLOCK_BYTES))
+os.register_at_fork(after_in_child=_digits.clear)
+os.register_at_fork(after_in_child=_hex_digits.clear)
 
 
 def random_id(prefix: str) -> str:
     """A fresh id with this prefix (`ids.py` lists them)."""
-    return make_id(prefix, random_bytes())
+    return f"{prefix}-{_digits.take(DIGITS)}"
+
+
+def random_hex(count: int) -> str:
+    """So many (at most 1,024) hexadecimal digits for a name; not for secrets."""
+    return _hex_digits.take(count)
 
 
 def random_secret() -> str:

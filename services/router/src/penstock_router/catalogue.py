@@ -58,6 +58,7 @@ class Catalogue:
     def __init__(self) -> None:
         self._endpoints: dict[str, EndpointRecord] = {}
         self._by_app: dict[str, dict[str, EndpointRecord]] = {}
+        self._found: dict[str, EndpointRecord] = {}  # the one of each name that is meant
         self._statuses: dict[str, EndpointStatus] = {}
         self._assignments: dict[str, tuple[WorkerAssignment, int]] = {}
         self._worker_statuses: dict[str, tuple[WorkerStatus, int]] = {}
@@ -78,12 +79,7 @@ class Catalogue:
 
     def find_app(self, app_name: str) -> EndpointRecord | None:
         """The endpoint of this name; of several, one that is not being deleted."""
-        named = self._by_app.get(app_name)
-        if not named:
-            return None
-        if len(named) == 1:
-            return next(iter(named.values()))
-        return min(named.values(), key=lambda r: (r.deleted_at is not None, r.created_at))
+        return self._found.get(app_name)
 
     def status(self, endpoint_id: str) -> EndpointStatus | None:
         """What the scheduler last said of an endpoint."""
@@ -112,12 +108,21 @@ class Catalogue:
         if old is not None:
             named = self._by_app[old.spec.app_name]
             del named[key]
-            if not named:
-                del self._by_app[old.spec.app_name]
+            self._find(old.spec.app_name)
         if record is not None:
             self._endpoints[key] = record
             self._by_app.setdefault(record.spec.app_name, {})[key] = record
+            self._find(record.spec.app_name)
         return (key,)
+
+    def _find(self, app_name: str) -> None:
+        named = self._by_app[app_name]
+        if named:
+            self._found[app_name] = min(
+                named.values(), key=lambda r: (r.deleted_at is not None, r.created_at)
+            )
+        else:
+            del self._by_app[app_name], self._found[app_name]
 
     def put_status(self, key: str, status: EndpointStatus | None) -> tuple[str, ...]:
         """A row of ENDPOINT_STATUS."""

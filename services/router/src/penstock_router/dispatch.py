@@ -124,7 +124,11 @@ class Dispatcher:
             since is None
             and not (lane.waiters or self.stopping)
             and lane.condition.closed is None
-            and (lease := self._try_slot(lane, now, now, avoid, affinity)) is not None
+            and (
+                lease := self._try_own_slot(lane, now, now, avoid, affinity)
+                or self._try_loan(lane, now, now, avoid)
+            )
+            is not None
         ):
             # The warm path, which `decide_admission` would let pass as well.
             lane.arrivals_total += 1
@@ -139,10 +143,12 @@ class Dispatcher:
         )
         since = now if since is None else since
         if isinstance(decision, Refusal):
-            self._events.load_changed(lane.endpoint_id, urgent=False)
+            self._change(lane)
             return decision
         if decision is Admission.SLOT:
-            lease = self._try_slot(lane, since, now, avoid, affinity)
+            lease = self._try_own_slot(lane, since, now, avoid, affinity) or self._try_loan(
+                lane, since, now, avoid
+            )
             if lease is not None:
                 return lease
         return self._enqueue(lane, endpoint, since)
@@ -178,6 +184,12 @@ class Dispatcher:
                 waiter.published = True
                 self._events.ticket_waits(waiter.ticket, publish=True)
 
+    def _change(self, lane: Lane) -> None:
+        """Something to report; told once until the report goes out, since requests come often."""
+        if not lane.changed:
+            lane.changed = True
+            self._events.load_changed(lane.endpoint_id, urgent=False)
+
     def leave(self, waiter: Waiter) -> None:
         """The client that waits is gone; a slot that it was just given goes back."""
         if isinstance(waiter.given, SlotLease):
@@ -200,7 +212,7 @@ class Dispatcher:
         lane = self.lanes.get(ticket.endpoint_id)
         now = self._clock.monotonic()
         if lane is not None and lane.end_ticket(ticket.ticket_id, outcome, now=now) is not None:
-            self._events.load_changed(lane.endpoint_id, urgent=False)
+            self._change(lane)
 
     def finish(self, lease: SlotLease, outcome: LeaseOutcome) -> None:
         """The request is through with its slot. Safe to repeat."""
@@ -209,8 +221,9 @@ class Dispatcher:
             return
         del lane.leases[lease.lease_id]
         now = self._clock.monotonic()
-        lane.count_end(outcome, max(0.0, now - lease.dispatched_at))
-        self._events.load_changed(lane.endpoint_id, urgent=False)
+        lane.count_end(outcome, now - lease.dispatched_at)
+        if not lane.changed:
+            self._change(lane)
         loan = lease.loan
         if loan is not None:
             loan.n_requests += 1
@@ -277,24 +290,17 @@ class Dispatcher:
         lease.cold = waiter.cold
         lane.end_ticket(waiter.ticket.ticket_id, TicketOutcome.DISPATCHED, now=lease.dispatched_at)
         waiter.answer.set_result(lease)
-        self._events.load_changed(lane.endpoint_id, urgent=False)
+        self._change(lane)
 
-    def _try_slot(
-        self,
-        lane: Lane,
-        since: float,
-        now: float,
-        avoid: Collection[str],
-        affinity: str | None,
+    def _try_loan(
+        self, lane: Lane, since: float, now: float, avoid: Collection[str]
     ) -> SlotLease | None:
-        """A slot driven here, or a borrowed one that is idle."""
-        lease = self._try_own_slot(lane, since, now, avoid, affinity)
-        if lease is None and len(self._loans):
-            loan = self._loans.try_take(lane.endpoint_id, avoid=avoid)
-            if loan is not None:
-                lease = self._lease_of(lane, loan, since, now)
-                self._events.load_changed(lane.endpoint_id, urgent=False)
-        return lease
+        """A borrowed slot that is idle."""
+        loan = self._loans.try_take(lane.endpoint_id, avoid=avoid)
+        if loan is None:
+            return None
+        self._change(lane)
+        return self._lease_of(lane, loan, since, now)
 
     def _try_own_slot(
         self,
@@ -318,12 +324,13 @@ class Dispatcher:
             worker_id,
             address,
             self.router_id,
-            max(0.0, now - since),
+            now - since,
             False,
             now,
         )
         lane.leases[lease_id] = lease
-        self._events.load_changed(lane.endpoint_id, urgent=False)
+        if not lane.changed:
+            self._change(lane)
         return lease
 
     @staticmethod
@@ -351,7 +358,7 @@ class Dispatcher:
             return None
         address = lane.driven[worker_id].address
         assert address is not None, "a worker that accepts requests has an address"
-        self._events.load_changed(endpoint_id, urgent=False)
+        self._change(lane)
         return worker_id, address
 
     def take_back(self, endpoint_id: str, lease_id: str, *, n_requests: int = 0) -> None:
@@ -361,7 +368,7 @@ class Dispatcher:
             return
         now = self._clock.monotonic()
         if lane.slots.release(lease_id, now=now, n_requests=n_requests) is not None:
-            self._events.load_changed(endpoint_id, urgent=False)
+            self._change(lane)
             self._events.slots_freed(endpoint_id)
 
     # ---- lanes
@@ -385,7 +392,7 @@ class Dispatcher:
                 waiter = lane.end_ticket(ticket_id, TicketOutcome.EVICTED, now=now)
                 if waiter is not None:
                     waiter.answer.set_result(counted)
-        self._events.load_changed(lane.endpoint_id, urgent=False)
+        self._change(lane)
 
     # ---- workers that change hands
 

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from penstock_common.clock import Clock, SystemClock
-from penstock_common.entropy import random_bytes
+from penstock_common.entropy import random_hex
 from penstock_common.messages import EndpointRecord
 from penstock_common.states import TicketOutcome
 from penstock_router.admission import Refusal
@@ -114,7 +114,7 @@ class Gate:
         new_id: Callable[[str], str],
         is_ready: Callable[[], bool],
         on_connect_failed: Callable[[str, str], None],
-        new_bytes: Callable[[], bytes] = random_bytes,
+        new_hex: Callable[[int], str] = random_hex,
         clock: Clock = _CLOCK,
     ) -> None:
         """A gate over these lanes.
@@ -126,14 +126,14 @@ class Gate:
             new_id: a fresh id with this prefix.
             is_ready: whether this router wants new requests.
             on_connect_failed: told (endpoint, worker) driven here that took no connection.
-            new_bytes: 8 random bytes, of which traces are named.
+            new_hex: so many random hexadecimal digits, of which traces are named.
             clock: for the durations that are counted.
         """
         self._settings = settings
         self._catalogue = catalogue
         self._dispatcher = dispatcher
         self._new_id = new_id
-        self._new_bytes = new_bytes
+        self._new_hex = new_hex
         self.metrics = Metrics()
         #: seconds that never go back, for durations
         self.now = clock.monotonic
@@ -162,14 +162,15 @@ class Gate:
         refusal = self._check_key(head, endpoint)
         if refusal is not None:
             return self.refuse(refusal, request_id)
-        new_bytes = self._new_bytes
+        trace = way.trace
+        digits = self._new_hex(16) if trace else self._new_hex(48)
         return Call(
             endpoint,
             build_request(
                 way.start,
                 request_id,
-                way.trace or begin_trace(new_bytes() + new_bytes()),
-                new_bytes().hex(),
+                trace or begin_trace(digits[16:]),
+                digits[:16],
             ),
             request_id,
             way.expects_continue,

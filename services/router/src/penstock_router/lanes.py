@@ -91,6 +91,8 @@ class Lane:
     service_time_s: float | None = None
     #: since when a slot is free while somebody waits; None = that is not so
     stalled_since: float | None = None
+    #: whether the reporter has been told that there is something to report
+    changed: bool = False
 
     @classmethod
     def empty(cls, endpoint_id: str, policy: Policy) -> "Lane":

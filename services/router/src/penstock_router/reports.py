@@ -147,6 +147,7 @@ class Reporter:
         """Send one endpoint's report now."""
         lane = self._dispatcher.lanes.get(endpoint_id)
         if lane is not None:
+            lane.changed = False
             report = make_report(lane, self._dispatcher.router_id, self._clock)
             try:
                 self._bus.publish_nowait(subjects.queue_metrics(endpoint_id), report.encode())

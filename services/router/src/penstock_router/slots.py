@@ -115,7 +115,10 @@ class SlotTable:
         """
         if lease_id in self._worker_of:
             return False
-        self._put(self._workers[worker_id], lease_id)
+        worker = self._workers[worker_id]
+        worker.leases.add(lease_id)
+        worker.in_flight += 1
+        self._worker_of[lease_id] = worker_id
         return True
 
     def try_acquire(
@@ -137,15 +140,20 @@ class SlotTable:
         if lease_id in self._worker_of:
             raise ValueError(f"lease {lease_id} is out already")
         worker = None
-        if affinity is not None:
+        candidates = self._candidates(avoid)
+        if len(candidates) == 1:  # whatever the policy
+            worker = candidates[0]
+        elif affinity is not None:
             loads = {w.worker_id: w.in_flight for w in self._workers.values() if w.accepting}
-            worker = pick_by_affinity(affinity, self._candidates(avoid), loads)
-        worker = worker or self._policy(self._candidates(avoid))
+            worker = pick_by_affinity(affinity, candidates, loads)
+        worker = worker or self._policy(candidates)
         if worker is None:
             return None
         self._n_picks += 1
         worker.picked = self._n_picks
-        self._put(worker, lease_id)
+        worker.leases.add(lease_id)
+        worker.in_flight += 1
+        self._worker_of[lease_id] = worker.worker_id
         return worker.worker_id
 
     def _candidates(self, avoid: Collection[str]) -> list[_Worker]:
@@ -156,11 +164,6 @@ class SlotTable:
             and worker.in_flight < worker.n_slots
             and not (avoid and worker.worker_id in avoid)
         ]
-
-    def _put(self, worker: _Worker, lease_id: str) -> None:
-        worker.leases.add(lease_id)
-        worker.in_flight += 1
-        self._worker_of[lease_id] = worker.worker_id
 
     def release(self, lease_id: str, *, now: float, n_requests: int = 1) -> str | None:
         """Take a lease's slot back, which has served so many requests.

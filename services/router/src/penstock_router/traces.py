@@ -44,6 +44,6 @@ def read_trace(traceparent: str | None) -> Trace | None:
     return Trace(found[2], f"{int(flags, 16) & _SAMPLED:02x}")
 
 
-def begin_trace(entropy: bytes) -> Trace:
-    """A new trace from 16 random bytes."""
-    return Trace(entropy.hex(), _NEW_FLAGS)
+def begin_trace(trace_id: str) -> Trace:
+    """A new trace; its id is 32 random hexadecimal digits."""
+    return Trace(trace_id, _NEW_FLAGS)
