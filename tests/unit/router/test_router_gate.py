@@ -7,6 +7,7 @@ import pytest
 from penstock_common.messages import ApiKeyRecord
 from penstock_router.gate import Answer, Call
 from penstock_router.headers import Client
+from penstock_router.lanes import SlotLease
 from penstock_router.proxy.heads import Limits, RequestHead, parse_request
 from tests.support.http_rig import CLOCK, HttpRig
 
@@ -116,3 +117,27 @@ async def test_a_trace_begins_where_none_is_given(rig: HttpRig) -> None:
         call = call_of(rig, head_of("one", *lines, "tracestate: b=2"))
         assert field(call, "traceparent") == f"00-{'0000000000000001' * 2}-0000000000000001-01"
         assert field(call, "tracestate") is None
+
+
+def test_requests_of_one_affinity_meet_at_one_worker(rig: HttpRig) -> None:
+    put_key(rig, "one")
+    for n in range(2, 6):
+        rig.put_worker(9, worker_id=f"wk-{n}")
+    gate = rig.server._context.gate
+    met: dict[str, set[str]] = {}
+    for key in ("alice", "bob", "carol", "dave"):
+        for _ in range(8):
+            call = call_of(rig, head_of("one", f"X-Penstock-Affinity: {key}"))
+            assert field(call, "x-penstock-affinity") is None  # the router's own
+            lease = gate.try_acquire(call)
+            assert isinstance(lease, SlotLease)
+            met.setdefault(key, set()).add(lease.worker_id)
+            gate.finish(lease, "ok")
+    assert all(len(workers) == 1 for workers in met.values())
+    assert len(set.union(*met.values())) > 1
+
+
+def test_an_affinity_that_is_no_name_is_ignored(rig: HttpRig) -> None:
+    put_key(rig, "one")
+    for value in ("", "x" * 129, "a b", "\xe9"):
+        assert call_of(rig, head_of("one", f"X-Penstock-Affinity: {value}")).affinity is None

@@ -25,6 +25,7 @@ from penstock_router.headers import (
     Fields,
     build_request,
     build_request_start,
+    given_affinity,
     given_request_id,
 )
 from penstock_router.keys import check_hash, check_reader, hash_key
@@ -77,6 +78,8 @@ class Call:
     upgrade: str | None
     #: longest life of the request at its worker, seconds
     timeout_s: float
+    #: equal for requests that should meet at one worker; None = any worker will do
+    affinity: str | None = None
 
 
 @dataclass(slots=True)
@@ -100,6 +103,7 @@ class _Way:
     idempotent: bool
     upgrade: str | None
     timeout_s: float
+    affinity: str | None
 
 
 class Gate:
@@ -177,6 +181,7 @@ class Gate:
             way.idempotent,
             way.upgrade,
             way.timeout_s,
+            way.affinity,
         )
 
     def _decide_way(self, head: RequestHead, client: Client) -> _Way | Answer:
@@ -226,6 +231,7 @@ class Gate:
             head.method in _IDEMPOTENT,
             upgrade,
             endpoint.spec.workers.request_timeout_s,
+            given_affinity(head),
         )
 
     def _check_key(self, head: RequestHead, endpoint: EndpointRecord) -> Refusal | None:
@@ -250,7 +256,9 @@ class Gate:
         self, call: Call, *, since: float | None = None, avoid: Collection[str] = ()
     ) -> SlotLease | Refusal | Waiter:
         """A slot for the request, a place in the queue, or a refusal; as `Dispatcher.try_acquire`."""
-        return self._dispatcher.try_acquire(call.endpoint, since=since, avoid=avoid)
+        return self._dispatcher.try_acquire(
+            call.endpoint, since=since, avoid=avoid, affinity=call.affinity
+        )
 
     def leave(self, waiter: Waiter) -> None:
         """The client that waits is gone."""

@@ -18,11 +18,13 @@ WORKER: Final = "X-Penstock-Worker"
 QUEUE_MS: Final = "X-Penstock-Queue-Ms"
 COLD_START: Final = "X-Penstock-Cold-Start"
 REQUEST_ID: Final = "X-Request-Id"
+#: What the router reads of requests, and keeps to itself: equal for requests that belong together.
+AFFINITY: Final = "x-penstock-affinity"
 #: How the router names itself where a worker's response does not name a server.
 SERVER: Final = "penstock"
 
 _VIA: Final = "1.1 penstock"
-_GOOD_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+_GOOD_NAME: Final = re.compile(r"[!-~]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,13 @@ class Service(Protocol):
 def given_request_id(head: RequestHead) -> str | None:
     """The client's own request id, if it is 1-128 printable characters."""
     given = head.fields.special.get("x-request-id")
-    return given if given is not None and _GOOD_REQUEST_ID.fullmatch(given) else None
+    return given if given is not None and _GOOD_NAME.fullmatch(given) else None
+
+
+def given_affinity(head: RequestHead) -> str | None:
+    """The client's affinity key, if it is 1-128 printable characters."""
+    given = head.fields.special.get(AFFINITY)
+    return given if given is not None and _GOOD_NAME.fullmatch(given) else None
 
 
 def build_request_start(

@@ -78,6 +78,7 @@ _OF_REQUESTS: Final = frozenset(
         "x-forwarded-for",
         "x-forwarded-host",
         "x-forwarded-proto",
+        "x-penstock-affinity",
         "x-request-id",
     }
 )
