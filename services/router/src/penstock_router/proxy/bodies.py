@@ -7,7 +7,7 @@ the body. Bytes pass as they came wherever the framing on both sides is the same
 import re
 from typing import Final, Protocol
 
-from penstock_router.proxy.heads import TRAILER_FIELDS, malformed, read_fields
+from penstock_router.proxy.heads import TRAILER_FIELDS, ResponseHead, malformed, read_fields
 
 #: Longest line that gives a chunk's size, with its extensions.
 _SIZE_LINE_BYTES: Final = 256
@@ -19,6 +19,10 @@ _EXTENDED: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*;[\t -~\x80-\xff]*")
 _CONTROL: Final = re.compile(r"[^\t -~\x80-\xff]")
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+_NO_BODY_STATUSES: Final = frozenset({204, 304})
+_CHUNKED_LINE: Final = "Transfer-Encoding: chunked\r\n"
 
 
 class BodyReader(Protocol):
@@ -221,3 +225,28 @@ class ChunkedBody:
         passing, _ = read_fields(lines, TRAILER_FIELDS)
         text = "".join(f"{line}\r\n" for line in passing) + "\r\n"
         return text.encode("latin-1"), data[end + 4 :]
+
+
+def has_body(status: int) -> bool:
+    """Whether a final response with this status, to anything but a HEAD, has a body."""
+    return status not in _NO_BODY_STATUSES
+
+
+def frame_response(head: ResponseHead, method: str, *, http_11: bool) -> tuple[BodyReader, str]:
+    """How a response's body is read, and the field that frames it for the client.
+
+    Args:
+        head: of the response.
+        method: that it answers.
+        http_11: whether the client speaks HTTP/1.1; else a body of unknown length ends with its
+            connection.
+
+    Returns:
+        (reader, line): the line has its line end, and is empty where there is no such field.
+    """
+    if method == "HEAD" or not has_body(head.status):
+        return FixedBody(0), head.length_line if head.status != 204 else ""
+    if head.length is not None:
+        return FixedBody(head.length), head.length_line
+    line = _CHUNKED_LINE if http_11 else ""
+    return ChunkedBody(unframe=not http_11) if head.chunked else OpenBody(chunking=http_11), line

@@ -18,7 +18,8 @@ from penstock_router.gate import Answer
 from penstock_router.headers import Client, build_answer, connection_line
 from penstock_router.proxy.bodies import ChunkedBody, FixedBody
 from penstock_router.proxy.context import Context
-from penstock_router.proxy.exchange import Due, Exchange
+from penstock_router.proxy.downstream import Due
+from penstock_router.proxy.exchange import Exchange
 from penstock_router.proxy.failures import body_too_large
 from penstock_router.proxy.heads import (
     HEAD_END,
@@ -37,6 +38,8 @@ _LINGER_S: Final = 2.0
 #: While a client's bytes are not read, it is looked whether it is still there.
 _LOOK_S: Final = 1.0
 _NEVER: Final = float("inf")
+#: Reads a body of no bytes, or one that is here already; has no state.
+_NO_BODY: Final = FixedBody(0)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -248,15 +251,17 @@ class ClientConnection(asyncio.Protocol):
         most = context.max_body_bytes
         if length is not None and most is not None and length > most:
             raise body_too_large(most)
-        body = ChunkedBody() if length is None else FixedBody(length)
         opened = context.gate.open(head, self._client)
+        whole = len(data) == length  # as most requests come
+        body = _NO_BODY if whole else ChunkedBody() if length is None else FixedBody(length)
         if isinstance(opened, Answer):
-            return self._answer_unasked(opened, head, body, data)
+            return self._answer_unasked(opened, head, body, b"" if whole else data)
         exchange = self._exchange = Exchange(self, context, opened, head, body)
         context.in_flight += 1
-        if length and len(data) == length:  # as most bodies come
-            exchange.take_whole(data)
-            data = b""
+        if whole:
+            if data:
+                exchange.take_whole(data)
+                data = b""
         elif data and not body.done:
             data = exchange.client_data(data)
         if self._exchange is exchange:  # its body was not refused already

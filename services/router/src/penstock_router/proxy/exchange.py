@@ -20,7 +20,7 @@ Rule 4: the side that reads too slowly stops the reading from the other side; no
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from typing import Final
 
 from penstock_router.admission import Refusal
 from penstock_router.gate import Call
@@ -31,8 +31,15 @@ from penstock_router.headers import (
     connection_line,
 )
 from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
-from penstock_router.proxy.bodies import BodyReader, ChunkedBody, FixedBody, OpenBody
+from penstock_router.proxy.bodies import (
+    BodyReader,
+    ChunkedBody,
+    FixedBody,
+    frame_response,
+    has_body,
+)
 from penstock_router.proxy.context import Context
+from penstock_router.proxy.downstream import Downstream, Due
 from penstock_router.proxy.failures import (
     bad_gateway,
     body_timeout,
@@ -61,41 +68,6 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REPLAYED_BYTES: Final = 65_536
 #: Interim responses that are passed on for one request.
 _MOST_INTERIM: Final = 16
-_NO_BODY_STATUSES: Final = frozenset({204, 304})
-_CHUNKED: Final = "Transfer-Encoding: chunked\r\n"
-
-#: When something is due at the latest, and what.
-Due = tuple[float, str]
-
-
-class Downstream(Protocol):
-    """The client's connection, as an exchange uses it."""
-
-    transport: asyncio.Transport
-
-    def watch(self, at: float) -> None:
-        """Call `expire` when something is due at this time of the loop's."""
-        ...
-
-    def update_reading(self) -> None:
-        """Look whether the client's bytes are wanted."""
-        ...
-
-    def refuse(self, refusal: Refusal, request_id: str) -> None:
-        """The exchange is over: answer with this refusal."""
-        ...
-
-    def end_exchange(self) -> None:
-        """The exchange is over: its response was passed on whole."""
-        ...
-
-    def take_held(self) -> bytes:
-        """What the client sent behind its request; once."""
-        ...
-
-    def cut(self) -> None:
-        """The exchange is over: close the connection, so that the client sees a failure."""
-        ...
 
 
 class Exchange:
@@ -273,7 +245,6 @@ class Exchange:
         """The body, which came with the head and has the length that this says."""
         self._kept = [data]
         self._kept_bytes = len(data)
-        self.upload_done = True
 
     def client_data(self, data: bytes) -> bytes:
         """Bytes of the body came; gives those that follow it."""
@@ -402,12 +373,19 @@ class Exchange:
             self._client.transport.write(build_interim(head))
 
     def _respond(self, head: ResponseHead, data: bytes) -> None:
-        reader, framing = self._frame(head)
-        passing, rest = (b"", data) if reader.done else reader.feed(data)
         context = self._context
+        http_11 = self._head.fields.http_11
+        method = self._head.method
+        reader: BodyReader | None = None
+        if len(data) == head.length and method != "HEAD" and has_body(head.status):
+            framing, passing, rest = head.length_line, data, b""  # as most short bodies come
+        else:
+            reader, framing = frame_response(head, method, http_11=http_11)
+            passing, rest = (b"", data) if reader.done else reader.feed(data)
+            if not (http_11 or framing) and not reader.done:
+                self.keep_alive = False  # the connection's end is the body's
         if not self.upload_done or context.draining:
             self.keep_alive = False
-        http_11 = self._head.fields.http_11
         lease = self._lease
         assert lease is not None, "a worker answers only who holds its slot"
         out = build_response(
@@ -427,27 +405,13 @@ class Exchange:
         self._begun = True
         self.status = head.status
         self._client.transport.write(out + passing if passing else out)
-        if reader.done:
+        if reader is None or reader.done:
             self._end_response(rest)
             return
         timeout_s = context.stream_idle_timeout_s
         if timeout_s is not None:
             self._progress_at = context.now()
             self._client.watch(self._progress_at + timeout_s)
-
-    def _frame(self, head: ResponseHead) -> tuple[BodyReader, str]:
-        """How the response's body is read, and the field that frames it for the client."""
-        length = "" if head.length is None else f"Content-Length: {head.length}\r\n"
-        if self._head.method == "HEAD" or head.status in _NO_BODY_STATUSES:
-            return FixedBody(0), length if head.status != 204 else ""
-        if head.length is not None:
-            return FixedBody(head.length), length
-        http_11 = self._head.fields.http_11
-        if not http_11:
-            self.keep_alive = False  # its end is the body's
-        if head.chunked:
-            return ChunkedBody(unframe=not http_11), _CHUNKED if http_11 else ""
-        return OpenBody(chunking=http_11), _CHUNKED if http_11 else ""
 
     def _end_response(self, rest: bytes) -> None:
         worker, self._worker = self._worker, None

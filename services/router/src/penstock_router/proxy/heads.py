@@ -213,6 +213,8 @@ class ResponseHead:
     length: int | None
     chunked: bool
     keep_alive: bool
+    #: the field that says its length, with its line end; empty = not said
+    length_line: str
     #: kept by whoever builds the forwarded head, for the next response like it
     forwarded: str | None = None
 
@@ -348,7 +350,15 @@ def parse_response(head: bytes, limits: Limits, before: ResponseHead | None = No
         keep_alive = "close" not in options and (http_11 or "keep-alive" in options)
         passing = _without_named(passing, options)
     return ResponseHead(
-        head, int(status), phrase or " ", passing, special, length, chunked, keep_alive
+        head,
+        int(status),
+        phrase or " ",
+        passing,
+        special,
+        length,
+        chunked,
+        keep_alive,
+        "" if length is None else f"Content-Length: {length}\r\n",
     )
 
 
