@@ -122,11 +122,11 @@ class Lane:
 
     def head(self) -> Waiter | None:
         """The client that waits longest and has no answer yet."""
-        for ticket_id in self.waiting:
-            waiter = self.waiters[ticket_id]
-            if not waiter.answer.done():
-                return waiter
-        return None
+        first = self.waiting.head
+        if first is not None and not self.waiters[first].answer.done():
+            return self.waiters[first]  # as good as always; a copy of the line would be long
+        waiters = (self.waiters[ticket_id] for ticket_id in self.waiting)
+        return next((waiter for waiter in waiters if not waiter.answer.done()), None)
 
     def waits(self, ticket_id: str) -> bool:
         """Whether this ticket's client is there and has no answer yet."""
