@@ -236,7 +236,7 @@ class EndpointRun:
             self._draft.write_status(status)
         if facts.desired != self.memory.desired:
             self._draft.tell_scale(self.id, self._decision(facts.desired, status.state))
-        self.memory = replace(self.memory, desired=facts.desired)
+            self.memory = replace(self.memory, desired=facts.desired)
 
     def _decision(self, desired: int, state: EndpointState) -> ScaleDecision:
         rollout = self.rollout
