@@ -8,6 +8,7 @@
 #   make bench-cold-start                 cold start through Penstock against the command alone
 #   make bench-simulate                   the autoscaler beside its peers' formulas, in virtual time
 #   make bench-placement                  placement from 100 to 100,000 nodes, and fragmentation
+#   make bench-fleet                      scheduler and NATS over 100 to 1,000 simulated nodes
 #   make bench-router [QUICK=1] [HEAVY=1] the router beside HAProxy, nginx, Envoy, aiohttp (and smg)
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ MEMBERS := libs/common libs/client libs/autoscaler services/api services/schedul
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-simulate bench-placement bench-router clean
+.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-simulate bench-placement bench-fleet bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -65,6 +66,9 @@ bench-simulate: setup
 
 bench-placement: setup
 	$(BIN)/python -m benchmarks.placement
+
+bench-fleet: setup
+	$(BIN)/python -m benchmarks.fleet
 
 bench-router: setup .venv-bench/requirements.installed $(if $(HEAVY),.venv-bench/requirements-heavy.installed)
 	$(BIN)/python -m benchmarks.router $(if $(QUICK),--quick)

@@ -1,7 +1,7 @@
-"""`penstock endpoint`: create, list, show, update, delete, pause, resume, explain."""
+"""`penstock endpoint`: create, list, show, update, delete, pause, resume, explain, revisions, rollback."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,7 @@ from penstock_cli.render import (
     print_endpoints,
     print_json,
     print_line,
+    print_revisions,
 )
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument
@@ -240,6 +241,33 @@ def explain(
         print_json(listed)
     else:
         print_decisions(listed.decisions)
+
+
+@endpoints_app.command()
+def revisions(
+    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+) -> None:
+    """List an endpoint's revisions: when, why, and what each changed."""
+    listed = ask(api, data, lambda client: client.list_revisions(app))
+    if as_json:
+        print_json(listed)
+    else:
+        print_revisions(listed.revisions)
+
+
+@endpoints_app.command()
+def rollback(
+    app: App,
+    revision: Annotated[
+        int | None, typer.Option(help="Go back to this one; else to the one before.", min=1)
+    ] = None,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Run again what an earlier revision ran; limits and policies stay as they are now."""
+    endpoint = ask(api, data, lambda client: client.roll_back(app, revision))
+    _print_outcome(endpoint, "rolled back", as_json)
 
 
 def _said(flags: EndpointFlags) -> dict[str, Any]:

@@ -10,7 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from penstock_client.documents import Document, EndpointDocument, NodeDocument, WorkerDocument
+from penstock_client.documents import (
+    Document,
+    EndpointDocument,
+    NodeDocument,
+    RevisionDocument,
+    WorkerDocument,
+)
 from penstock_common.messages import ScaleDecision
 
 #: Lines are not folded or cut when somebody else than a terminal reads them.
@@ -152,6 +158,33 @@ def print_decisions(decisions: Sequence[ScaleDecision]) -> None:
             for decision in reversed(decisions)
         ),
         "no decision yet",
+    )
+
+
+def print_revisions(revisions: Sequence[RevisionDocument]) -> None:
+    """A table, one revision a line, the newest last."""
+    _print_table(
+        ("REV", "AT", "CAUSE", "CHANGES", "WHY"),
+        (
+            (
+                f"{revision.revision}{' (present)' if revision.present else ''}",
+                f"{revision.created_at:%Y-%m-%d %H:%M:%S}Z",
+                revision.cause,
+                _changes(revision),
+                revision.why or "-",
+            )
+            for revision in reversed(revisions)
+        ),
+        "no revisions",
+    )
+
+
+def _changes(revision: RevisionDocument) -> str:
+    if not revision.changes:
+        return "-"
+    return ", ".join(
+        f"{change.pointer}: {json.dumps(change.before)} to {json.dumps(change.after)}"
+        for change in revision.changes
     )
 
 

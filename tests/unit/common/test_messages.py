@@ -24,6 +24,7 @@ from penstock_common.messages import (
     QueueReport,
     Recall,
     Release,
+    RevisionRecord,
     RouterRecord,
     ScaleDecision,
     ScaleHistory,
@@ -50,6 +51,9 @@ SPEC = parse_endpoint({"name": "n", "app_name": "a", "image": {"command": "x"}, 
 
 EXAMPLES: list[Message] = [
     EndpointRecord(endpoint_id="ep-1", revision=2, created_at=AT, updated_at=AT, spec=SPEC),
+    RevisionRecord(
+        endpoint_id="ep-1", revision=3, created_at=AT, cause="updated", same_as=(1,), spec=SPEC
+    ),
     EndpointStatus(
         endpoint_id="ep-1",
         state=EndpointState.FAILED,

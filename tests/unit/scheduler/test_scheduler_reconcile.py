@@ -532,7 +532,7 @@ def test_a_new_leader_changes_nothing_that_runs(world: World) -> None:
 
 def test_status_is_written_only_when_it_says_something_new(world: World) -> None:
     world.put(make_record(workers={"min": 1}))
-    world.run(10)
+    world.run(20)
     n_before = sum(len(p.statuses) for p in world.plans)
     world.run(60)
     assert sum(len(p.statuses) for p in world.plans) == n_before

@@ -26,6 +26,7 @@ from penstock_client.documents import (
     EndpointList,
     NodeList,
     ProblemDocument,
+    RevisionList,
     WorkerList,
 )
 from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
@@ -107,6 +108,15 @@ class PenstockClient:
     async def list_decisions(self, endpoint: str) -> DecisionList:
         """The autoscaler's last decisions on one endpoint, newest first."""
         return await self._ask(DecisionList, "GET", f"{_path(endpoint)}/decisions")
+
+    async def list_revisions(self, endpoint: str) -> RevisionList:
+        """The endpoint's last revisions, newest first, each with what it changed."""
+        return await self._ask(RevisionList, "GET", f"{_path(endpoint)}/revisions")
+
+    async def roll_back(self, endpoint: str, revision: int | None = None) -> EndpointDocument:
+        """The endpoint, from now on with what that revision ran; None = the one before."""
+        document = {"revision": revision}
+        return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/rollback", document)
 
     async def list_nodes(self) -> NodeList:
         """The nodes whose agents report."""

@@ -6,11 +6,11 @@ Units are in the names: `_s` seconds, `_ms` milliseconds, `_bytes` bytes; instan
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, PrivateAttr
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr
 
-from penstock_common.messages import RuntimeKind, ScaleDecision
+from penstock_common.messages import RevisionCause, RuntimeKind, ScaleDecision
 from penstock_common.specs import (
     GpuSpec,
     HealthSpec,
@@ -80,6 +80,8 @@ class EndpointDocument(Document):
     #: the reason as one sentence for a person
     message: str | None
     revision: int
+    #: the revision that could not start, while the api goes back from it
+    failed_revision: int | None = None
     #: workers that answer requests
     workers_running: int
     workers_starting: int
@@ -115,6 +117,46 @@ class EndpointList(Document):
     """All endpoints, oldest first."""
 
     endpoints: tuple[EndpointDocument, ...]
+
+
+class SpecChange(Document):
+    """One field of what runs that differs from the revision before."""
+
+    #: JSON pointer into the endpoint document
+    pointer: str
+    #: null = not there; a secret's value is never shown, only that it changed
+    before: Any = None
+    after: Any = None
+
+
+class RevisionDocument(Document):
+    """One revision of an endpoint."""
+
+    revision: int
+    created_at: AwareDatetime
+    cause: RevisionCause
+    #: of a rollback that happened by itself: how the revision before it failed
+    why: str | None
+    #: earlier revisions that run the very same
+    same_as: tuple[int, ...]
+    #: the one that is wanted now
+    present: bool
+    #: null = the revision before is not kept any more, or there was none
+    changes: tuple[SpecChange, ...] | None
+
+
+class RevisionList(Document):
+    """An endpoint's last 20 revisions, newest first."""
+
+    revisions: tuple[RevisionDocument, ...]
+
+
+class RollbackRequest(BaseModel):
+    """To which revision; without one, to the one before the present."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    revision: Annotated[int, Field(ge=1, strict=True)] | None = None
 
 
 class DecisionList(Document):

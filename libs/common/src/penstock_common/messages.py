@@ -21,6 +21,8 @@ from penstock_common.states import (
 )
 
 RuntimeKind = Literal["docker", "process"]
+#: How a revision came to be.
+RevisionCause = Literal["created", "updated", "rolled_back"]
 
 
 class Message(BaseModel):
@@ -62,6 +64,28 @@ class EndpointRecord(_WithSpec):
     #: set = its workers are being stopped; the api removes the record when all are gone
     deleted_at: AwareDatetime | None = None
     paused: bool = False
+    #: how and when this revision came to be; null = with the endpoint
+    revision_cause: RevisionCause = "created"
+    revised_at: AwareDatetime | None = None
+    #: set by a rollback that nobody asked for: how the revision before it failed
+    revision_why: str | None = None
+    #: earlier revisions that run the very same; their workers are not replaced
+    same_as: tuple[int, ...] = ()
+
+    def runs(self, revision: int) -> bool:
+        """Whether a worker of this revision runs what the present one wants."""
+        return revision == self.revision or revision in self.same_as
+
+
+class RevisionRecord(_WithSpec):
+    """A past revision. Bucket REVISIONS, `<endpoint_id>.<revision>`; written by the api."""
+
+    endpoint_id: str
+    revision: int
+    created_at: AwareDatetime
+    cause: RevisionCause
+    why: str | None = None
+    same_as: tuple[int, ...] = ()
 
 
 class EndpointStatus(Message):
@@ -82,6 +106,11 @@ class EndpointStatus(Message):
     exit_code: int | None = None
     #: last lines of the worker that failed last
     log_tail: tuple[str, ...] = ()
+    #: the last revision of which a worker stayed healthy; null = none yet
+    good_revision: int | None = None
+    #: the present revision, once it has proved that it cannot start while an earlier one could: the
+    #: api rolls back
+    failed_revision: int | None = None
     fencing_token: int
     updated_at: AwareDatetime
 

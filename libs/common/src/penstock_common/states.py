@@ -111,6 +111,8 @@ class EndpointReason(StrEnum):
     CRASH_BACKOFF = "crash_backoff"
     #: below `min` workers, more are starting
     STARTING = "starting"
+    #: the last revision could not start; an earlier one serves again
+    ROLLED_BACK = "rolled_back"
 
 
 class Phase(StrEnum):

@@ -47,6 +47,7 @@ def _bucket(name: str, *, memory: bool) -> dict[str, Any]:
 STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
     _bucket(subjects.ENDPOINTS, memory=False),
     _bucket(subjects.ENDPOINT_STATUS, memory=False),
+    _bucket(subjects.REVISIONS, memory=False),
     _bucket(subjects.SCALE_HISTORY, memory=False),
     _bucket(subjects.WORKERS, memory=False),
     _bucket(subjects.WORKER_STATUS, memory=False),

@@ -11,6 +11,7 @@ PREFIX: Final = "penstock.v1"
 # KV buckets
 ENDPOINTS: Final = "PENSTOCK_ENDPOINTS"  # <endpoint_id> → EndpointRecord, by api
 ENDPOINT_STATUS: Final = "PENSTOCK_ENDPOINT_STATUS"  # <endpoint_id> → EndpointStatus, by scheduler
+REVISIONS: Final = "PENSTOCK_REVISIONS"  # <endpoint_id>.<revision> → RevisionRecord, by api
 SCALE_HISTORY: Final = "PENSTOCK_SCALE_HISTORY"  # <endpoint_id> → ScaleHistory, by scheduler
 WORKERS: Final = "PENSTOCK_WORKERS"  # <node_id>.<worker_id> → WorkerAssignment, by scheduler
 WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"  # <node_id>.<worker_id> → WorkerStatus, by agent
@@ -45,6 +46,11 @@ def kv_subject(bucket: str, key: str) -> str:
 def worker_key(node_id: str, worker_id: str) -> str:
     """Key of a worker in `WORKERS` and `WORKER_STATUS`."""
     return f"{node_id}.{worker_id}"
+
+
+def revision_key(endpoint_id: str, revision: int) -> str:
+    """Key of a past revision in `REVISIONS`."""
+    return f"{endpoint_id}.{revision}"
 
 
 def node_worker_keys(node_id: str) -> str:
@@ -103,7 +109,7 @@ def router_tally(router_id: str) -> str:
 
 
 def endpoint_event(endpoint_id: str, verb: str) -> str:
-    """Event about an endpoint; `verb` in past tense: created, updated, deleted, paused, resumed."""
+    """Event about an endpoint; `verb` in past tense: created, updated, rolled_back."""
     return f"{PREFIX}.events.endpoint.{endpoint_id}.{verb}"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from penstock_api.events import EventPublisher
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
 from penstock_api.reaper import Reaper
+from penstock_api.retreat import Retreat
 from penstock_api.routes import endpoints, health, nodes, workers
 from penstock_api.routes.route import Route
 from penstock_api.settings import ApiSettings
@@ -180,6 +182,10 @@ async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
             # Each of these runs for ever: when one dies, the group ends the process.
             loops = [
                 group.create_task(Reaper(api.store).run(), name="reaper"),
+                group.create_task(
+                    Retreat(api.store, api.clock).run(partial(endpoints.announce_retreat, api)),
+                    name="retreat",
+                ),
                 group.create_task(api.events.run(), name="events"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
                 group.create_task(

@@ -35,6 +35,7 @@ READ_ONLY: Final = frozenset(
         "reason",
         "message",
         "revision",
+        "failed_revision",
         "workers_running",
         "workers_starting",
         "workers_draining",
@@ -149,10 +150,16 @@ def plan_change(
     spec = spec.model_copy(update={"secrets": {**spec.secrets, **sealed}})
     if spec == record.spec:
         return record
-    bump = 1 if changes_what_runs(record.spec, spec) else 0
-    return record.model_copy(
-        update={"spec": spec, "revision": record.revision + bump, "updated_at": now}
-    )
+    changed: dict[str, Any] = {"spec": spec, "updated_at": now}
+    if changes_what_runs(record.spec, spec):
+        changed |= {
+            "revision": record.revision + 1,
+            "revision_cause": "updated",
+            "revision_why": None,
+            "revised_at": now,
+            "same_as": (),
+        }
+    return record.model_copy(update=changed)
 
 
 def plan_pause(record: EndpointRecord, paused: bool, *, now: datetime) -> EndpointRecord:

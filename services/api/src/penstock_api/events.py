@@ -20,7 +20,7 @@ from penstock_common.subjects import endpoint_event
 
 logger = logging.getLogger(__name__)
 
-Verb = Literal["created", "updated", "deleted", "paused", "resumed"]
+Verb = Literal["created", "updated", "deleted", "paused", "resumed", "rolled_back"]
 
 #: Events that may wait to be published.
 MAX_WAITING: Final = 1_000

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from penstock_api.endpoint_changes import check_app_name_free
+from penstock_api.revisions import outdated, present_revision
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import (
@@ -29,6 +30,7 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     NodeRecord,
+    RevisionRecord,
     ScaleHistory,
     WorkerAssignment,
     WorkerStatus,
@@ -38,10 +40,12 @@ from penstock_common.subjects import (
     ENDPOINT_STATUS,
     ENDPOINTS,
     NODES,
+    REVISIONS,
     SCALE_HISTORY,
     WORKER_KEYS,
     WORKER_STATUS,
     WORKERS,
+    revision_key,
 )
 
 #: A write, its turn and its retries included, takes at most so long.
@@ -92,11 +96,13 @@ class Store:
         self._clock = clock
         self._endpoints_bucket = Bucket(bus, ENDPOINTS)
         self._api_keys_bucket = Bucket(bus, API_KEYS)
+        self._revisions_bucket = Bucket(bus, REVISIONS)
         self._turn = asyncio.Lock()
         self._settling: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[], None]] = []
         self.endpoints = self._table(ENDPOINTS, EndpointRecord.decode)
         self.endpoint_status = self._table(ENDPOINT_STATUS, EndpointStatus.decode)
+        self.revisions = self._table(REVISIONS, RevisionRecord.decode)
         self.scale_history = self._table(SCALE_HISTORY, ScaleHistory.decode)
         self._workers = self._table(WORKERS, _decode_assignment, keys=WORKER_KEYS)
         self.worker_status = self._table(WORKER_STATUS, WorkerStatus.decode, keys=WORKER_KEYS)
@@ -105,6 +111,7 @@ class Store:
         self._tables: dict[str, WatchedTable[Any]] = {
             ENDPOINTS: self.endpoints,
             ENDPOINT_STATUS: self.endpoint_status,
+            REVISIONS: self.revisions,
             SCALE_HISTORY: self.scale_history,
             WORKERS: self._workers,
             WORKER_STATUS: self.worker_status,
@@ -160,6 +167,12 @@ class Store:
             placed.setdefault(assignment.node_id, []).append(assignment)
         return placed
 
+    def revisions_of(self, endpoint_id: str) -> dict[int, RevisionRecord]:
+        """Number → revision, of an endpoint's past revisions."""
+        prefix = f"{endpoint_id}."
+        rows = self.revisions.rows.items()
+        return {row.value.revision: row.value for key, row in rows if key.startswith(prefix)}
+
     async def create_endpoint(self, record: EndpointRecord) -> None:
         """Store a new endpoint.
 
@@ -200,6 +213,8 @@ class Store:
                     return Change(old, changed=False)
                 if new.spec.app_name != old.spec.app_name:
                     self._check_app_name(new)
+                if new.revision != old.revision:
+                    await self._file_revision(old)
                 try:
                     revision = await self._endpoints_bucket.put(
                         endpoint_id, _encode(new), revision=entry.revision
@@ -213,11 +228,22 @@ class Store:
     async def remove_endpoint(self, endpoint_id: str, row: Row[EndpointRecord]) -> bool:
         """Remove a deleted endpoint's record, unless it changed since `row`; says whether it did."""
         async with self._writing():
+            for number in self.revisions_of(endpoint_id):
+                await self._revisions_bucket.delete(revision_key(endpoint_id, number))
             try:
                 await self._endpoints_bucket.delete(endpoint_id, revision=row.revision)
             except WrongRevisionError:
                 return False
         return True
+
+    async def _file_revision(self, record: EndpointRecord) -> None:
+        """Keep the present revision of a record that is about to get another; safe to repeat."""
+        key = revision_key(record.endpoint_id, record.revision)
+        revision = await self._revisions_bucket.put(key, present_revision(record).encode())
+        await self._settle(self.revisions, key, revision)
+        filed = [*self.revisions_of(record.endpoint_id)]
+        for number in outdated(record, filed):
+            await self._revisions_bucket.delete(revision_key(record.endpoint_id, number))
 
     async def put_api_key(self, key_id: str, sha256: str) -> None:
         """Have an administrator's key with this hash under this id; the id's old one is gone."""

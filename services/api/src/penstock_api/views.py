@@ -63,6 +63,7 @@ def endpoint_document(
         reason=told.reason if told else None,
         message=told.message if told else None,
         revision=record.revision,
+        failed_revision=status.failed_revision if status else None,
         workers_running=status.workers_running if status else 0,
         workers_starting=status.workers_starting if status else 0,
         workers_draining=status.workers_draining if status else 0,

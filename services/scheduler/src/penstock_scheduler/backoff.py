@@ -17,6 +17,8 @@ from penstock_scheduler.snapshot import Worker
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
+#: So many failed starts in a row prove that a revision cannot start.
+FAILED_AFTER: Final = 3
 #: A worker that fails within this time of being healthy has not really started.
 QUICK_EXIT_S: Final = 10.0
 #: Ends that are no fault of the worker.
@@ -32,6 +34,8 @@ class Failure:
     message: str
     exit_code: int | None = None
     log_tail: tuple[str, ...] = ()
+    #: whether it had all of its `start_timeout_s` and was not healthy then
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,12 @@ class Backoff:
         """Whether nothing may be started yet."""
         return self.failures > 0 and now < self.retry_at
 
+    @property
+    def proves_failure(self) -> bool:
+        """Whether the revision cannot start: one start timeout, or crashes in a row."""
+        timed_out = self.last is not None and self.last.timed_out
+        return self.failures >= FAILED_AFTER or (self.failures > 0 and timed_out)
+
 
 def failure_of(worker: Worker) -> tuple[Failure, bool] | None:
     """How a worker failed, and whether that counts as a failed start.
@@ -73,6 +83,7 @@ def failure_of(worker: Worker) -> tuple[Failure, bool] | None:
         status.message or _describe(status),
         status.exit_code,
         status.log_tail,
+        timed_out=status.reason is WorkerReason.START_TIMEOUT,
     )
     ready_at = worker.ready_at
     # Both instants are of the node's clock.

@@ -137,11 +137,11 @@ class EndpointRun:
         message = (
             f"node {assignment.node_id} said nothing of worker {worker.id} for {allowed_s:g} s"
         )
-        return Failure(worker.id, assignment.node_id, message), True
+        return Failure(worker.id, assignment.node_id, message, timed_out=True), True
 
     def _note(self, backoff: Backoff, worker: Worker, failure: Failure, counts: bool) -> Backoff:
         record = self._record
-        if record is None or worker.assignment.revision != record.revision:
+        if record is None or not record.runs(worker.assignment.revision):
             return backoff
         return note_failure(
             backoff,
@@ -153,7 +153,7 @@ class EndpointRun:
         )
 
     def _forgive(self, backoff: Backoff, worker: Worker, age: Age) -> Backoff:
-        if self._record is None or worker.assignment.revision != self._record.revision:
+        if self._record is None or not self._record.runs(worker.assignment.revision):
             return backoff
         healthy_s = self._snapshot.now - max(age.since, backoff.failed_at)
         return Backoff() if healthy_s >= QUICK_EXIT_S else backoff
@@ -236,7 +236,7 @@ class EndpointRun:
             self._draft.write_status(status)
         if facts.desired != self.memory.desired:
             self._draft.tell_scale(self.id, self._decision(facts.desired, status.state))
-        self.memory = replace(self.memory, desired=facts.desired)
+            self.memory = replace(self.memory, desired=facts.desired)
 
     def _decision(self, desired: int, state: EndpointState) -> ScaleDecision:
         rollout = self.rollout
@@ -276,7 +276,7 @@ class EndpointRun:
 
     def _facts(self) -> Facts:
         assert self._record is not None
-        draft, revision = self._draft, self._record.revision
+        draft, record = self._draft, self._record
         active = [w for w in self._workers if draft.is_active(w)]
         running = [w for w in active if w.answers]
         n_created = draft.creates_of(self.id)
@@ -284,18 +284,29 @@ class EndpointRun:
         lacking = self.rollout.lacking if self.rollout else None
         backoff = self.memory.backoff
         return Facts(
-            least=least_workers(self._record.spec, self._snapshot.utc),
+            least=least_workers(record.spec, self._snapshot.utc),
             desired=desired,
             running=len(running),
-            running_new=sum(w.assignment.revision == revision for w in running),
-            old=sum(w.assignment.revision != revision for w in active),
+            running_new=sum(record.runs(w.assignment.revision) for w in running),
+            old=sum(not record.runs(w.assignment.revision) for w in active),
             starting=len(active) - len(running) + n_created,
             draining=len(self._workers) - len(active),
             backoff=backoff,
             pauses=backoff.pauses(self._snapshot.now),
             lack=lacking[1] if lacking and self._snapshot.settled else None,
             settled=self._snapshot.settled,
+            proven=self._proven(record, running),
         )
+
+    def _proven(self, record: EndpointRecord, running: list[Worker]) -> int | None:
+        """The newest revision that has a worker which stayed healthy; None = none has."""
+        now, ages = self._snapshot.now, self.memory.ages
+        revisions = [
+            w.assignment.revision for w in running if now - ages[w.id].since >= QUICK_EXIT_S
+        ]
+        if any(map(record.runs, revisions)):
+            return record.revision
+        return max(revisions, default=None)
 
 
 def _learn_start(scale: ScaleMemory, worker: Worker) -> ScaleMemory:

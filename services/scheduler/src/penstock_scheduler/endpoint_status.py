@@ -29,6 +29,8 @@ class Facts:
     lack: str | None
     #: whether the absence of capacity proves anything yet
     settled: bool
+    #: the newest revision with a worker that stayed healthy until now
+    proven: int | None = None
 
 
 def decide_status(
@@ -45,6 +47,7 @@ def decide_status(
     state = _state(record, previous, facts)
     reason, message = _reason(record, previous, facts, state)
     last = facts.backoff.last if state is not EndpointState.DELETING else None
+    good = max((previous and previous.good_revision) or 0, facts.proven or 0) or None
     return EndpointStatus(
         endpoint_id=record.endpoint_id,
         state=state,
@@ -58,9 +61,25 @@ def decide_status(
         retry_at=facts.backoff.retry_utc if reason is EndpointReason.CRASH_BACKOFF else None,
         exit_code=last.exit_code if last else None,
         log_tail=last.log_tail if last else (),
+        good_revision=good,
+        failed_revision=record.revision if _has_failed(record, previous, facts, good) else None,
         fencing_token=token,
         updated_at=utc,
     )
+
+
+def _has_failed(
+    record: EndpointRecord, previous: EndpointStatus | None, facts: Facts, good: int | None
+) -> bool:
+    """Whether the present revision cannot start, while an earlier one could.
+
+    Said once, it stays said until the api has rolled back or a worker proves otherwise; so it
+    outlives the leader that counted the failures.
+    """
+    if good is None or record.runs(good):
+        return False
+    said = previous is not None and previous.failed_revision == record.revision
+    return said or facts.backoff.proves_failure
 
 
 def same_news(one: EndpointStatus, other: EndpointStatus) -> bool:
@@ -110,4 +129,6 @@ def _reason(
         return previous.reason, previous.message  # nothing new is known yet
     if facts.running < facts.least:
         return EndpointReason.STARTING, last
+    if last is None and record.revision_why is not None and state is EndpointState.SERVING:
+        return EndpointReason.ROLLED_BACK, record.revision_why
     return None, last

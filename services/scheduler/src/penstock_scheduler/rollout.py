@@ -78,8 +78,8 @@ def plan_workers(
     wanted = decision.desired
 
     resumed = _resume(draft, record, workers, n_active=len(active), wanted=wanted, queue=queue)
-    new = [w for w in active if w.assignment.revision == record.revision] + resumed
-    old = [w for w in active if w.assignment.revision != record.revision]
+    new = [w for w in active if record.runs(w.assignment.revision)] + resumed
+    old = [w for w in active if not record.runs(w.assignment.revision)]
     old.sort(key=_least_missed)
 
     n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
@@ -201,7 +201,7 @@ def _resume(
         w
         for w in workers
         if w.stage is Stage.DRAINING
-        and w.assignment.revision == record.revision
+        and record.runs(w.assignment.revision)
         and w.assignment.reason in _RESUMABLE
     ]
     resumed = resumable[: max(0, room)]
@@ -281,7 +281,7 @@ def _over_max(workers: Sequence[Worker], record: EndpointRecord, *, n_created: i
     """
 
     def is_old(worker: Worker) -> bool:
-        return worker.assignment.revision != record.revision
+        return not record.runs(worker.assignment.revision)
 
     left = sorted(workers, key=lambda w: (not is_old(w), *_least_missed(w)))
     going: list[Worker] = []

@@ -1,19 +1,33 @@
-"""Endpoints: create, list, show, change, delete, pause, resume."""
+"""Endpoints: create, list, show, change, go back, delete, pause, resume."""
 
 from typing import Final
 
 from aiohttp import web
+from pydantic import ValidationError
 
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
 from penstock_api.endpoint_changes import plan_change, plan_creation, plan_deletion, plan_pause
 from penstock_api.events import Verb
+from penstock_api.revisions import (
+    RevisionNotFoundError,
+    plan_rollback,
+    previous_revision,
+    revision_documents,
+)
 from penstock_api.routes.route import Body, Route, answer
 from penstock_api.store import Change
 from penstock_api.views import endpoint_document
-from penstock_client.documents import DecisionList, EndpointDocument, EndpointList
+from penstock_client.documents import (
+    DecisionList,
+    EndpointDocument,
+    EndpointList,
+    RevisionList,
+    RollbackRequest,
+)
 from penstock_common import ids
 from penstock_common.entropy import random_id
+from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.messages import EndpointRecord
 from penstock_common.specs import EndpointSpec
 
@@ -69,6 +83,46 @@ async def update(api: Api, request: web.Request) -> web.Response:
         name, lambda record: plan_change(record, patch, seal=api.sealer.seal, now=now)
     )
     return answer(_announced(api, change, "updated"))
+
+
+async def show_revisions(api: Api, request: web.Request) -> web.Response:
+    """GET /v1/endpoints/{endpoint}/revisions."""
+    record = api.store.find(request.match_info["endpoint"])
+    filed = api.store.revisions_of(record.endpoint_id)
+    return answer(RevisionList(revisions=revision_documents(record, filed)))
+
+
+async def roll_back(api: Api, request: web.Request) -> web.Response:
+    """POST /v1/endpoints/{endpoint}/rollback."""
+    name = request.match_info["endpoint"]
+    endpoint_id = api.store.find(name).endpoint_id
+    document = await read_json(request, (JSON,), api.settings.body_timeout_s)
+    try:
+        wanted = RollbackRequest.model_validate(document).revision
+    except ValidationError:
+        raise InvalidDocumentError(
+            [Problem("/revision", 'send {} or {"revision": <a number from 1 on>}')]
+        ) from None
+    now = api.clock.utc()
+
+    def plan(record: EndpointRecord) -> EndpointRecord:
+        filed = api.store.revisions_of(endpoint_id)
+        number = previous_revision(record, filed) if wanted is None else wanted
+        if number == record.revision:
+            return record
+        if number not in filed:
+            raise RevisionNotFoundError(
+                f"revision {number} of '{name}' never was, or is not kept any more"
+            )
+        return plan_rollback(record, filed[number], why=None, now=now)
+
+    change = await api.store.change_endpoint(name, plan)
+    return answer(_announced(api, change, "rolled_back"))
+
+
+def announce_retreat(api: Api, record: EndpointRecord) -> None:
+    """Tell of an endpoint that went back by itself."""
+    api.events.announce("rolled_back", _document(api, record))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
@@ -135,6 +189,23 @@ ROUTES: Final = (
         "read",
         "List the autoscaler's last 50 decisions.",
         DecisionList,
+    ),
+    Route(
+        "GET",
+        "/v1/endpoints/{endpoint}/revisions",
+        show_revisions,
+        "read",
+        "List the last 20 revisions and what each changed.",
+        RevisionList,
+    ),
+    Route(
+        "POST",
+        "/v1/endpoints/{endpoint}/rollback",
+        roll_back,
+        "admin",
+        "Run again what an earlier revision ran.",
+        EndpointDocument,
+        body=Body((JSON,), RollbackRequest),
     ),
     Route(
         "PATCH",
