@@ -187,6 +187,10 @@ async def test_tickets_of_a_driver_that_stops_go_to_the_next(pair: Pair) -> None
     waits = asyncio.create_task(pair.text(pair.other, "/echo/sleep?s=0"))
     await _published(pair.other, 1)
     await pair.world.assign("ep-echo", "wk-1", "rt-other")
-    assert await asyncio.wait_for(waits, 5) == "slept"
+    # The next driver counts the slots that are out, so the ticket waits for one of them.
+    await until(lambda: in_use(pair.other, "ep-echo") == 2)
+    assert not waits.done()
     pair.worker.release.set()
+    assert await asyncio.wait_for(waits, 5) == "slept"
     await asyncio.gather(*holding)
+    assert pair.worker.most_in_flight == 2
