@@ -23,6 +23,7 @@ from penstock_common.messages import (
     NodeRecord,
     QueueReport,
     Recall,
+    RegistryAuthRecord,
     Release,
     RevisionRecord,
     RouterRecord,
@@ -134,6 +135,13 @@ EXAMPLES: list[Message] = [
     ),
     RouterRecord(
         router_id="rt-1", hostname="h", url="http://x", version="1", started_at=AT, beat=1
+    ),
+    RegistryAuthRecord(
+        registry_auth_id="ra-1",
+        name="ours",
+        username="robot",
+        sealed={"password": "gAAA"},
+        created_at=AT,
     ),
     ApiKeyRecord(key_id="key-1", sha256="0" * 64, scope="invoke", created_at=AT),
     QueueReport(

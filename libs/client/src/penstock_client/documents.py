@@ -244,6 +244,21 @@ class NodeList(Document):
     nodes: tuple[NodeDocument, ...]
 
 
+class RegistryAuthDocument(Document):
+    """Credentials of an image registry; the password is never shown."""
+
+    id: str
+    name: str
+    username: str
+    created_at: AwareDatetime
+
+
+class RegistryAuthList(Document):
+    """The registry auths, oldest first."""
+
+    registry_auths: tuple[RegistryAuthDocument, ...]
+
+
 class HealthDocument(Document):
     """The api process is alive, or ready."""
 

@@ -14,6 +14,7 @@ TICKET: Final = "tk"
 SLOT_LEASE: Final = "sl"
 API_KEY: Final = "key"
 EVENT: Final = "ev"
+REGISTRY_AUTH: Final = "ra"
 
 #: Characters of an id behind its prefix, and what they are taken from.
 DIGITS: Final = 13

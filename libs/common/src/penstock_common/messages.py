@@ -276,6 +276,18 @@ class ApiKeyRecord(Message):
     created_at: AwareDatetime
 
 
+class RegistryAuthRecord(Message):
+    """Credentials of an image registry. Bucket REGISTRY_AUTHS; written by the api."""
+
+    registry_auth_id: str
+    #: for people
+    name: str
+    username: str
+    #: `password`, sealed; only node agents open it
+    sealed: Mapping[str, str]
+    created_at: AwareDatetime
+
+
 class WorkerLoad(Message):
     """What a driver knows of one worker that it drives."""
 

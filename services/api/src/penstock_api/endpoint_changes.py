@@ -14,7 +14,7 @@ Randomness comes in as arguments: `endpoint_id`, `suffix` and what `seal` draws 
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -98,7 +98,13 @@ def merge_object(target: object, patch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plan_creation(
-    document: object, *, endpoint_id: str, suffix: str, seal: Seal, now: datetime
+    document: object,
+    *,
+    endpoint_id: str,
+    suffix: str,
+    seal: Seal,
+    now: datetime,
+    registry_auths: Container[str] = (),
 ) -> EndpointRecord:
     """The record of a new endpoint.
 
@@ -108,13 +114,14 @@ def plan_creation(
         suffix: lower-case letters and digits that make a generated `app_name` unique.
         seal: seals secrets' values.
         now: the instant of creation.
+        registry_auths: ids of the registry auths that exist.
 
     Raises:
         InvalidDocumentError: with every problem found.
     """
     if not isinstance(document, Mapping):
         raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    spec = _parse(_with_names(document, suffix))
+    spec = _parse(_with_names(document, suffix), registry_auths)
     return EndpointRecord(
         endpoint_id=endpoint_id,
         spec=spec.model_copy(update={"secrets": dict(seal(spec.secrets))}),
@@ -125,7 +132,12 @@ def plan_creation(
 
 
 def plan_change(
-    record: EndpointRecord, patch: object, *, seal: Seal, now: datetime
+    record: EndpointRecord,
+    patch: object,
+    *,
+    seal: Seal,
+    now: datetime,
+    registry_auths: Container[str] = (),
 ) -> EndpointRecord:
     """The record with a merge patch applied; `record` itself when that changes nothing.
 
@@ -144,7 +156,7 @@ def plan_change(
     health = patch.get("health")
     if isinstance(health, Mapping) and "path" in health and health["path"] is None:
         merged["health"]["path"] = None
-    spec = _parse(merged)
+    spec = _parse(merged, registry_auths)
     written = _written_secrets(patch)
     sealed = seal({name: value for name, value in spec.secrets.items() if name in written})
     spec = spec.model_copy(update={"secrets": {**spec.secrets, **sealed}})
@@ -234,8 +246,8 @@ def _with_names(document: Mapping[str, Any], suffix: str) -> dict[str, Any]:
     return completed
 
 
-def _parse(document: Mapping[str, Any]) -> EndpointSpec:
-    problems = _beyond_this_version(document)
+def _parse(document: Mapping[str, Any], registry_auths: Container[str]) -> EndpointSpec:
+    problems = _beyond_this_version(document, registry_auths)
     try:
         spec = parse_endpoint(document)
     except InvalidDocumentError as error:
@@ -259,12 +271,16 @@ def _plainer(problem: Problem, document: Mapping[str, Any]) -> Problem:
     return problem
 
 
-def _beyond_this_version(document: Mapping[str, Any]) -> list[Problem]:
+def _beyond_this_version(
+    document: Mapping[str, Any], registry_auths: Container[str]
+) -> list[Problem]:
     """Problems that the document's form cannot show: what it refers to does not exist."""
     problems = []
     image, storage = document.get("image"), document.get("storage")
-    if isinstance(image, Mapping) and isinstance(image.get("registry_auth_id"), str):
-        problems.append(Problem("/image/registry_auth_id", "no such registry auth; use null"))
+    auth_id = image.get("registry_auth_id") if isinstance(image, Mapping) else None
+    if isinstance(auth_id, str) and auth_id not in registry_auths:
+        told = "no such registry auth; make it first, or use null"
+        problems.append(Problem("/image/registry_auth_id", told))
     volumes = storage.get("volumes") if isinstance(storage, Mapping) else None
     if isinstance(volumes, list):
         problems += [

@@ -1,4 +1,4 @@
-"""What the api knows and writes: watched tables of every record, and its own two buckets.
+"""What the api knows and writes: watched tables of every record, and its own three buckets.
 
 Reads come from the tables, also while NATS is away. A write goes to KV with the revision that it
 was computed from; when somebody else wrote first it is computed again from the new record. Then it
@@ -30,6 +30,7 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     NodeRecord,
+    RegistryAuthRecord,
     RevisionRecord,
     ScaleHistory,
     WorkerAssignment,
@@ -40,6 +41,7 @@ from penstock_common.subjects import (
     ENDPOINT_STATUS,
     ENDPOINTS,
     NODES,
+    REGISTRY_AUTHS,
     REVISIONS,
     SCALE_HISTORY,
     WORKER_KEYS,
@@ -72,6 +74,20 @@ class EndpointNotFoundError(PenstockError):
     status_hint: ClassVar[int] = 404
 
 
+class RegistryAuthNotFoundError(PenstockError):
+    """There is no such registry auth."""
+
+    error_type: ClassVar[str] = "registry_auth_not_found"
+    status_hint: ClassVar[int] = 404
+
+
+class RegistryAuthInUseError(PenstockError):
+    """An endpoint pulls with this registry auth; change the endpoint first."""
+
+    error_type: ClassVar[str] = "registry_auth_in_use"
+    status_hint: ClassVar[int] = 409
+
+
 class DocumentTooLargeError(PenstockError):
     """The endpoint's document is too large to hand to nodes; shorten env or secrets."""
 
@@ -97,6 +113,7 @@ class Store:
         self._endpoints_bucket = Bucket(bus, ENDPOINTS)
         self._api_keys_bucket = Bucket(bus, API_KEYS)
         self._revisions_bucket = Bucket(bus, REVISIONS)
+        self._registry_auths_bucket = Bucket(bus, REGISTRY_AUTHS)
         self._turn = asyncio.Lock()
         self._settling: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[], None]] = []
@@ -108,6 +125,7 @@ class Store:
         self.worker_status = self._table(WORKER_STATUS, WorkerStatus.decode, keys=WORKER_KEYS)
         self.nodes = self._table(NODES, NodeRecord.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
+        self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
         self._tables: dict[str, WatchedTable[Any]] = {
             ENDPOINTS: self.endpoints,
             ENDPOINT_STATUS: self.endpoint_status,
@@ -117,6 +135,7 @@ class Store:
             WORKER_STATUS: self.worker_status,
             NODES: self.nodes,
             API_KEYS: self.api_keys,
+            REGISTRY_AUTHS: self.registry_auths,
         }
 
     async def start(self) -> None:
@@ -245,6 +264,50 @@ class Store:
         for number in outdated(record, filed):
             await self._revisions_bucket.delete(revision_key(record.endpoint_id, number))
 
+    def find_registry_auth(self, registry_auth_id: str) -> RegistryAuthRecord:
+        """The registry auth with this id.
+
+        Raises:
+            RegistryAuthNotFoundError: there is none.
+        """
+        row = self.registry_auths.rows.get(registry_auth_id)
+        if row is None:
+            raise RegistryAuthNotFoundError(f"there is no registry auth '{registry_auth_id}'")
+        return row.value
+
+    async def create_registry_auth(self, record: RegistryAuthRecord) -> None:
+        """Store a new registry auth.
+
+        Raises:
+            PenstockError: NATS is away, or timed out: then it may or may not have been stored.
+        """
+        key = record.registry_auth_id
+        async with self._writing():
+            revision = await self._registry_auths_bucket.put(key, record.encode(), revision=0)
+            await self._settle(self.registry_auths, key, revision)
+
+    async def remove_registry_auth(self, registry_auth_id: str) -> RegistryAuthRecord:
+        """Remove a registry auth that no endpoint names; gives what it was.
+
+        Raises:
+            PenstockError: `RegistryAuthNotFoundError`; `RegistryAuthInUseError`; NATS is away or
+                timed out, in which case it may or may not be gone.
+        """
+        async with self._writing():
+            record = self.find_registry_auth(registry_auth_id)
+            for row in self.endpoints.rows.values():
+                if row.value.spec.image.registry_auth_id == registry_auth_id:
+                    raise RegistryAuthInUseError(
+                        f"endpoint '{row.value.spec.app_name}' pulls with '{registry_auth_id}'; "
+                        "change the endpoint first"
+                    )
+            await self._registry_auths_bucket.delete(registry_auth_id)
+            with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
+                async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                    while registry_auth_id in self.registry_auths.rows:
+                        await self._next_change()
+        return record
+
     async def put_api_key(self, key_id: str, sha256: str) -> None:
         """Have an administrator's key with this hash under this id; the id's old one is gone."""
         row = self.api_keys.rows.get(key_id)
@@ -290,9 +353,12 @@ class Store:
         with contextlib.suppress(TimeoutError):  # written all the same; the table will follow
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 while (row := table.rows.get(key)) is None or row.revision < revision:
-                    changed = asyncio.get_running_loop().create_future()
-                    self._settling.append(changed)
-                    await changed
+                    await self._next_change()
+
+    async def _next_change(self) -> None:
+        changed = asyncio.get_running_loop().create_future()
+        self._settling.append(changed)
+        await changed
 
 
 def _encode(record: EndpointRecord) -> bytes:

@@ -47,6 +47,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
         suffix=random_id(ids.ENDPOINT)[-_SUFFIX_LENGTH:],
         seal=api.sealer.seal,
         now=api.clock.utc(),
+        registry_auths=api.store.registry_auths.rows,
     )
     await api.store.create_endpoint(record)
     created = _document(api, record)
@@ -80,7 +81,14 @@ async def update(api: Api, request: web.Request) -> web.Response:
     patch = await read_json(request, (MERGE_PATCH, JSON), api.settings.body_timeout_s)
     now = api.clock.utc()
     change = await api.store.change_endpoint(
-        name, lambda record: plan_change(record, patch, seal=api.sealer.seal, now=now)
+        name,
+        lambda record: plan_change(
+            record,
+            patch,
+            seal=api.sealer.seal,
+            now=now,
+            registry_auths=api.store.registry_auths.rows,
+        ),
     )
     return answer(_announced(api, change, "updated"))
 
