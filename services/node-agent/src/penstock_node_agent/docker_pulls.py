@@ -1,7 +1,7 @@
 """Pulls of images: few at once, one for each image, again when the registry does not answer.
 
-The SDK blocks, so a pull runs in a thread of a bounded pool. All who wait for the same image share
-its pull; when the last of them has gone, the pull stops at the engine's next line of progress.
+The SDK blocks, so a pull runs in a thread of a bounded pool. All who wait for the same image
+with the same credentials share its pull; when the last of them has gone, the pull stops at the engine's next line of progress.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from docker import APIClient
 from penstock_common.states import WorkerReason
 from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_errors import ENGINE_ERRORS, explanation, pull_failure
-from penstock_node_agent.runtime import StartFailedError
+from penstock_node_agent.runtime import Credentials, StartFailedError
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +48,19 @@ class ImagePuller:
         self._connect = connect
         self._pauses_s = pauses_s
         self._threads = DaemonThreads(_THREADS, "docker-pull")
-        self._pulls: dict[str, _Pull] = {}
+        # Who may not pull an image is not handed what another's credentials pull.
+        self._pulls: dict[tuple[str, Credentials | None], _Pull] = {}
 
-    async def pull(self, image: str) -> None:
-        """Have the image on the node.
+    async def pull(self, image: str, credentials: Credentials | None = None) -> None:
+        """Have the image on the node, pulled with these credentials.
 
         Raises:
             StartFailedError: it cannot be had; the reason says why.
         """
-        pull = self._pulls.get(image)
+        key = (image, credentials)
+        pull = self._pulls.get(key)
         if pull is None:
-            pull = self._pulls[image] = self._begin(image)
+            pull = self._pulls[key] = self._begin(image, credentials)
         pull.waiters += 1
         try:
             await asyncio.shield(pull.done)
@@ -67,24 +69,26 @@ class ImagePuller:
             if pull.waiters == 0:
                 pull.stopped.set()
                 # Whoever comes now begins another one, and does not wait for what is stopping.
-                if self._pulls.get(image) is pull:
-                    del self._pulls[image]
+                if self._pulls.get(key) is pull:
+                    del self._pulls[key]
 
     def close(self) -> None:
         """Let go."""
         self._threads.close()
 
-    def _begin(self, image: str) -> _Pull:
+    def _begin(self, image: str, credentials: Credentials | None) -> _Pull:
         stopped = threading.Event()
-        done = self._threads.run(lambda: self._pull_with_retries(image, stopped))
+        done = self._threads.run(lambda: self._pull_with_retries(image, credentials, stopped))
         # Its error is nobody's when all who waited have gone.
         done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return _Pull(done, stopped)
 
-    def _pull_with_retries(self, image: str, stopped: threading.Event) -> None:
+    def _pull_with_retries(
+        self, image: str, credentials: Credentials | None, stopped: threading.Event
+    ) -> None:
         for pause_s in self._pauses_s:
             try:
-                self._pull_once(image, stopped)
+                self._pull_once(image, credentials, stopped)
             except StartFailedError as error:
                 if error.reason is not WorkerReason.REGISTRY_UNREACHABLE:
                     raise
@@ -101,13 +105,20 @@ class ImagePuller:
                 return
             if stopped.wait(pause_s):
                 return
-        self._pull_once(image, stopped)
+        self._pull_once(image, credentials, stopped)
 
-    def _pull_once(self, image: str, stopped: threading.Event) -> None:
+    def _pull_once(
+        self, image: str, credentials: Credentials | None, stopped: threading.Event
+    ) -> None:
+        auth = None
+        if credentials is not None:
+            auth = {"username": credentials.username, "password": credentials.password}
         try:
             client = self._connect(SILENCE_S)
             try:
-                lines: Iterator[dict[str, Any]] = client.pull(image, stream=True, decode=True)
+                lines: Iterator[dict[str, Any]] = client.pull(
+                    image, stream=True, decode=True, auth_config=auth
+                )
                 for line in lines:
                     if "error" in line:  # the HTTP status was 200 long ago
                         raise pull_failure(image, str(line["error"]))

@@ -160,7 +160,8 @@ class DockerRuntime(Runtime):
         if not await self._try_create(order):
             assert order.image is not None
             report(Progress.PULLING)
-            await self._puller.pull(order.image)
+            credentials = await order.credentials() if order.credentials else None
+            await self._puller.pull(order.image, credentials)
             report(Progress.PULLED)
             if not await self._try_create(order):
                 raise StartFailedError(

@@ -19,6 +19,7 @@ from penstock_common.sealing import Sealer
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
 from penstock_node_agent.orders import start_order
 from penstock_node_agent.probes import ProbeTarget, asked, readiness_interval
+from penstock_node_agent.registry_auths import OpenAuth
 from penstock_node_agent.runtime import (
     BoundExceededError,
     Exit,
@@ -68,6 +69,8 @@ class KeeperTools:
     clock: Clock
     #: opens secrets; None = the node has no key
     sealer: Sealer | None
+    #: gives the credentials that a pull needs
+    open_auth: OpenAuth
 
 
 @dataclass(slots=True)
@@ -262,7 +265,7 @@ class Keeper:
         assert self._assignment is not None
         tools = self._tools
         try:
-            order = start_order(self._assignment, tools.runtime.kind, tools.sealer)
+            order = start_order(self._assignment, tools.runtime.kind, tools.sealer, tools.open_auth)
         except StartFailedError as error:  # nothing was begun
             self._fail(error.reason, str(error))
             return

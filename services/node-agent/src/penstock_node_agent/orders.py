@@ -1,5 +1,6 @@
 """From an assignment to what a runtime needs, secrets opened."""
 
+import functools
 import shlex
 from collections.abc import Mapping
 
@@ -7,11 +8,12 @@ from penstock_common.messages import RuntimeKind, WorkerAssignment
 from penstock_common.sealing import SealBrokenError, Sealer
 from penstock_common.specs import LocalVolume, NetworkVolume
 from penstock_common.states import WorkerReason
+from penstock_node_agent.registry_auths import OpenAuth
 from penstock_node_agent.runtime import StartFailedError, StartOrder
 
 
 def start_order(
-    assignment: WorkerAssignment, kind: RuntimeKind, sealer: Sealer | None
+    assignment: WorkerAssignment, kind: RuntimeKind, sealer: Sealer | None, open_auth: OpenAuth
 ) -> StartOrder:
     """What to start.
 
@@ -21,6 +23,7 @@ def start_order(
         StartFailedError: this node can never run it; the reason and message say why.
     """
     spec = assignment.spec
+    auth_id = spec.image.registry_auth_id
     if kind == "docker" and not spec.image.image:
         raise _not_runnable("this node runs containers: set image.image")
     if kind == "process" and not (spec.image.command or "").strip():
@@ -40,6 +43,7 @@ def start_order(
         gpus=assignment.gpus,
         volumes=tuple(v for v in spec.storage.volumes if isinstance(v, LocalVolume)),
         disk_bytes=spec.storage.container_disk_gb * 1_000_000_000,
+        credentials=None if auth_id is None else functools.partial(open_auth, auth_id),
     )
 
 

@@ -4,8 +4,8 @@ Every call names a worker by its id and may be repeated. Errors that a runtime m
 the ones below, so that no caller knows `docker` or an errno. `tests/contract` holds the promises.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -26,6 +26,14 @@ class Progress(StrEnum):
     CREATED = "created"
     #: its process runs
     STARTED = "started"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who pulls an image, in the clear; its repr shows no password."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,9 @@ class StartOrder:
     volumes: tuple[LocalVolume, ...] = ()
     #: most that it may hold on its own disk, volumes apart; None = no bound; process: ignored
     disk_bytes: int | None = None
+    #: gives the credentials to pull with, asked only when the image must be pulled; it raises
+    #: `StartFailedError`. None = pulled without any; process: ignored
+    credentials: Callable[[], Awaitable[Credentials]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
