@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from penstock_common.messages import RuntimeKind
 from penstock_common.states import WorkerReason
+from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     BoundExceededError,
     Exit,
@@ -122,7 +123,10 @@ class FakeRuntime(Runtime):
 
     @override
     async def start(
-        self, order: StartOrder, on_progress: Callable[[Progress], None] | None = None
+        self,
+        order: StartOrder,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_bytes: Callable[[PulledBytes], None] | None = None,
     ) -> Started:
         report = on_progress or (lambda _progress: None)
         if not self.host.gate.is_set():

@@ -144,6 +144,8 @@ async def test_an_endpoints_credentials_pull_and_are_seen_nowhere(
         status = await scheduler.until_state(assignment.worker_id, WorkerState.FAILED, 60)
 
         assert Phase.PULLED in status.phases, status
+        assert status.pull_bytes == status.pull_total_bytes
+        assert status.pull_bytes, "how far the pull was stands in the status"
         seen.append(engine.images())
         seen += [s.encode() for s in scheduler.history]
         for path in ("registry-auths", f"registry-auths/{auth_id}", "nodes"):

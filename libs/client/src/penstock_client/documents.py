@@ -187,6 +187,9 @@ class WorkerDocument(Document):
     decided_at: AwareDatetime
     #: phase of the cold start → milliseconds after `decided_at`
     phases_ms: Mapping[str, float]
+    #: bytes of its image that have come, of those known to be needed; null = nothing was pulled
+    pull_bytes: int | None = None
+    pull_total_bytes: int | None = None
     #: requests that hold a slot; null = its driver has not reported in the last 5 s
     in_flight: int | None
     #: seconds since its last request ended, 0 when busy; null as for `in_flight`

@@ -205,6 +205,9 @@ class WorkerStatus(Message):
     port: int | None = None
     #: when each phase of its start was reached
     phases: Mapping[Phase, AwareDatetime] = {}
+    #: bytes of its image that have come, of those known to be needed; null = nothing was pulled
+    pull_bytes: int | None = None
+    pull_total_bytes: int | None = None
     exit_code: int | None = None
     #: last 20 lines it wrote; filled when it failed
     log_tail: tuple[str, ...] = ()

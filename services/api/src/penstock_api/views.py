@@ -117,6 +117,8 @@ def worker_document(
         port=status.port if status else None,
         decided_at=assignment.decided_at,
         phases_ms=_phases_ms(assignment, status),
+        pull_bytes=status.pull_bytes if status else None,
+        pull_total_bytes=status.pull_total_bytes if status else None,
         in_flight=load.in_flight if load else None,
         idle_s=load.idle_s if load else None,
         exit_code=status.exit_code if status else None,

@@ -16,6 +16,7 @@ from docker import APIClient
 from penstock_common.states import WorkerReason
 from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_errors import ENGINE_ERRORS, explanation, pull_failure
+from penstock_node_agent.pull_bytes import PullCount, PulledBytes
 from penstock_node_agent.runtime import Credentials, StartFailedError
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,15 @@ logger = logging.getLogger(__name__)
 _THREADS: Final = 4
 #: A pull that reports nothing for so long has failed (layers are unpacked silently).
 SILENCE_S: Final = 600.0
+#: Who waits for a pull hears so often how far it is.
+_REPORT_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a pull is; written by its thread, read by others."""
+
+    bytes: PulledBytes | None = None
 
 
 @dataclass(slots=True)
@@ -30,6 +40,7 @@ class _Pull:
     """A pull under way."""
 
     done: "asyncio.Future[None]"
+    progress: _Progress
     #: set = nobody waits for it any more
     stopped: threading.Event = field(default_factory=threading.Event)
     waiters: int = 0
@@ -51,7 +62,12 @@ class ImagePuller:
         # Who may not pull an image is not handed what another's credentials pull.
         self._pulls: dict[tuple[str, Credentials | None], _Pull] = {}
 
-    async def pull(self, image: str, credentials: Credentials | None = None) -> None:
+    async def pull(
+        self,
+        image: str,
+        credentials: Credentials | None = None,
+        on_bytes: Callable[[PulledBytes], None] | None = None,
+    ) -> None:
         """Have the image on the node, pulled with these credentials.
 
         Raises:
@@ -63,7 +79,12 @@ class ImagePuller:
             pull = self._pulls[key] = self._begin(image, credentials)
         pull.waiters += 1
         try:
-            await asyncio.shield(pull.done)
+            while not pull.done.done():
+                # Unlike `wait_for`, this leaves the pull alone when its caller is cancelled.
+                await asyncio.wait({pull.done}, timeout=_REPORT_S)
+                if on_bytes is not None and pull.progress.bytes is not None:
+                    on_bytes(pull.progress.bytes)
+            pull.done.result()
         finally:
             pull.waiters -= 1
             if pull.waiters == 0:
@@ -77,18 +98,24 @@ class ImagePuller:
         self._threads.close()
 
     def _begin(self, image: str, credentials: Credentials | None) -> _Pull:
-        stopped = threading.Event()
-        done = self._threads.run(lambda: self._pull_with_retries(image, credentials, stopped))
+        stopped, progress = threading.Event(), _Progress()
+        done = self._threads.run(
+            lambda: self._pull_with_retries(image, credentials, stopped, progress)
+        )
         # Its error is nobody's when all who waited have gone.
         done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        return _Pull(done, stopped)
+        return _Pull(done, progress, stopped)
 
     def _pull_with_retries(
-        self, image: str, credentials: Credentials | None, stopped: threading.Event
+        self,
+        image: str,
+        credentials: Credentials | None,
+        stopped: threading.Event,
+        progress: _Progress,
     ) -> None:
         for pause_s in self._pauses_s:
             try:
-                self._pull_once(image, credentials, stopped)
+                self._pull_once(image, credentials, stopped, progress)
             except StartFailedError as error:
                 if error.reason is not WorkerReason.REGISTRY_UNREACHABLE:
                     raise
@@ -105,16 +132,21 @@ class ImagePuller:
                 return
             if stopped.wait(pause_s):
                 return
-        self._pull_once(image, credentials, stopped)
+        self._pull_once(image, credentials, stopped, progress)
 
     def _pull_once(
-        self, image: str, credentials: Credentials | None, stopped: threading.Event
+        self,
+        image: str,
+        credentials: Credentials | None,
+        stopped: threading.Event,
+        progress: _Progress,
     ) -> None:
         auth = None
         if credentials is not None:
             auth = {"username": credentials.username, "password": credentials.password}
         try:
             client = self._connect(SILENCE_S)
+            count = PullCount()
             try:
                 lines: Iterator[dict[str, Any]] = client.pull(
                     image, stream=True, decode=True, auth_config=auth
@@ -122,6 +154,7 @@ class ImagePuller:
                 for line in lines:
                     if "error" in line:  # the HTTP status was 200 long ago
                         raise pull_failure(image, str(line["error"]))
+                    progress.bytes = count.note(line)
                     if stopped.is_set():
                         return
             finally:

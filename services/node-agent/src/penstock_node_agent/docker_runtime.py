@@ -36,6 +36,7 @@ from penstock_node_agent.docker_events import DeathWatch
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.log_files import clipped
+from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     BoundExceededError,
     Exit,
@@ -153,7 +154,10 @@ class DockerRuntime(Runtime):
 
     @override
     async def start(
-        self, order: StartOrder, on_progress: Callable[[Progress], None] | None = None
+        self,
+        order: StartOrder,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_bytes: Callable[[PulledBytes], None] | None = None,
     ) -> Started:
         """Create the container, pulling its image when it is absent, and start it."""
         report = on_progress or (lambda _progress: None)
@@ -161,7 +165,7 @@ class DockerRuntime(Runtime):
             assert order.image is not None
             report(Progress.PULLING)
             credentials = await order.credentials() if order.credentials else None
-            await self._puller.pull(order.image, credentials)
+            await self._puller.pull(order.image, credentials, on_bytes)
             report(Progress.PULLED)
             if not await self._try_create(order):
                 raise StartFailedError(

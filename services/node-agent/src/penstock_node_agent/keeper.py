@@ -19,6 +19,7 @@ from penstock_common.sealing import Sealer
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
 from penstock_node_agent.orders import start_order
 from penstock_node_agent.probes import ProbeTarget, asked, readiness_interval
+from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.registry_auths import OpenAuth
 from penstock_node_agent.runtime import (
     BoundExceededError,
@@ -96,6 +97,10 @@ class Keeper:
         self._address = resumed.address
         self._phases = dict(resumed.phases)
         self._reported = resumed.status
+        status = resumed.status
+        self._pulled: PulledBytes | None = None
+        if status is not None and status.pull_bytes is not None:
+            self._pulled = PulledBytes(status.pull_bytes, status.pull_total_bytes or 0)
         #: the record as last read, and the one that counts (see `newer`)
         self._read: WorkerAssignment | None = None
         self._assignment: WorkerAssignment | None = None
@@ -167,6 +172,8 @@ class Keeper:
             host=address.host if address else None,
             port=address.port if address else None,
             phases=dict(self._phases),
+            pull_bytes=self._pulled.done if self._pulled else None,
+            pull_total_bytes=self._pulled.total if self._pulled else None,
             exit_code=ending.exit_code,
             log_tail=ending.log_tail,
             updated_at=self._tools.clock.utc(),
@@ -272,7 +279,7 @@ class Keeper:
         self._view = replace(self._view, presence=Presence.PARTIAL)
         self._starts += 1
         try:
-            self._address = await tools.runtime.start(order, self._on_progress)
+            self._address = await tools.runtime.start(order, self._on_progress, self._on_bytes)
         except StartFailedError as error:
             self._fail(error.reason, str(error))
         except RuntimeFailedError as error:
@@ -287,6 +294,10 @@ class Keeper:
             pulling = progress is Progress.PULLING
             state = WorkerState.PULLING if pulling else WorkerState.STARTING
             self._view = replace(self._view, state=state)
+        self._report()
+
+    def _on_bytes(self, pulled: PulledBytes) -> None:
+        self._pulled = pulled
         self._report()
 
     async def _watch(self) -> None:

@@ -34,6 +34,7 @@ from penstock_node_agent.process_record import (
     write_record,
 )
 from penstock_node_agent.process_table import Leader, Process
+from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.reaper import reap_orphans
 from penstock_node_agent.runtime import (
     Exit,
@@ -185,7 +186,10 @@ class ProcessRuntime(Runtime):
 
     @override
     async def start(
-        self, order: StartOrder, on_progress: Callable[[Progress], None] | None = None
+        self,
+        order: StartOrder,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_bytes: Callable[[PulledBytes], None] | None = None,
     ) -> Started:
         """Spawn it, unless it is there."""
         worker = self._workers.get(order.worker_id)

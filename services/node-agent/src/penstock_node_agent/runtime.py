@@ -13,6 +13,7 @@ from penstock_common.errors import PenstockError
 from penstock_common.messages import RuntimeKind
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
+from penstock_node_agent.pull_bytes import PulledBytes
 
 
 class Progress(StrEnum):
@@ -155,9 +156,15 @@ class Runtime(Protocol):
         ...
 
     async def start(
-        self, order: StartOrder, on_progress: Callable[[Progress], None] | None = None
+        self,
+        order: StartOrder,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_bytes: Callable[[PulledBytes], None] | None = None,
     ) -> Started:
         """Start a worker; one that runs already is left as it is.
+
+        While its image is pulled, `on_bytes` hears about once a second how far that is, and at
+        the end.
 
         Cancelling it leaves a worker that `stop` and `remove` clean away.
 
