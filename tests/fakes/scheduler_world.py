@@ -184,6 +184,10 @@ class World:
         requests.arrivals += n
         self._dispatch()
 
+    def leave(self, n: int, endpoint_id: str = "ep-1") -> None:
+        """Clients that wait give up, those that came first."""
+        del self.requests[endpoint_id].waiting[:n]
+
     def run(self, seconds: float, dt: float = 0.5, rate: float = 0.0) -> None:
         """Let time pass in steps of `dt`, with `rate` arrivals a second at `ep-1`."""
         due = 0.0

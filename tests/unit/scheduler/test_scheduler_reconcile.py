@@ -50,6 +50,25 @@ def test_from_zero_to_zero(world: World) -> None:
     assert len(events(world, "penstock.worker.assigned")) == 1
 
 
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_start_that_nobody_waits_for_any_more_is_cancelled_if_so_wished(
+    world: World, cancel: bool
+) -> None:
+    scaling = {"type": "request_count", "value": 1, "cancel_starts": cancel}
+    world.put(make_record(workers={"max": 2, "idle_timeout_s": 10}, scaling=scaling))
+    world.settle()
+    world.arrive(2)
+    world.tick()
+    assert world.statuses["ep-1"].workers_starting == 2
+    world.leave(2)
+    world.run(2)
+    assert len(world.of()) == (0 if cancel else 2)
+    if cancel:
+        assert events(world, "penstock.scale.decided")[-1]["why"] == (
+            "2 → 0: nobody waits for what starts"
+        )
+
+
 def test_a_steady_load_makes_no_worker_come_and_go(world: World) -> None:
     world.put(make_record(workers={"max": 4, "idle_timeout_s": 5, "max_concurrency": 2}))
     world.run(60, rate=3.0)

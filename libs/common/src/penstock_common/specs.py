@@ -159,6 +159,9 @@ class ScalingSpec(_Part):
     buffer: int | str = 0
     #: hours in which `workers.min` is raised
     schedule: tuple[ScheduleWindow, ...] = ()
+    #: stop workers that still start when nobody waits for them any more; else they come, and go when
+    #: they have been idle for long enough
+    cancel_starts: bool = False
 
     @field_validator("buffer", mode="before")
     @classmethod

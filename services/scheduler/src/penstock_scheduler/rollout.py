@@ -90,6 +90,8 @@ def plan_workers(
         _replace(draft, new, old, wanted=wanted, lacking=lacking, request=request)
     elif not queue.waiting:
         _stop_idle(draft, new, decision, timeout_s=limits.idle_timeout_s)
+        if record.spec.scaling.cancel_starts:
+            _cancel_starts(draft, new, decision)
     left = [w for w in (*old, *new) if draft.is_active(w)]
     for worker in _over_max(left, record, n_created=draft.creates_of(record.endpoint_id)):
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
@@ -105,6 +107,8 @@ def plan_workers(
             cause = f"idle for {limits.idle_timeout_s:g} s"
             if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
                 cause = f"no more were needed for {limits.idle_timeout_s:g} s"
+            if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
+                cause = "nobody waits for what starts"
         why = f"{len(active)} → {desired}: {cause}"
     return Rollout(desired, why, scale, decision, load, (request, lacking) if lacking else None)
 
@@ -271,6 +275,15 @@ def _stop_idle(
         timed_out = (worker.idle_s or 0.0) >= timeout_s
         reason = WorkerReason.IDLE if timed_out else WorkerReason.SCALED_DOWN
         draft.desire(worker, DesiredState.DRAINING, reason)
+
+
+def _cancel_starts(draft: Draft, workers: Sequence[Worker], decision: Decision) -> None:
+    """Stop workers that nobody waits for any more, those that began last first."""
+    left = [w for w in workers if draft.is_active(w)]
+    starting = [w for w in left if w.stage is Stage.STARTING]
+    starting.sort(key=lambda w: (w.assignment.assigned_at, w.id), reverse=True)
+    for worker in starting[: max(0, len(left) - decision.desired)]:
+        draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
 
 
 def _over_max(workers: Sequence[Worker], record: EndpointRecord, *, n_created: int) -> list[Worker]:
