@@ -255,7 +255,12 @@ async def start_litellm(children: Children, workers: Workers) -> Peer:
     config = children.folder / "litellm.json"  # JSON is YAML
     config.write_text(json.dumps({"model_list": [model]}))
     argv = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    env = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    env = {
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        # It checks no key here, as the other peers.
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+    }
     pid = await children.start("litellm", argv, port=port, env=env, within_s=90)
     version = await _package_version("litellm")
     return await _until_answered(Peer("litellm", version, Target(port), (pid,), generic=False), 30)
