@@ -1,0 +1,61 @@
+"""Wire types: everything that travels over NATS or lies in it, as versioned pydantic models.
+
+Unknown fields are ignored, so that a newer service can talk to an older one. Instants are aware
+UTC; durations are seconds. A record's one writer is named in its docstring.
+"""
+
+from penstock_common.messages.access import ApiKeyRecord, RegistryAuthRecord
+from penstock_common.messages.base import Message, cloud_event
+from penstock_common.messages.endpoints import (
+    EndpointRecord,
+    EndpointStatus,
+    RevisionCause,
+    RevisionRecord,
+    ScaleDecision,
+    ScaleHistory,
+    ScaleInputs,
+)
+from penstock_common.messages.nodes import Gpu, NodeRecord, RouterRecord, RuntimeKind
+from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
+from penstock_common.messages.slots import (
+    Claim,
+    Grant,
+    GrantReply,
+    HeldLeases,
+    LentSlot,
+    Recall,
+    Release,
+    Tally,
+)
+from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
+
+__all__ = [
+    "ApiKeyRecord",
+    "Claim",
+    "EndpointRecord",
+    "EndpointStatus",
+    "Gpu",
+    "Grant",
+    "GrantReply",
+    "HeldLeases",
+    "LentSlot",
+    "Message",
+    "NodeRecord",
+    "QueueReport",
+    "Recall",
+    "RegistryAuthRecord",
+    "Release",
+    "RevisionCause",
+    "RevisionRecord",
+    "RouterRecord",
+    "RuntimeKind",
+    "ScaleDecision",
+    "ScaleHistory",
+    "ScaleInputs",
+    "Tally",
+    "Ticket",
+    "WorkerAssignment",
+    "WorkerLoad",
+    "WorkerStatus",
+    "cloud_event",
+]

@@ -1,0 +1,57 @@
+"""What every wire type is made of."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from penstock_common.specs import EndpointSpec, load_endpoint
+
+
+class Message(BaseModel):
+    """Base of the wire types: immutable, JSON, unknown fields ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def encode(self) -> bytes:
+        """The message as JSON bytes."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The message in these JSON bytes.
+
+        Raises:
+            pydantic.ValidationError: they hold no such message.
+        """
+        return cls.model_validate_json(data)
+
+
+class WithSpec(Message):
+    """A message that carries an endpoint's document, read leniently: it was valid when written."""
+
+    spec: EndpointSpec
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _lenient(cls, value: object) -> object:
+        return load_endpoint(value) if isinstance(value, Mapping) else value
+
+
+def cloud_event(
+    *, event_id: str, event_type: str, source: str, subject: str, time: datetime
+) -> dict[str, str]:
+    """Headers of a CloudEvents 1.0 message in NATS binary mode; the payload is JSON data.
+
+    Source: CloudEvents 1.0.2, NATS protocol binding, §3.1 (attributes as `ce-` headers).
+    """
+    return {
+        "ce-specversion": "1.0",
+        "ce-id": event_id,
+        "ce-type": event_type,
+        "ce-source": source,
+        "ce-subject": subject,
+        "ce-time": time.isoformat(),
+        "content-type": "application/json",
+    }

@@ -1,0 +1,58 @@
+"""A worker: as the scheduler wants it, and as its node agent sees it."""
+
+from collections.abc import Mapping
+
+from pydantic import AwareDatetime
+
+from penstock_common.messages.base import Message, WithSpec
+from penstock_common.states import DesiredState, Phase, WorkerReason, WorkerState
+
+
+class WorkerAssignment(WithSpec):
+    """A worker as the scheduler wants it. Bucket WORKERS; written by the scheduler (leader).
+
+    A record whose `fencing_token` is lower than one already seen for the same worker comes from a
+    deposed leader and is ignored.
+    """
+
+    worker_id: str
+    node_id: str
+    endpoint_id: str
+    revision: int
+    #: NVML UUIDs that belong to this worker alone
+    gpus: tuple[str, ...] = ()
+    #: the router that counts this worker's slots
+    driver: str | None = None
+    #: counts the worker's drivers, from 1: what an earlier driver gave out is void
+    driver_epoch: int = 1
+    desired: DesiredState = DesiredState.RUNNING
+    #: why it is to drain or stop
+    reason: WorkerReason | None = None
+    fencing_token: int
+    decided_at: AwareDatetime
+    assigned_at: AwareDatetime
+
+
+class WorkerStatus(Message):
+    """A worker as its node agent sees it. Bucket WORKER_STATUS; written by the node agent."""
+
+    worker_id: str
+    node_id: str
+    endpoint_id: str
+    revision: int
+    state: WorkerState
+    reason: WorkerReason | None = None
+    #: one sentence for a person
+    message: str | None = None
+    #: where its HTTP server listens, from `running` on
+    host: str | None = None
+    port: int | None = None
+    #: when each phase of its start was reached
+    phases: Mapping[Phase, AwareDatetime] = {}
+    #: bytes of its image that have come, of those known to be needed; null = nothing was pulled
+    pull_bytes: int | None = None
+    pull_total_bytes: int | None = None
+    exit_code: int | None = None
+    #: last 20 lines it wrote; filled when it failed
+    log_tail: tuple[str, ...] = ()
+    updated_at: AwareDatetime
