@@ -9,6 +9,7 @@ from penstock_common.states import (
     WORKER_TRANSITIONS,
     EndpointReason,
     EndpointState,
+    GpuReason,
     WorkerReason,
     WorkerState,
 )
@@ -46,6 +47,12 @@ def page() -> str:
             diagram(EndpointState.DEPLOYING, ENDPOINT_TRANSITIONS),  # type: ignore[arg-type]  # as above
             "",
             "Reasons: " + ", ".join(f"`{reason}`" for reason in EndpointReason) + ".",
+            "",
+            "## GPU",
+            "",
+            "Healthy, or given to no worker ([gpus.md](gpus.md)) for one of these reasons: "
+            + ", ".join(f"`{reason}`" for reason in GpuReason)
+            + ".",
             "",
         ]
     )

@@ -198,7 +198,7 @@ def _measured(decision: ScaleDecision) -> tuple[str, str, str]:
 
 
 def print_nodes(nodes: Sequence[NodeDocument]) -> None:
-    """A table, one node a line."""
+    """A table, one node a line, and a line for each GPU that is not healthy."""
     _print_table(
         ("NODE", "RUNTIME", "ADDRESS", "GPUS FREE", "PRODUCTS", "CUDA", "WORKERS", "DISK FREE"),
         (
@@ -216,6 +216,13 @@ def print_nodes(nodes: Sequence[NodeDocument]) -> None:
         ),
         "no nodes report; is a node agent running?",
     )
+    for node in nodes:
+        for gpu in node.gpus:
+            if not gpu.healthy:
+                print_line(
+                    f"{node.id}: {gpu.uuid} ({gpu.product}) gets no worker: "
+                    f"{gpu.reason}, {gpu.message}"
+                )
 
 
 def print_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 
 from penstock_common.messages import NodeRecord
+from penstock_common.states import GpuReason
 from penstock_scheduler.fleet import Booking, Fleet
 from penstock_scheduler.placement import (
     Cluster,
@@ -78,7 +79,11 @@ def test_reasons_are_counted_over_the_nodes() -> None:
         (make_node(n_gpus=0), request(), "1 node has no GPUs"),
         (make_node(), request(products=["h100-80gb", "a100"]), "1 node has no h100-80gb or a100"),
         (make_node(), request(count=3), "1 node has fewer than 3 GPUs of one product"),
-        (make_node(healthy=False), request(), "1 node has unhealthy GPUs"),
+        (
+            make_node(faults={0: GpuReason.XID, 1: GpuReason.LOST}),
+            request(),
+            "1 node has unhealthy GPUs",
+        ),
         (
             make_node(cuda="12.10"),
             request(min_cuda_version="12.11"),
@@ -174,12 +179,16 @@ def test_what_is_released_is_free_again() -> None:
 # ---- what always holds
 
 clusters = st.lists(
-    st.tuples(st.integers(0, 8), st.sampled_from(["rtx-4090-24gb", "h100-80gb"]), st.booleans()),
+    st.tuples(
+        st.integers(0, 8),
+        st.sampled_from(["rtx-4090-24gb", "h100-80gb"]),
+        st.dictionaries(st.integers(0, 7), st.sampled_from(GpuReason), max_size=4),
+    ),
     max_size=6,
 ).map(
     lambda nodes: [
-        make_node(f"node-{i}", n_gpus=n, product=product, healthy=healthy)
-        for i, (n, product, healthy) in enumerate(nodes)
+        make_node(f"node-{i}", n_gpus=n, product=product, faults=faults)
+        for i, (n, product, faults) in enumerate(nodes)
     ]
 )
 

@@ -6,7 +6,8 @@ Order of steps, each seeing the ones before it:
 2. Start: what is wanted and not there in the present revision, up to `max`, and while workers of
    older revisions are being replaced up to one more. After failed starts one at a time, or none.
 3. Replace: older workers are drained as new ones run (at once when none is wanted). When no GPU is
-   left for the new one, an old one makes room first.
+   left for the new one, an old one makes room first. One whose GPU went bad counts as an older one
+   (`gpu_faults.py`).
 4. Shrink: what is above `max` goes, idle or not; what is above the wanted number goes when it has
    been idle for `idle_timeout_s`, or was not needed for so long and is idle now, the longest idle
    first (`penstock_autoscaler.idle`).
@@ -71,16 +72,17 @@ def plan_workers(
     """
     snapshot, limits = draft.snapshot, record.spec.workers
     queue = snapshot.loads.get(record.endpoint_id, QueueLoad())
-    active = [w for w in workers if w.active]
+    active = [w for w in workers if w.active and draft.is_active(w)]
     load = _load(record.spec, queue, active, snapshot)
     least = least_workers(record.spec, snapshot.utc)
     decision, scale = decide_workers(record.spec, load, scale, snapshot.now, least=least)
     wanted = decision.desired
 
     resumed = _resume(draft, record, workers, n_active=len(active), wanted=wanted, queue=queue)
-    new = [w for w in active if record.runs(w.assignment.revision)] + resumed
-    old = [w for w in active if not record.runs(w.assignment.revision)]
-    old.sort(key=_least_missed)
+    new = [w for w in active if not _is_old(draft, record, w)] + resumed
+    old = [w for w in active if _is_old(draft, record, w)]
+    # Those on bad GPUs first: what the others run may be old, but it runs.
+    old.sort(key=lambda w: (not draft.gpu_faults.is_bad(w), *_least_missed(w)))
 
     n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
     request = Request(record.endpoint_id, record.spec, avoid=backoff.nodes)
@@ -93,24 +95,38 @@ def plan_workers(
         if record.spec.scaling.cancel_starts:
             _cancel_starts(draft, new, decision)
     left = [w for w in (*old, *new) if draft.is_active(w)]
-    for worker in _over_max(left, record, n_created=draft.creates_of(record.endpoint_id)):
+    for worker in _over_max(draft, left, record):
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
     n_left = sum(draft.is_active(w) for w in left)
     desired = max(wanted, min(n_left, limits.max))
     why = decision.why
     if desired < len(active):
-        if old:
-            cause = f"{wanted} wanted of revision {record.revision}"
-        elif len(active) > limits.max:
-            cause = f"workers.max is {limits.max}"
-        else:
-            cause = f"idle for {limits.idle_timeout_s:g} s"
-            if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
-                cause = f"no more were needed for {limits.idle_timeout_s:g} s"
-            if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
-                cause = "nobody waits for what starts"
+        cause = _why_fewer(draft, record, new, old, wanted=wanted)
         why = f"{len(active)} → {desired}: {cause}"
     return Rollout(desired, why, scale, decision, load, (request, lacking) if lacking else None)
+
+
+def _why_fewer(
+    draft: Draft,
+    record: EndpointRecord,
+    new: Sequence[Worker],
+    old: Sequence[Worker],
+    *,
+    wanted: int,
+) -> str:
+    """Why workers go, half a sentence."""
+    limits = record.spec.workers
+    if old:
+        if all(record.runs(w.assignment.revision) for w in old):
+            return f"{wanted} wanted on GPUs that are not bad"
+        return f"{wanted} wanted of revision {record.revision}"
+    if len(new) > limits.max:
+        return f"workers.max is {limits.max}"
+    if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
+        return "nobody waits for what starts"
+    if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
+        return f"no more were needed for {limits.idle_timeout_s:g} s"
+    return f"idle for {limits.idle_timeout_s:g} s"
 
 
 def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:
@@ -207,6 +223,7 @@ def _resume(
         if w.stage is Stage.DRAINING
         and record.runs(w.assignment.revision)
         and w.assignment.reason in _RESUMABLE
+        and not draft.gpu_faults.is_bad(w)
     ]
     resumed = resumable[: max(0, room)]
     for worker in resumed:
@@ -256,13 +273,23 @@ def _replace(
     n_running = sum(w.stage is Stage.RUNNING for w in new)
     if n_running or not wanted:
         going = old[: max(0, n_running + len(old) - wanted)]
-        drain_all(draft, going, WorkerReason.UPDATED)
+        _drain_old(draft, going)
         if going:
             return
     new_on_the_way = draft.creates_of(request.endpoint_id) or len(new) > n_running
     if lacking and draft.snapshot.settled and not new_on_the_way:
-        room = find_room(draft, request, old)
-        drain_all(draft, room or (), WorkerReason.UPDATED)
+        _drain_old(draft, find_room(draft, request, old) or ())
+
+
+def _is_old(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
+    """Whether another worker is to take over: for its revision, or for its GPU."""
+    return not record.runs(worker.assignment.revision) or draft.gpu_faults.is_bad(worker)
+
+
+def _drain_old(draft: Draft, workers: Iterable[Worker]) -> None:
+    for worker in workers:
+        bad = draft.gpu_faults.is_bad(worker)
+        drain_all(draft, [worker], WorkerReason.GPU_UNHEALTHY if bad else WorkerReason.UPDATED)
 
 
 def _stop_idle(
@@ -286,15 +313,16 @@ def _cancel_starts(draft: Draft, workers: Sequence[Worker], decision: Decision) 
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
 
 
-def _over_max(workers: Sequence[Worker], record: EndpointRecord, *, n_created: int) -> list[Worker]:
+def _over_max(draft: Draft, workers: Sequence[Worker], record: EndpointRecord) -> list[Worker]:
     """Who goes when more run than may: older revisions first, then who is missed least.
 
     One more than `max` may run while one of the present revision replaces an older one. When all
     are old (another revision came in the middle), the one too many makes room for a new one.
     """
+    n_created = draft.creates_of(record.endpoint_id)
 
     def is_old(worker: Worker) -> bool:
-        return not record.runs(worker.assignment.revision)
+        return _is_old(draft, record, worker)
 
     left = sorted(workers, key=lambda w: (not is_old(w), *_least_missed(w)))
     going: list[Worker] = []

@@ -15,7 +15,14 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
-from penstock_common.messages.nodes import Gpu, GpuReading, NodeRecord, RouterRecord, RuntimeKind
+from penstock_common.messages.nodes import (
+    Gpu,
+    GpuNews,
+    GpuReading,
+    NodeRecord,
+    RouterRecord,
+    RuntimeKind,
+)
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
 from penstock_common.messages.slots import (
     Claim,
@@ -35,6 +42,7 @@ __all__ = [
     "EndpointRecord",
     "EndpointStatus",
     "Gpu",
+    "GpuNews",
     "GpuReading",
     "Grant",
     "GrantReply",
