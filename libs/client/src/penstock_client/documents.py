@@ -268,6 +268,17 @@ class HealthDocument(Document):
     status: Literal["ok"] = "ok"
 
 
+class OpenApiDocument(Document):
+    """The api's OpenAPI document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    openapi: str
+    info: Mapping[str, Any]
+    paths: Mapping[str, Any]
+    components: Mapping[str, Any]
+
+
 class ErrorItem(Document):
     """One thing wrong in a document: where (JSON pointer, RFC 6901) and what to do about it."""
 

@@ -1,8 +1,10 @@
 """The api as a process: its HTTP application, and its life from connecting to draining."""
 
 import asyncio
+import json
 import logging
 from functools import partial
+from importlib.metadata import version
 from typing import Final
 
 from aiohttp import web
@@ -12,12 +14,14 @@ from penstock_api import auth
 from penstock_api.bodies import MAX_BODY_BYTES
 from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
+from penstock_api.docs_page import docs_page
 from penstock_api.events import EventPublisher
 from penstock_api.loads import FRESH_S, Loads
+from penstock_api.openapi import openapi_document
 from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
 from penstock_api.reaper import Reaper
 from penstock_api.retreat import Retreat
-from penstock_api.routes import endpoints, health, nodes, registry_auths, workers
+from penstock_api.routes import documentation, endpoints, health, nodes, registry_auths, workers
 from penstock_api.routes.route import Route
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
@@ -39,6 +43,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *nodes.ROUTES,
     *registry_auths.ROUTES,
     *health.ROUTES,
+    *documentation.ROUTES,
 )
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
 #: gets to read the answer before the connection ends.
@@ -53,6 +58,9 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
         client_max_size=MAX_BODY_BYTES,
         middlewares=[_note_connections(sweep), _answer_and_log(api)],
     )
+    document = openapi_document(ROUTES, version=version("penstock-api"))
+    app[documentation.OPENAPI_JSON] = json.dumps(document, indent=1)
+    app[documentation.DOCS_PAGE] = docs_page(document)
     for route in ROUTES:
         handler = _bind(api, route)
         app.router.add_route(route.method, route.path, handler)

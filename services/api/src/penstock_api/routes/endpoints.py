@@ -186,7 +186,7 @@ ROUTES: Final = (
         "Create an endpoint.",
         EndpointDocument,
         status=201,
-        body=Body((JSON,), EndpointSpec),
+        body=Body((JSON,), EndpointSpec, made_when_missing=("name", "app_name")),
     ),
     Route("GET", "/v1/endpoints", show_all, "read", "List the endpoints.", EndpointList),
     Route("GET", "/v1/endpoints/{endpoint}", show, "read", "Show an endpoint.", EndpointDocument),
