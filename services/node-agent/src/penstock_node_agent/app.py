@@ -42,6 +42,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
     runtime = await _choose_runtime(settings, data_dir, node_id, host.memory_bytes)
     bus = await Bus.connect(settings, name=f"node-agent {node_id}", clock=clock)
     beat_bus = None
+    probe = NvmlProbe() if settings.gpus == "auto" else None
     try:
         beat_bus = await Bus.connect(settings, name=f"node-agent {node_id} beats", clock=clock)
         await ensure_streams(bus, replicas=settings.nats_replicas)
@@ -59,10 +60,12 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
             bucket=Bucket(beat_bus, subjects.NODES),
             identity=identity,
             runtime=runtime,
-            read_gpus=_gpu_reader(settings),
+            read_gpus=probe.inventory if probe else _gpu_reader(settings.gpus),
             read_host=lambda: read_host_facts(data_dir),
             clock=clock,
         )
+        if probe:
+            probe.on_news = heartbeat.beat_soon
         stop_workers = settings.stop_workers_on_exit
         agent = Agent(
             AgentParts(
@@ -79,6 +82,8 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
         )
         await _run(agent, stopping, node_id)
     finally:
+        if probe is not None:
+            await probe.close()
         if beat_bus is not None:
             await beat_bus.close()
         await bus.close()
@@ -166,10 +171,8 @@ def _process_runtime(settings: Settings, data_dir: Path) -> ProcessRuntime:
     )
 
 
-def _gpu_reader(settings: Settings) -> Callable[[], Awaitable[GpuInventory]]:
-    if settings.gpus == "auto":
-        return NvmlProbe().inventory
-    inventory = GpuInventory() if settings.gpus == "none" else static_inventory(settings.gpus)
+def _gpu_reader(gpus: str) -> Callable[[], Awaitable[GpuInventory]]:
+    inventory = GpuInventory() if gpus == "none" else static_inventory(gpus)
 
     async def read() -> GpuInventory:
         return inventory

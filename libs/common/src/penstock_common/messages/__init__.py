@@ -15,7 +15,7 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
-from penstock_common.messages.nodes import Gpu, NodeRecord, RouterRecord, RuntimeKind
+from penstock_common.messages.nodes import Gpu, GpuReading, NodeRecord, RouterRecord, RuntimeKind
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
 from penstock_common.messages.slots import (
     Claim,
@@ -35,6 +35,7 @@ __all__ = [
     "EndpointRecord",
     "EndpointStatus",
     "Gpu",
+    "GpuReading",
     "Grant",
     "GrantReply",
     "HeldLeases",
