@@ -114,9 +114,11 @@ class EndpointDocument(Document):
 
 
 class EndpointList(Document):
-    """All endpoints, oldest first."""
+    """Endpoints, oldest first: all, or a page of them."""
 
     endpoints: tuple[EndpointDocument, ...]
+    #: begins the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class SpecChange(Document):

@@ -28,6 +28,8 @@ _COMPONENT: Final = "#/components/schemas/"
 
 _KEY_ERRORS: Final = (401, 403)
 _BODY_ERRORS: Final = (400, 408, 413, 415, 422)
+#: What comes of an Idempotency-Key, and of the body that is read for it.
+_REPEAT_ERRORS: Final = (400, 408, 413, 422)
 #: Writes wait for NATS, which may be away.
 _WRITE_ERRORS: Final = (409, 503)
 
@@ -86,6 +88,10 @@ def statuses_of(route: Route) -> tuple[int, ...]:
         errors.add(404)
     if route.query:
         errors.add(400)
+    if route.conditional:
+        errors.update((400, 412))
+    if route.method == "POST":
+        errors.update(_REPEAT_ERRORS)
     if route.body is not None:
         errors.update(_BODY_ERRORS)
     if route.method != "GET":
@@ -101,7 +107,11 @@ def _operation(route: Route, of: _Refs) -> Schema:
         "operationId": operation_id(route),
         "summary": route.summary,
         "tags": [tag_of(route)],
-        "parameters": [*_path_parameters(route), *map(_query_parameter, route.query)],
+        "parameters": [
+            *_path_parameters(route),
+            *map(_query_parameter, route.query),
+            *_headers(route),
+        ],
         "responses": {str(status): _response(route, status, of) for status in statuses_of(route)},
     }
     if route.scope != "open":
@@ -139,6 +149,25 @@ def _query_parameter(query: Query) -> Schema:
         "description": query.meaning,
         "schema": dict(query.schema),
     }
+
+
+def _headers(route: Route) -> Iterable[Schema]:
+    if route.method == "POST":
+        yield {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Makes the request safe to send again: it is done once, and answered "
+            "again for a day. A UUID will do.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        }
+    if route.conditional:
+        yield {
+            "name": "If-Match",
+            "in": "header",
+            "description": "ETag of the endpoint as it was read: if it has changed since, "
+            "nothing is done (412).",
+            "schema": {"type": "string"},
+        }
 
 
 def _request_body(body: Body, of: _Refs) -> Schema:

@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aiohttp import web
 from pydantic import BaseModel
 
+from penstock_api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from penstock_client.documents import Document
 
 if TYPE_CHECKING:  # the context knows the store, whose parts know routes
@@ -40,6 +41,17 @@ class Query:
     schema: Mapping[str, Any]
 
 
+#: Of every list that may grow long; see `paging.py`.
+PAGE: Final = (
+    Query(
+        "limit",
+        "most items of the answer",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    ),
+    Query("cursor", "the `next_cursor` of the page before", {"type": "string"}),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One method on one path."""
@@ -58,6 +70,8 @@ class Route:
     query: tuple[Query, ...] = ()
     #: statuses of errors beside those that follow from its form (see `openapi.statuses_of`)
     errors: tuple[int, ...] = ()
+    #: takes If-Match: the change is made only to what its sender has seen
+    conditional: bool = False
     #: content types that it answers beside JSON
     other_answers: tuple[str, ...] = ()
 
