@@ -12,6 +12,7 @@ import ctypes
 import itertools
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -254,7 +255,7 @@ def main() -> None:
 
     def busy() -> None:
         nonlocal process
-        process = subprocess.Popen(arguments.busy, shell=True, stdout=subprocess.PIPE)
+        process = subprocess.Popen(shlex.split(arguments.busy), stdout=subprocess.PIPE)
         assert process.stdout is not None
         print("busy:", process.stdout.readline().decode().strip())
 

@@ -27,6 +27,7 @@ from penstock_common.messages import (
     Recall,
     RegistryAuthRecord,
     Release,
+    RepeatRecord,
     RevisionRecord,
     RouterRecord,
     ScaleDecision,
@@ -146,6 +147,7 @@ EXAMPLES: list[Message] = [
     RouterRecord(
         router_id="rt-1", hostname="h", url="http://x", version="1", started_at=AT, beat=1
     ),
+    RepeatRecord(fingerprint="0" * 64, sealed={"answer": "gAAA"}),
     RegistryAuthRecord(
         registry_auth_id="ra-1",
         name="ours",

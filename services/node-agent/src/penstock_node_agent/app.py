@@ -17,6 +17,7 @@ from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory, static_inventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import read_host_facts
+from penstock_node_agent.leftovers import stop_leftovers
 from penstock_node_agent.node_identity import lasting_node_id, lock_data_dir
 from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
@@ -86,6 +87,21 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
         if beat_bus is not None:
             await beat_bus.close()
         await bus.close()
+
+
+async def stop_workers(settings: Settings) -> None:
+    """End the process workers of this data directory, unless they are to outlive their agent.
+
+    No agent may be running on it.
+
+    Raises:
+        MisconfiguredError: the settings cannot work here, or an agent runs.
+        PenstockError: a worker could not be ended.
+    """
+    data_dir = settings.data_dir.absolute()
+    lock_data_dir(data_dir)
+    if settings.stop_workers_on_exit is not False:
+        await stop_leftovers(_process_runtime(settings, data_dir))
 
 
 async def _run(agent: Agent, stopping: asyncio.Event, node_id: str) -> None:

@@ -4,7 +4,7 @@ Unknown fields are ignored, so that a newer service can talk to an older one. In
 UTC; durations are seconds. A record's one writer is named in its docstring.
 """
 
-from penstock_common.messages.access import ApiKeyRecord, RegistryAuthRecord
+from penstock_common.messages.access import ApiKeyRecord, RegistryAuthRecord, RepeatRecord
 from penstock_common.messages.base import Message, cloud_event
 from penstock_common.messages.endpoints import (
     EndpointRecord,
@@ -54,6 +54,7 @@ __all__ = [
     "Recall",
     "RegistryAuthRecord",
     "Release",
+    "RepeatRecord",
     "RevisionCause",
     "RevisionRecord",
     "RouterRecord",
