@@ -2,7 +2,8 @@
 
 Node agents start workers after `start_s`, one router holds queues and slots and reports after
 every step, and after every plan the safety rules are asserted: no GPU twice, never above `max`
-(one more while a revision is replaced), no busy worker told to stop.
+(one more while workers are replaced), none placed on a node that takes none, no busy worker told to
+stop.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     Gpu,
+    NodeOrder,
     NodeRecord,
     QueueReport,
     ScaleHistory,
@@ -26,6 +28,7 @@ from penstock_common.states import (
     ENDED,
     DesiredState,
     EndpointState,
+    NodeWish,
     Phase,
     WorkerReason,
     WorkerState,
@@ -149,6 +152,7 @@ class World:
         self.statuses: dict[str, EndpointStatus] = {}
         self.histories: dict[str, ScaleHistory] = {}
         self.nodes: dict[str, NodeRecord] = {}
+        self.orders: dict[str, NodeOrder] = {}
         self.lost_nodes: frozenset[str] = frozenset()
         self.lost_routers: frozenset[str] = frozenset()
         self.routers: frozenset[str] = frozenset({"rt-1"})
@@ -210,6 +214,17 @@ class World:
         record = self.endpoints[endpoint_id]
         self.endpoints[endpoint_id] = record.model_copy(update=update)
 
+    def order(
+        self, node_id: str, wish: NodeWish | None, *, deadline_s: float | None = None
+    ) -> None:
+        """An operator's order about a node; None takes it back."""
+        self.orders.pop(node_id, None)
+        if wish is not None:
+            deadline = None if deadline_s is None else self.utc + timedelta(seconds=deadline_s)
+            self.orders[node_id] = NodeOrder(
+                node_id=node_id, wish=wish, at=self.utc, deadline_at=deadline
+            )
+
     def replace_leader(self) -> None:
         """A new leader, which remembers nothing, takes over."""
         self.memory = Memory()
@@ -227,6 +242,14 @@ class World:
     def wanted(self, endpoint_id: str = "ep-1") -> list[WorkerAssignment]:
         return [a for a in self.of(endpoint_id) if a.desired is DesiredState.RUNNING]
 
+    def on(self, node_id: str) -> list[WorkerAssignment]:
+        return [a for a, _ in self.assignments.values() if a.node_id == node_id]
+
+    def told(self, event_type: str) -> list[str]:
+        """What the events of this type were about."""
+        events = (event for plan in self.plans for event in plan.events)
+        return [event.about for event in events if event.type == event_type]
+
     def running(self, endpoint_id: str = "ep-1") -> int:
         return sum(
             status.state is WorkerState.RUNNING
@@ -243,6 +266,7 @@ class World:
             endpoint_statuses=dict(self.statuses),
             histories=dict(self.histories),
             nodes={k: v for k, v in self.nodes.items() if k not in self.lost_nodes},
+            node_orders=dict(self.orders),
             routers=self.routers,
             assignments=dict(self.assignments),
             worker_statuses=dict(self.worker_statuses),
@@ -294,6 +318,8 @@ class World:
             key = f"{assignment.node_id}.{assignment.worker_id}"
             self.assignments[key] = (assignment, next(self._revisions))
         for created in plan.creates:
+            assert created.node_id not in self.orders, f"placed against an order: {created}"
+            assert not self.nodes[created.node_id].restarting, f"its agent is away: {created}"
             self.starts.append((self.now, created.worker_id))
         for key in plan.deletes:
             del self.assignments[key]
@@ -326,8 +352,11 @@ class World:
                 and a.desired is DesiredState.RUNNING
                 and not (k in self.worker_statuses and self.worker_statuses[k].state in ENDED)
             ]
-            surge = any(a.revision != record.revision for a in alive)
+            surge = any(a.revision != record.revision or self.is_draining(a.node_id) for a in alive)
             assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
+
+    def is_draining(self, node_id: str) -> bool:
+        return node_id in self.orders and self.orders[node_id].wish is NodeWish.DRAINING
 
     def _check_stop(self, assignment: WorkerAssignment) -> None:
         if assignment.desired is DesiredState.STOPPED and assignment.driver in self.routers:

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from penstock_common.states import EndpointReason, EndpointState
+from penstock_common.states import EndpointReason, EndpointState, NodeWish
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 ENDPOINTS = ("ep-1", "ep-2")
@@ -99,6 +99,19 @@ class SchedulerStory(RuleBasedStateMachine):
         self.world.join(make_node(node_id, n_gpus=2 if node_id == "node-c" else 3))
         self.world.lost_nodes = frozenset({node_id}) if lost else frozenset()
 
+    @rule(
+        node_id=st.sampled_from(["node-a", "node-b"]),
+        wish=st.sampled_from([None, *NodeWish]),
+        deadline_s=st.sampled_from([None, 0.0, 10.0]),
+    )
+    def order(self, node_id: str, wish: NodeWish | None, deadline_s: float | None) -> None:
+        self.world.order(node_id, wish, deadline_s=deadline_s)
+
+    @rule(node_id=st.sampled_from(["node-a", "node-b"]), restarting=st.booleans())
+    def restart_agent(self, node_id: str, restarting: bool) -> None:
+        record = self.world.nodes[node_id]
+        self.world.join(record.model_copy(update={"restarting": restarting}))
+
     @rule(routers=st.sets(st.sampled_from(["rt-1", "rt-2"])))
     def change_routers(self, routers: set[str]) -> None:
         self.world.routers = frozenset(routers)
@@ -131,6 +144,9 @@ class SchedulerStory(RuleBasedStateMachine):
         world.fails = lambda _: None
         world.routers, world.lost_routers = frozenset({"rt-1"}), frozenset({"rt-2"})
         world.lost_nodes, world.settled, world.reporting = frozenset(), True, True
+        world.orders.clear()
+        for node in list(world.nodes.values()):
+            world.join(node.model_copy(update={"restarting": False}))
         for requests in world.requests.values():
             requests.waiting.clear()
         world.run(200, dt=2)

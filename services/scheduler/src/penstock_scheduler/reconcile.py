@@ -24,7 +24,9 @@ from collections.abc import Callable, Mapping
 from penstock_common.states import ENDED, DesiredState, WorkerReason
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_run import RESIDENCY_S, EndpointRun, begin_memory
+from penstock_scheduler.fleet import Booking
 from penstock_scheduler.memory import Memory
+from penstock_scheduler.node_orders import drained_nodes
 from penstock_scheduler.plan import Plan
 from penstock_scheduler.rollout import find_room
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Worker
@@ -77,9 +79,11 @@ def reconcile(
     for view in views:
         view.tell()
     _tell_lost_nodes(draft, memory)
+    drained = _tell_drained_nodes(draft, memory, unproven)
     return draft.plan(), Memory(
         endpoints={view.id: view.memory for view in views},
         lost_nodes=snapshot.lost_nodes,
+        drained_nodes=drained,
         unproven=unproven,
         cluster=draft.kept_cluster,
     )
@@ -145,3 +149,16 @@ def _tell_lost_nodes(draft: Draft, memory: Memory) -> None:
     for node_id in sorted(draft.snapshot.lost_nodes - memory.lost_nodes):
         n_workers = sum(w.assignment.node_id == node_id for w in draft.snapshot.workers.values())
         draft.tell_node_lost(node_id, n_workers)
+
+
+def _tell_drained_nodes(
+    draft: Draft, memory: Memory, unproven: Mapping[str, Booking]
+) -> frozenset[str]:
+    tables, workers = draft.snapshot.tables, draft.snapshot.workers.values()
+    occupied = {w.assignment.node_id for w in workers if not draft.is_deleted(w)}
+    occupied |= {node_id for node_id, _, _ in unproven.values()}
+    drained = drained_nodes(tables.nodes, tables.node_orders, occupied)
+    told = drained if memory.drained_nodes is None else memory.drained_nodes
+    for node_id in sorted(drained - told):
+        draft.tell_node_drained(node_id)
+    return drained

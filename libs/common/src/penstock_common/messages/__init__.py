@@ -15,6 +15,7 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
+from penstock_common.messages.node_orders import NodeOrder
 from penstock_common.messages.nodes import Gpu, NodeRecord, RouterRecord, RuntimeKind
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
 from penstock_common.messages.slots import (
@@ -40,6 +41,7 @@ __all__ = [
     "HeldLeases",
     "LentSlot",
     "Message",
+    "NodeOrder",
     "NodeRecord",
     "QueueReport",
     "Recall",
