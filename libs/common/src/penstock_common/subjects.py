@@ -121,7 +121,7 @@ def worker_event(worker_id: str, verb: str) -> str:
 
 
 def node_event(node_id: str, verb: str) -> str:
-    """Event about a node: joined, left, lost, cordoned, uncordoned, draining, drained."""
+    """Event about a node: joined, restarting, left, lost; cordoned, uncordoned, draining, drained."""
     return f"{PREFIX}.events.node.{node_id}.{verb}"
 
 

@@ -62,6 +62,7 @@ class Heartbeat:
         self._gpus = GpuInventory()
         self._images: tuple[str, ...] = ()
         self._soon = asyncio.Event()
+        self._last: NodeRecord | None = None
 
     def beat_soon(self) -> None:
         """Beat now, not at the next period."""
@@ -106,6 +107,7 @@ class Heartbeat:
         """
         record = await self.record()
         await self._bucket.put(record.node_id, record.encode(), ttl_s=TTL_S)
+        self._last = record
         return record
 
     async def run(self) -> None:
@@ -135,3 +137,14 @@ class Heartbeat:
             await self._bucket.delete(self._identity.node_id)
         except PenstockError as error:
             logger.info("node record left", extra={"action": "leave_failed", "error": str(error)})
+
+    async def leave_for(self, restart_s: int) -> None:
+        """Tell that the workers run on and an agent is back within so many seconds. Best effort."""
+        assert self._last is not None, "a node that never reported cannot leave"
+        record = self._last.model_copy(update={"restarting": True})
+        try:
+            await self._bucket.put(record.node_id, record.encode(), ttl_s=restart_s)
+        except PenstockError as error:
+            logger.info(
+                "restart not announced", extra={"action": "leave_failed", "error": str(error)}
+            )
