@@ -53,6 +53,7 @@ class Draft:
         self._new_id = new_id
         self._changes: dict[str, WorkerAssignment] = {}
         self._deletes: dict[str, Worker] = {}
+        self._lost: set[str] = set()
         self._statuses: list[EndpointStatus] = []
         self._status_deletes: list[str] = []
         self._histories: list[ScaleHistory] = []
@@ -116,6 +117,7 @@ class Draft:
         """Whether a worker counts against `max` after this plan."""
         return (
             worker.key not in self._deletes
+            and worker.key not in self._lost
             and worker.stage is not Stage.ENDED
             and self.desired_of(worker) is DesiredState.RUNNING
         )
@@ -171,6 +173,15 @@ class Draft:
             return
         epoch = worker.assignment.driver_epoch + 1
         self._change(worker, {"driver": router, "driver_epoch": epoch})
+
+    def set_aside(self, worker: Worker) -> None:
+        """Count a worker as gone with its node; it may come back with it."""
+        self._lost.add(worker.key)
+
+    def await_back(self, worker: Worker) -> None:
+        """Keep a worker of a lost node assigned; nobody gives out its slots meanwhile."""
+        self.drive(worker, None)
+        self.desire(worker, DesiredState.RUNNING, WorkerReason.NODE_LOST)
 
     def delete(self, worker: Worker) -> None:
         """Forget a worker: its process is gone, or its node is."""

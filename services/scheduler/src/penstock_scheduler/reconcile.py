@@ -4,7 +4,9 @@ Theory of operation. `reconcile` is level-triggered: it looks at the whole snaps
 was carried out and seen gives an empty one. Its memory only speeds it up or damps it; a new leader
 begins with none. Steps over all endpoints, each seeing the plan so far:
 
-1. Sweep: forget workers whose process or node is gone; take note of failures and of start times.
+1. Sweep: forget workers whose process is gone; take note of failures and of start times. Workers of
+   lost nodes count for nothing; each is forgotten once another takes its place (2), and until then
+   it may come back with its node.
 2. Roll out: for each endpoint, highest priority first, then longest waiting, resume, start, replace
    and drain workers.
 3. Give way: idle workers of endpoints above their `min` leave when another endpoint of at least their
