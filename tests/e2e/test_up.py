@@ -146,3 +146,18 @@ async def test_each_part_killed_in_turn_comes_back_and_no_warm_request_fails(
         await penstock.deploy("second", GAUGE)
         status, _ = await penstock.get("second", "/")
         assert status == 200
+
+
+async def test_workers_of_an_agent_that_was_killed_end_with_the_installation(
+    tmp_path: Path,
+) -> None:
+    marker = f"{ROOT}/tests/support/gauge_worker.py"
+    async with Installation(tmp_path / "data", *PLAIN) as penstock:
+        await penstock.deploy("gauge", GAUGE, workers={"min": 1, "max": 1})
+        status, _ = await penstock.get("gauge", "/")
+        assert status == 200
+        assert len(processes_with(marker)) == 1
+        os.kill(penstock.child_pid("node-agent"), signal.SIGKILL)
+        assert await penstock.stop() == 0
+    assert not processes_with(marker)
+    assert not list((tmp_path / "data/node/workers").iterdir())

@@ -19,6 +19,7 @@ from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import HostFacts
+from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.runtime import Runtime
 from tests.support.nats_server import NatsServer
 
@@ -180,6 +181,7 @@ class AgentRig:
         runtime: Runtime,
         *,
         inventory: GpuInventory | None = None,
+        probe: NvmlProbe | None = None,
         sealer: Sealer | None = None,
         stop_workers_on_exit: bool = True,
         restart_grace_s: int = 30,
@@ -197,10 +199,12 @@ class AgentRig:
             bucket=Bucket(beats, subjects.NODES),
             identity=NodeIdentity(NODE, "127.0.0.1", {"zone": "a"}, "0.0", self._clock.utc()),
             runtime=runtime,
-            read_gpus=read_gpus,
+            read_gpus=probe.inventory if probe else read_gpus,
             read_host=lambda: HostFacts("test-host", 2, 1_000, 2_000),
             clock=self._clock,
         )
+        if probe:
+            probe.on_news = heartbeat.beat_soon
         agent = Agent(
             AgentParts(
                 node_id=NODE,

@@ -15,6 +15,7 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     Gpu,
+    GpuReading,
     Grant,
     GrantReply,
     HeldLeases,
@@ -26,6 +27,7 @@ from penstock_common.messages import (
     Recall,
     RegistryAuthRecord,
     Release,
+    RepeatRecord,
     RevisionRecord,
     RouterRecord,
     ScaleDecision,
@@ -127,7 +129,8 @@ EXAMPLES: list[Message] = [
         hostname="h",
         address="127.0.0.1",
         runtime="process",
-        gpus=(Gpu(uuid="GPU-1", product="rtx-4090-24gb", vram_bytes=1),),
+        gpus=(Gpu(uuid="GPU-1", product="rtx-4090-24gb", vram_bytes=1, reason="lost"),),
+        gpu_readings={"GPU-1": GpuReading(power_w=71.5, xids=(31,))},
         cpu_count=1,
         memory_bytes=1,
         disk_free_bytes=1,
@@ -139,6 +142,7 @@ EXAMPLES: list[Message] = [
     RouterRecord(
         router_id="rt-1", hostname="h", url="http://x", version="1", started_at=AT, beat=1
     ),
+    RepeatRecord(fingerprint="0" * 64, sealed={"answer": "gAAA"}),
     RegistryAuthRecord(
         registry_auth_id="ra-1",
         name="ours",
@@ -184,7 +188,7 @@ EXAMPLES: list[Message] = [
 
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
-    parts = {Gpu, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
+    parts = {Gpu, GpuReading, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
     types = {
         value
         for name, value in vars(messages).items()

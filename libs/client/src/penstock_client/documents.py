@@ -116,9 +116,11 @@ class EndpointDocument(Document):
 
 
 class EndpointList(Document):
-    """All endpoints, oldest first."""
+    """Endpoints, oldest first: all, or a page of them."""
 
     endpoints: tuple[EndpointDocument, ...]
+    #: begins the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class SpecChange(Document):
@@ -303,6 +305,17 @@ class HealthDocument(Document):
     """The api process is alive, or ready."""
 
     status: Literal["ok"] = "ok"
+
+
+class OpenApiDocument(Document):
+    """The api's OpenAPI document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    openapi: str
+    info: Mapping[str, Any]
+    paths: Mapping[str, Any]
+    components: Mapping[str, Any]
 
 
 class ErrorItem(Document):

@@ -87,6 +87,25 @@ class WorkerReason(StrEnum):
     ENGINE_ERROR = "engine_error"
 
 
+class GpuReason(StrEnum):
+    """Why a GPU is given to no worker."""
+
+    #: it is gone: off the bus, or no longer known to the driver
+    LOST = "lost"
+    #: the driver does not answer, or cannot read it
+    NOT_ANSWERING = "not_answering"
+    #: the driver says that it works again only after a reset, or a reboot
+    RESET_REQUIRED = "reset_required"
+    #: the driver told an error (XID) that is no fault of an application
+    XID = "xid"
+    #: memory errors that ECC could not correct
+    MEMORY_ERRORS = "memory_errors"
+    #: bad memory waits for a reset to be replaced by spare memory
+    REPAIR_PENDING = "repair_pending"
+    #: bad memory could not be replaced by spare memory
+    REPAIR_FAILED = "repair_failed"
+
+
 class EndpointState(StrEnum):
     """State of an endpoint, written by the scheduler."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from penstock_api.events import EventPublisher
+from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
@@ -20,3 +21,4 @@ class Api:
     loads: Loads
     events: EventPublisher
     sealer: Sealer
+    repeats: Repeats

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from penstock_api.endpoint_changes import check_app_name_free
+from penstock_api.preconditions import ANY, IfMatch
 from penstock_api.revisions import outdated, present_revision
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
@@ -109,6 +110,8 @@ class Change:
     """What a write did."""
 
     record: EndpointRecord
+    #: of the record, in KV
+    revision: int
     #: false = the record was so already, nothing was written
     changed: bool
 
@@ -172,17 +175,21 @@ class Store:
         return [name for name, table in self._tables.items() if not table.synced]
 
     def find(self, name: str) -> EndpointRecord:
-        """The endpoint with this id or this `app_name`.
+        """The endpoint with this id or this `app_name`; raises as `find_row`."""
+        return self.find_row(name).value
+
+    def find_row(self, name: str) -> Row[EndpointRecord]:
+        """The endpoint with this id or this `app_name`, with its revision in KV.
 
         Raises:
             EndpointNotFoundError: there is none.
         """
         row = self.endpoints.rows.get(name)
         if row is not None:
-            return row.value
+            return row
         for row in self.endpoints.rows.values():
             if row.value.spec.app_name == name:
-                return row.value
+                return row
         raise EndpointNotFoundError(f"there is no endpoint '{name}'")
 
     def assignments(self) -> dict[str, WorkerAssignment]:
@@ -242,8 +249,8 @@ class Store:
         rows = self.revisions.rows.items()
         return {row.value.revision: row.value for key, row in rows if key.startswith(prefix)}
 
-    async def create_endpoint(self, record: EndpointRecord) -> None:
-        """Store a new endpoint.
+    async def create_endpoint(self, record: EndpointRecord) -> int:
+        """Store a new endpoint; gives its revision in KV.
 
         Raises:
             PenstockError: `AppNameTakenError`; `DocumentTooLargeError`; NATS is away, or timed
@@ -255,9 +262,14 @@ class Store:
                 record.endpoint_id, _encode(record), revision=0
             )
             await self._settle(self.endpoints, record.endpoint_id, revision)
+        return revision
 
     async def change_endpoint(
-        self, name: str, plan: Callable[[EndpointRecord], EndpointRecord]
+        self,
+        name: str,
+        plan: Callable[[EndpointRecord], EndpointRecord],
+        *,
+        if_match: IfMatch = ANY,
     ) -> Change:
         """Change an endpoint's record by compare-and-set.
 
@@ -265,10 +277,11 @@ class Store:
             name: its id or `app_name`.
             plan: record → changed record, or the same object to leave it; called again with the
                 newer record after a lost race.
+            if_match: which revisions in KV may be changed.
 
         Raises:
-            PenstockError: what `plan` raises; `EndpointNotFoundError`; `AppNameTakenError`; NATS
-                is away or timed out, in which case the change may or may not have been made.
+            PenstockError: what `plan` raises; `EndpointNotFoundError`; `AppNameTakenError`;
+                `PreconditionFailedError`; NATS is away or timed out, in which case the change may or may not have been made.
         """
         async with self._writing():
             endpoint_id = self.find(name).endpoint_id
@@ -276,10 +289,11 @@ class Store:
                 entry, _marker = await self._endpoints_bucket.latest(endpoint_id)
                 if entry is None:
                     raise EndpointNotFoundError(f"there is no endpoint '{name}'")
+                if_match.check(entry.revision)
                 old = EndpointRecord.decode(entry.value)
                 new = plan(old)
                 if new is old:
-                    return Change(old, changed=False)
+                    return Change(old, entry.revision, changed=False)
                 if new.spec.app_name != old.spec.app_name:
                     self._check_app_name(new)
                 if new.revision != old.revision:
@@ -291,7 +305,7 @@ class Store:
                 except WrongRevisionError:
                     continue
                 await self._settle(self.endpoints, endpoint_id, revision)
-                return Change(new, changed=True)
+                return Change(new, revision, changed=True)
         raise WrongRevisionError(f"'{name}' is being changed by others; try again")
 
     async def remove_endpoint(self, endpoint_id: str, row: Row[EndpointRecord]) -> bool:
