@@ -9,6 +9,7 @@ from penstock_common.states import (
     WORKER_TRANSITIONS,
     EndpointReason,
     EndpointState,
+    GpuReason,
     NodeState,
     WorkerReason,
     WorkerState,
@@ -53,6 +54,12 @@ def page() -> str:
             "Told from its record, its order and its workers, so any may follow any: "
             + ", ".join(f"`{state}`" for state in NodeState)
             + " ([nodes.md](nodes.md)).",
+            "",
+            "## GPU",
+            "",
+            "Healthy, or given to no worker ([gpus.md](gpus.md)) for one of these reasons: "
+            + ", ".join(f"`{reason}`" for reason in GpuReason)
+            + ".",
             "",
         ]
     )

@@ -7,6 +7,7 @@ stop.
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from penstock_common.states import (
     ENDED,
     DesiredState,
     EndpointState,
+    GpuReason,
     NodeWish,
     Phase,
     WorkerReason,
@@ -89,15 +91,15 @@ def make_node(
     cuda: str | None = "12.8",
     images: tuple[str, ...] = (),
     groups: tuple[int, ...] | None = None,
-    healthy: bool = True,
+    faults: Mapping[int, GpuReason] | None = None,
 ) -> NodeRecord:
-    """A node's heartbeat."""
+    """A node's heartbeat; `faults`: which of its GPUs went bad."""
     gpus = tuple(
         Gpu(
             uuid=f"GPU-{node_id}-{i}",
             product=product,
             vram_bytes=24 * 10**9,
-            healthy=healthy,
+            reason=(faults or {}).get(i),
             link_group=groups[i] if groups else 0,
         )
         for i in range(n_gpus)
@@ -315,6 +317,7 @@ class World:
     def apply(self, plan: Plan) -> None:
         for assignment in (*plan.creates, *plan.changes):
             self._check_stop(assignment)
+            self._check_gpus(assignment, created=assignment in plan.creates)
             key = f"{assignment.node_id}.{assignment.worker_id}"
             self.assignments[key] = (assignment, next(self._revisions))
         for created in plan.creates:
@@ -352,13 +355,53 @@ class World:
                 and a.desired is DesiredState.RUNNING
                 and not (k in self.worker_statuses and self.worker_statuses[k].state in ENDED)
             ]
-            surge = any(a.revision != record.revision or self.is_draining(a.node_id) for a in alive)
+            surge = any(self._is_replaced(a, record) for a in alive)
             assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
+
+    def faults_of(self, assignment: WorkerAssignment) -> set[GpuReason]:
+        """What speaks against the worker's GPUs."""
+        node = self.nodes.get(assignment.node_id)
+        return {
+            gpu.reason
+            for gpu in (node.gpus if node else ())
+            if gpu.uuid in assignment.gpus and gpu.reason is not None
+        }
+
+    def _is_replaced(self, assignment: WorkerAssignment, record: EndpointRecord) -> bool:
+        return (
+            self._is_bad(assignment)
+            or self.is_draining(assignment.node_id)
+            or assignment.revision != record.revision
+        )
 
     def is_draining(self, node_id: str) -> bool:
         return node_id in self.orders and self.orders[node_id].wish is NodeWish.DRAINING
 
+    def _is_bad(self, assignment: WorkerAssignment) -> bool:
+        return bool(self.faults_of(assignment) - {GpuReason.NOT_ANSWERING})
+
+    def _check_gpus(self, assignment: WorkerAssignment, *, created: bool) -> None:
+        """Nothing is placed on a bad GPU; none leaves a good one for being bad."""
+        if created:
+            assert not self.faults_of(assignment), f"placed on a bad GPU: {assignment}"
+        before, _ = self.assignments.get(
+            f"{assignment.node_id}.{assignment.worker_id}", (assignment, 0)
+        )
+        if assignment.desired is before.desired:
+            return
+        if assignment.desired is DesiredState.RUNNING:
+            assert not self._is_bad(assignment), f"back on a bad GPU: {assignment}"
+        if assignment.reason is WorkerReason.GPU_LOST:
+            assert GpuReason.LOST in self.faults_of(assignment)
+        if (
+            assignment.reason is WorkerReason.GPU_UNHEALTHY
+            and assignment.desired is DesiredState.DRAINING
+        ):
+            assert self._is_bad(assignment), f"drained from a good GPU: {assignment}"
+
     def _check_stop(self, assignment: WorkerAssignment) -> None:
+        if assignment.reason is WorkerReason.GPU_LOST:
+            return
         if assignment.desired is DesiredState.STOPPED and assignment.driver in self.routers:
             assert not self.in_flight(assignment.worker_id), f"stopped while busy: {assignment}"
 

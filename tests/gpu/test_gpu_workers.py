@@ -98,7 +98,8 @@ async def test_a_request_at_zero_workers_is_answered_by_a_gpu(tmp_path: Path) ->
             WORKER,
             gpu={"count": 1},
             env=worker_env(),
-            workers={"min": 0, "max": 1, "idle_timeout_s": 1},
+            # Long enough for the looks below.
+            workers={"min": 0, "max": 1, "idle_timeout_s": 8},
         )
         status, told = await penstock.get("product", f"/product?n={N}")
         assert status == 200, told

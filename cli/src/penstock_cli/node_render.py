@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from penstock_cli.render import print_facts, print_rows, print_workers, state_cell
+from penstock_cli.render import print_facts, print_line, print_rows, print_workers, state_cell
 from penstock_client.documents import EndpointDocument, NodeDetail, NodeDocument, WorkerDocument
 from penstock_common.states import DesiredState, EndpointReason, NodeState
 
@@ -11,7 +11,7 @@ _GB: Final = 10**9
 
 
 def print_nodes(nodes: Sequence[NodeDocument]) -> None:
-    """A table, one node a line."""
+    """A table, one node a line, and a line for each GPU that is not healthy."""
     print_rows(
         ("NODE", "STATE", "RUNTIME", "ADDRESS", "GPUS FREE", "PRODUCTS", "CUDA", "WORKERS", "DISK"),
         (
@@ -30,6 +30,16 @@ def print_nodes(nodes: Sequence[NodeDocument]) -> None:
         ),
         "no nodes report; is a node agent running?",
     )
+    for node in nodes:
+        _print_bad_gpus(node)
+
+
+def _print_bad_gpus(node: NodeDocument) -> None:
+    for gpu in node.gpus:
+        if not gpu.healthy:
+            print_line(
+                f"{node.id}: {gpu.uuid} ({gpu.product}) gets no worker: {gpu.reason}, {gpu.message}"
+            )
 
 
 def print_node(node: NodeDetail, app_names: Mapping[str, str]) -> None:
@@ -68,6 +78,7 @@ def print_node(node: NodeDetail, app_names: Mapping[str, str]) -> None:
                 for gpu in node.gpus
             ),
         )
+        _print_bad_gpus(node)
     workers = node.worker_details
     print_workers([(app_names.get(w.endpoint_id, w.endpoint_id), w) for w in workers])
 

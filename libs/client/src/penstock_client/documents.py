@@ -25,6 +25,7 @@ from penstock_common.states import (
     DesiredState,
     EndpointReason,
     EndpointState,
+    GpuReason,
     NodeState,
     NodeWish,
     WorkerReason,
@@ -209,12 +210,31 @@ class WorkerList(Document):
 
 
 class GpuDocument(Document):
-    """One GPU of a node."""
+    """One GPU of a node, or one MIG instance; a measure is null where it does not tell."""
 
     uuid: str
     product: str
     vram_bytes: int
     healthy: bool
+    #: why it is not healthy, so that no worker gets it; null = it is
+    reason: GpuReason | None
+    #: the same in one sentence
+    message: str | None
+    #: of a MIG instance: UUID of the GPU that it is a part of
+    parent: str | None
+    #: GPUs of a node with the same group share an NVLink domain or PCIe switch
+    link_group: int
+    #: NUMA node of the machine that is closest to it
+    numa_node: int | None
+    memory_used_bytes: int | None
+    #: share of the last moments in which a kernel ran, 0 to 1
+    utilization_ratio: float | None
+    temperature_c: int | None
+    power_w: float | None
+    #: memory errors that ECC could not correct, since the last reset
+    uncorrectable_errors: int | None
+    #: error codes (XIDs) that the driver told since the agent started, the latest last
+    xids: tuple[int, ...]
     #: the worker that holds it; null = free
     worker_id: str | None
 
@@ -249,7 +269,13 @@ class NodeDocument(Document):
     driver_version: str | None
     cuda_version: str | None
     cpu_count: int | None
+    #: processes that run or want to, mean of a minute; null = not known, as below
+    load_1m: float | None
     memory_bytes: int | None
+    #: of it what new processes can have
+    memory_available_bytes: int | None
+    #: the disk of the agent's data
+    disk_bytes: int | None
     disk_free_bytes: int | None
     labels: Mapping[str, str]
     version: str | None

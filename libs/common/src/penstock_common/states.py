@@ -59,6 +59,10 @@ class WorkerReason(StrEnum):
     NODE_DRAINED = "node_drained"
     #: its node's heartbeat is missing
     NODE_LOST = "node_lost"
+    #: a GPU of it went bad; another worker took over
+    GPU_UNHEALTHY = "gpu_unhealthy"
+    #: a GPU of it is gone
+    GPU_LOST = "gpu_lost"
     #: the node agent shut down (process runtime only)
     AGENT_STOPPED = "agent_stopped"
     #: nothing to run here: the runtime needs an image, or a command

@@ -23,6 +23,7 @@ from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import DesiredState, WorkerReason
+from penstock_node_agent.gpu_news import gpu_news
 from penstock_node_agent.heartbeat import Heartbeat
 from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
 from penstock_node_agent.registry_auths import RegistryAuths
@@ -66,6 +67,7 @@ class Agent:
         self._parts = parts
         self._board = StatusBoard(parts.bus, Bucket(parts.bus, subjects.WORKER_STATUS))
         self._events = WorkerEvents(parts.bus, parts.clock, f"/nodes/{node_id}")
+        parts.heartbeat.on_record = self._tell_gpus
         self._tools = KeeperTools(
             node_id=node_id,
             runtime=parts.runtime,
@@ -136,6 +138,21 @@ class Agent:
                 await self._statuses.stop()
         finally:
             await parts.runtime.close()
+
+    def _tell_gpus(self, before: NodeRecord | None, now: NodeRecord) -> None:
+        for verb, news in gpu_news(before, now):
+            bad = news.gpu.reason is not None
+            logger.log(
+                logging.ERROR if bad else logging.INFO,
+                "a GPU went bad" if bad else "a GPU is healthy again",
+                extra={
+                    "action": verb,
+                    "gpu": news.gpu.uuid,
+                    "reason": news.gpu.reason,
+                    "error": news.gpu.message,
+                },
+            )
+            self._events.node(self._parts.node_id, verb, news)
 
     async def _loop(self) -> None:
         while True:

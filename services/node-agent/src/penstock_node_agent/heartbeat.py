@@ -72,6 +72,8 @@ class Heartbeat:
         self._images: tuple[str, ...] = ()
         self._soon = asyncio.Event()
         self._last: NodeRecord | None = None
+        #: is told of each record before it is put: the one before (None = it is the first), and it
+        self.on_record: Callable[[NodeRecord | None, NodeRecord], None] = lambda _before, _now: None
 
     def beat_soon(self) -> None:
         """Beat now, not at the next period."""
@@ -119,8 +121,9 @@ class Heartbeat:
             PenstockError: NATS did not take it.
         """
         record = await self.record()
-        await self._bucket.put(record.node_id, record.encode(), ttl_s=TTL_S)
+        self.on_record(self._last, record)
         self._last = record
+        await self._bucket.put(record.node_id, record.encode(), ttl_s=TTL_S)
         return record
 
     async def run(self) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.known_gpus import KnownGpus
-from penstock_node_agent.nvml_read import Nvml, Readout
+from penstock_node_agent.nvml_read import Nvml, Readout, Unread
 from penstock_node_agent.nvml_session import NvmlFailedError, NvmlSession
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class NvmlProbe:
         self._asked_at = 0.0
         self._asked_before = False
         self._told_absent = False
+        self._told_unread: set[Unread] = set()
         #: called when an error event came: `inventory` tells something new
         self.on_news: Callable[[], None] = lambda: None
 
@@ -88,11 +89,7 @@ class NvmlProbe:
 
     def _learn(self, answer: Readout | NvmlFailedError | None) -> None:
         if isinstance(answer, Readout):
-            for unread in answer.unread:
-                logger.error(
-                    "GPU cannot be read",
-                    extra={"action": "gpu_unread", "index": unread.index, "error": unread.error},
-                )
+            self._tell_unread(answer.unread)
             self._known.learn(answer)
         elif answer is None:
             self._known.fall_silent("the driver is gone")
@@ -102,6 +99,15 @@ class NvmlProbe:
             logger.error("NVML failed", extra={"action": "nvml_failed", "error": str(answer)})
             self._known.fall_silent(f"the driver fails: {answer}")
         self._told_absent = answer is None
+
+    def _tell_unread(self, unread: tuple[Unread, ...]) -> None:
+        """Log it once, not at every reading: one that was never read has no other place."""
+        for gpu in set(unread) - self._told_unread:
+            logger.error(
+                "GPU cannot be read",
+                extra={"action": "gpu_unread", "index": gpu.index, "error": gpu.error},
+            )
+        self._told_unread = set(unread)
 
     def _ask(self) -> Readout | NvmlFailedError | None:
         """In the thread: one reading."""

@@ -94,6 +94,8 @@ class NvmlSession:
             listener = self._listeners.get(uuid)
             if uuid in self._mute or (listener is not None and listener.alive):
                 continue
+            if listener is not None:
+                listener.join(0)  # frees what it held
             try:
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
                 self._listeners[uuid] = XidListener(nvml, handle, uuid, self._on_xid)

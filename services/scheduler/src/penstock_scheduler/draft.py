@@ -15,6 +15,7 @@ from penstock_common.states import DesiredState, NodeState, WorkerReason
 from penstock_common.subjects import node_event, scale_event, worker_event
 from penstock_scheduler.drivers import Drives
 from penstock_scheduler.fleet import Booking
+from penstock_scheduler.gpu_faults import GpuFaults
 from penstock_scheduler.node_orders import closed_nodes, is_draining, is_overdue
 from penstock_scheduler.placement import Cluster, Placement
 from penstock_scheduler.plan import Plan, PlannedEvent
@@ -85,6 +86,11 @@ class Draft:
                 if w.active and w.assignment.driver
             ),
         )
+
+    @cached_property
+    def gpu_faults(self) -> GpuFaults:
+        """The GPUs that went bad."""
+        return GpuFaults(self.snapshot.tables.nodes.values())
 
     def cluster_after_drains(self) -> Cluster:
         """The nodes as they will be once every worker that leaves has left."""

@@ -115,7 +115,8 @@ class EndpointRun:
             failure = self._failure(worker, age)
             if failure is not None:
                 noted.add(worker.id)
-                if worker.id not in self.memory.noted:
+                bad_gpu = self._draft.gpu_faults.is_bad(worker)
+                if worker.id not in self.memory.noted and not bad_gpu:
                     backoff = self._note(backoff, worker, *failure)
             if failure is not None or worker.stage is Stage.ENDED or self._forgotten(worker, age):
                 self._draft.delete(worker)

@@ -32,6 +32,14 @@ def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str]) -> Lack | Non
     )
 
 
+def can_hold(product: str, count: int) -> bool:
+    """Whether one worker can use so many GPUs of a product: CUDA shows a process one MIG instance.
+
+    Source: NVIDIA's MIG user guide, "CUDA Device Enumeration".
+    """
+    return count <= 1 or "-mig" not in product
+
+
 def describe(kinds: Mapping[Kind, int], spec: EndpointSpec, products: Iterable[str]) -> str:
     """`no capacity: 3 nodes lack free GPUs, 1 has CUDA 12.2 < 12.4`, most frequent first.
 
@@ -81,7 +89,11 @@ def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack
     if not present:
         names = " or ".join(spec.gpu.products)
         return Lack(f"has no {names}", f"have no {names}")
-    enough = [p for p in present if p[1] >= count]
+    usable = [p for p in present if can_hold(p[0], count)]
+    if not usable:
+        what = f"only MIG instances, and a worker can use one of them, not {count}"
+        return Lack(f"has {what}", f"have {what}")
+    enough = [p for p in usable if p[1] >= count]
     if not enough:
         what = f"fewer than {count} GPUs of one product"
         return Lack(f"has {what}", f"have {what}")

@@ -23,7 +23,7 @@ from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import NodeState
 from penstock_scheduler.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
-from penstock_scheduler.lacks import describe, unfit
+from penstock_scheduler.lacks import can_hold, describe, unfit
 
 _IMAGE_WEIGHT: Final = 4.0
 _SPREAD_WEIGHT: Final = 2.0
@@ -172,9 +172,11 @@ class Search:
         return node_id in request.avoid, rank, -total, node.n_workers, node.turn
 
     def _ranked(self) -> Iterable[tuple[int, str]]:
-        if not self._request.spec.gpu.count:
+        count = self._request.spec.gpu.count
+        if not count:
             return [(0, NO_GPU)]
-        return self._request.products or [(0, product) for product in self._fleet.products()]
+        ranked = self._request.products or [(0, product) for product in self._fleet.products()]
+        return [(rank, product) for rank, product in ranked if can_hold(product, count)]
 
     def _fits(self, kind: Kind) -> bool:
         fits = self._fit.get(kind)
@@ -235,7 +237,10 @@ def _n_links(split: tuple[int, ...], count: int) -> int:
 
 
 def pick_gpus(free: Mapping[str, Gpu], count: int) -> tuple[str, ...]:
-    """`count` of the free GPUs: of the smallest link group that holds them all, else of few."""
+    """`count` of the free GPUs: of the smallest link group that holds them all, else of few.
+
+    Of groups as large as one another those go together that lie at the same NUMA node.
+    """
     if len(free) == count:
         return tuple(free)
     groups: dict[int, list[str]] = {}
@@ -245,6 +250,9 @@ def pick_gpus(free: Mapping[str, Gpu], count: int) -> tuple[str, ...]:
     for group in by_size:
         if len(group) >= count:
             return tuple(group[:count])
+    largest = by_size[-1]
+    near = free[largest[0]].numa_node
+    by_size.sort(key=lambda g: (len(g), g is largest, free[g[0]].numa_node == near))
     picked: list[str] = []
     for group in reversed(by_size):
         picked += group[: count - len(picked)]

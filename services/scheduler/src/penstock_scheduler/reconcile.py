@@ -4,9 +4,9 @@ Theory of operation. `reconcile` is level-triggered: it looks at the whole snaps
 was carried out and seen gives an empty one. Its memory only speeds it up or damps it; a new leader
 begins with none. Steps over all endpoints, each seeing the plan so far:
 
-1. Sweep: forget workers whose process is gone; take note of failures and of start times. Workers of
-   lost nodes count for nothing; each is forgotten once another takes its place (2), and until then
-   it may come back with its node.
+1. Sweep: forget workers whose process is gone; take note of failures and of start times; stop workers
+   whose GPU is gone (`gpu_faults.py`). Workers of lost nodes count for nothing; each is forgotten once
+   another takes its place (2), and until then it may come back with its node.
 2. Roll out: for each endpoint, highest priority first, then longest waiting, resume, start, replace
    and drain workers.
 3. Give way: idle workers of endpoints above their `min` leave when another endpoint of at least their
@@ -31,7 +31,7 @@ from penstock_scheduler.memory import Memory
 from penstock_scheduler.node_orders import drained_nodes
 from penstock_scheduler.plan import Plan
 from penstock_scheduler.rollout import find_room
-from penstock_scheduler.snapshot import QueueLoad, Snapshot, Worker
+from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
 
 def reconcile(
@@ -72,6 +72,7 @@ def reconcile(
         view = EndpointRun(draft, endpoint_id, by_endpoint.get(endpoint_id, []), before)
         view.sweep(unproven)
         views.append(view)
+    _stop_lost(draft)
     for view in views:
         view.roll_out()
     _give_way(draft, views)
@@ -103,6 +104,19 @@ def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> li
         return -priority, -snapshot.loads.get(endpoint_id, idle).oldest_wait_s, endpoint_id
 
     return sorted(known, key=turn)
+
+
+# ---- 1. sweep
+
+
+def _stop_lost(draft: Draft) -> None:
+    """Stop every worker whose GPU is gone: nothing of it can be finished."""
+    if not draft.gpu_faults:
+        return
+    for worker in draft.snapshot.workers.values():
+        going = worker.stage in (Stage.STOPPING, Stage.ENDED) or draft.is_deleted(worker)
+        if not going and draft.gpu_faults.is_lost(worker):
+            draft.desire(worker, DesiredState.STOPPED, WorkerReason.GPU_LOST)
 
 
 # ---- 3. give way

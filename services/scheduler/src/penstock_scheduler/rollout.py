@@ -6,8 +6,9 @@ Order of steps, each seeing the ones before it:
 2. Start: what is wanted and not there in the present revision, up to `max`, and while workers of
    older revisions are being replaced up to one more. After failed starts one at a time, or none.
 3. Replace: older workers are drained as new ones run (at once when none is wanted). When no GPU is
-   left for the new one, an old one makes room first. Workers on a node that drains are replaced
-   like older ones; past the order's deadline they are drained first of all.
+   left for the new one, an old one makes room first. Workers on a node that drains
+   (`node_orders.py`) and those whose GPU went bad (`gpu_faults.py`) count as older ones; past the
+   deadline of a node's order its workers are drained first of all.
 4. Shrink: what is above `max` goes, idle or not; what is above the wanted number goes when it has
    been idle for `idle_timeout_s`, or was not needed for so long and is idle now, the longest idle
    first (`penstock_autoscaler.idle`).
@@ -77,15 +78,17 @@ def plan_workers(
     """
     snapshot, limits = draft.snapshot, record.spec.workers
     queue = snapshot.loads.get(record.endpoint_id, QueueLoad())
-    active = [w for w in workers if w.active]
+    active = [w for w in workers if w.active and draft.is_active(w)]
     load = _load(record.spec, queue, active, snapshot)
     least = least_workers(record.spec, snapshot.utc)
     decision, scale = decide_workers(record.spec, load, scale, snapshot.now, least=least)
     wanted = decision.desired
 
     resumed = _resume(draft, record, workers, n_active=len(active), wanted=wanted, queue=queue)
-    old = sorted((w for w in active if is_old(draft, record, w)), key=_least_missed)
     new = [w for w in active if not is_old(draft, record, w)] + resumed
+    old = [w for w in active if is_old(draft, record, w)]
+    # Those on bad GPUs first: what the others run may be old, but it runs.
+    old.sort(key=lambda w: (not draft.gpu_faults.is_bad(w), *_least_missed(w)))
     moving = all(record.runs(w.assignment.revision) for w in old)
     _drain_old(draft, record, [w for w in old if draft.is_overdue(w)])
     old = [w for w in old if draft.is_active(w)]
@@ -128,7 +131,9 @@ def _cause(
     limits = record.spec.workers
     if any(not record.runs(w.assignment.revision) for w in active):
         return f"{wanted} wanted of revision {record.revision}"
-    if any(draft.moves(w) for w in active):
+    if any(map(draft.gpu_faults.is_bad, active)):
+        return f"{wanted} wanted on GPUs that are not bad"
+    if any(map(draft.moves, active)):
         return f"{wanted} wanted off nodes that drain"
     if len(active) > limits.max:
         return f"workers.max is {limits.max}"
@@ -140,8 +145,12 @@ def _cause(
 
 
 def is_old(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
-    """Whether another worker is to replace this one: it runs an older revision, or has to move."""
-    return not record.runs(worker.assignment.revision) or draft.moves(worker)
+    """Whether another worker is to take over: for its revision, its GPU, or its node."""
+    return (
+        not record.runs(worker.assignment.revision)
+        or draft.gpu_faults.is_bad(worker)
+        or draft.moves(worker)
+    )
 
 
 def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:
@@ -276,8 +285,12 @@ def _start(draft: Draft, record: EndpointRecord, request: Request, n: int) -> st
 
 def _drain_old(draft: Draft, record: EndpointRecord, workers: Iterable[Worker]) -> None:
     for worker in workers:
-        runs = record.runs(worker.assignment.revision)
-        drain_all(draft, [worker], WorkerReason.NODE_DRAINED if runs else WorkerReason.UPDATED)
+        reason = WorkerReason.NODE_DRAINED
+        if draft.gpu_faults.is_bad(worker):
+            reason = WorkerReason.GPU_UNHEALTHY
+        elif not record.runs(worker.assignment.revision):
+            reason = WorkerReason.UPDATED
+        drain_all(draft, [worker], reason)
 
 
 def _replace(

@@ -16,7 +16,14 @@ from penstock_common.messages.endpoints import (
     ScaleInputs,
 )
 from penstock_common.messages.node_orders import NodeOrder
-from penstock_common.messages.nodes import Gpu, GpuReading, NodeRecord, RouterRecord, RuntimeKind
+from penstock_common.messages.nodes import (
+    Gpu,
+    GpuNews,
+    GpuReading,
+    NodeRecord,
+    RouterRecord,
+    RuntimeKind,
+)
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
 from penstock_common.messages.slots import (
     Claim,
@@ -36,6 +43,7 @@ __all__ = [
     "EndpointRecord",
     "EndpointStatus",
     "Gpu",
+    "GpuNews",
     "GpuReading",
     "Grant",
     "GrantReply",

@@ -54,6 +54,17 @@ class GpuReading(Message):
     xids: tuple[int, ...] = ()
 
 
+class GpuNews(Message):
+    """Data of the events `penstock.node.gpu_unhealthy` and `.gpu_healthy`."""
+
+    node_id: str
+    hostname: str
+    #: as it is now; its `reason` and `message` say what went bad
+    gpu: Gpu
+    #: what was wrong before; null = it was healthy, or is new
+    before: GpuReason | None = None
+
+
 class NodeRecord(Message):
     """A node's heartbeat. Bucket NODES, expiring; written by its node agent."""
 
