@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penstock_cli.doctor.findings import Finding
 from penstock_client.documents import (
     Document,
     EndpointDocument,
@@ -176,6 +177,18 @@ def print_revisions(revisions: Sequence[RevisionDocument]) -> None:
         ),
         "no revisions",
     )
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """What was looked at, a line each; below those that are not well, how to mend them."""
+    marks = {"ok": "green", "warning": "yellow", "problem": "red"}
+    table = _table()
+    for finding in findings:
+        mark = Text(finding.level, style=marks[finding.level])
+        table.add_row(mark, Text(finding.name, style="dim"), _cell(finding.seen))
+        if finding.mend:
+            table.add_row("", "", _cell(f"→ {finding.mend}"))
+    _print(table)
 
 
 def _changes(revision: RevisionDocument) -> str:

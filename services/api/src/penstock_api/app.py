@@ -3,11 +3,13 @@
 import asyncio
 import json
 import logging
+import math
 from functools import partial
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from penstock_api import auth, idempotency
@@ -20,6 +22,7 @@ from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.openapi import openapi_document
 from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
+from penstock_api.rate_limits import RateLimits
 from penstock_api.reaper import Reaper
 from penstock_api.retreat import Retreat
 from penstock_api.routes import documentation, endpoints, health, nodes, registry_auths, workers
@@ -74,13 +77,31 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
 def _bind(api: Api, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         keys = (row.value for row in api.store.api_keys.rows.values())
-        auth.authorize(request, route.scope, keys)
+        try:
+            auth.authorize(request, route.scope, keys)
+        except RefusedError as refusal:
+            if refusal.status == HTTPStatus.UNAUTHORIZED:  # so that nobody guesses keys quickly
+                _take_turn(api, f"address {request.remote}")
+            raise
+        if route.scope != "open":
+            _take_turn(api, request.headers[hdrs.AUTHORIZATION])
         if route.method != "POST" or idempotency.HEADER not in request.headers:
             return await route.handler(api, request)
         body = await read_bytes(request, api.settings.body_timeout_s)
         return await api.repeats.once(request, body, lambda: route.handler(api, request))
 
     return handle
+
+
+def _take_turn(api: Api, caller: str) -> None:
+    wait_s = api.limits.take(caller, api.clock.monotonic())
+    if wait_s:
+        raise RefusedError(
+            429,
+            "too_many_requests",
+            f"more than {api.settings.rate_limit_per_s:g} requests a second; slow down",
+            headers={"Retry-After": str(math.ceil(wait_s))},
+        )
 
 
 def _note_connections(sweep: ConnectionSweep) -> Middleware:
@@ -144,7 +165,9 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
             await store.start()
             await store.put_api_key(auth.ADMIN_KEY_ID, auth.hash_key(admin_key))
             repeats = Repeats(Bucket(bus, REPEATS), sealer)
-            api = Api(settings, clock, store, Loads(), EventPublisher(bus, clock), sealer, repeats)
+            limits = RateLimits(settings.rate_limit_per_s, settings.rate_limit_burst)
+            events = EventPublisher(bus, clock)
+            api = Api(settings, clock, store, Loads(), events, sealer, repeats, limits)
             await _serve_http(api, bus, stopping)
         finally:
             await store.stop()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
+from penstock_api.rate_limits import RateLimits
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_common.clock import Clock
@@ -22,3 +23,4 @@ class Api:
     events: EventPublisher
     sealer: Sealer
     repeats: Repeats
+    limits: RateLimits

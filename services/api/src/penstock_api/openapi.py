@@ -26,7 +26,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 PROBLEM: Final = "application/problem+json"
 _COMPONENT: Final = "#/components/schemas/"
 
-_KEY_ERRORS: Final = (401, 403)
+_KEY_ERRORS: Final = (401, 403, 429)
 _BODY_ERRORS: Final = (400, 408, 413, 415, 422)
 #: What comes of an Idempotency-Key, and of the body that is read for it.
 _REPEAT_ERRORS: Final = (400, 408, 413, 422)
