@@ -10,6 +10,7 @@ from penstock_common.states import (
     EndpointReason,
     EndpointState,
     GpuReason,
+    NodeState,
     WorkerReason,
     WorkerState,
 )
@@ -47,6 +48,12 @@ def page() -> str:
             diagram(EndpointState.DEPLOYING, ENDPOINT_TRANSITIONS),  # type: ignore[arg-type]  # as above
             "",
             "Reasons: " + ", ".join(f"`{reason}`" for reason in EndpointReason) + ".",
+            "",
+            "## Node",
+            "",
+            "Told from its record, its order and its workers, so any may follow any: "
+            + ", ".join(f"`{state}`" for state in NodeState)
+            + " ([nodes.md](nodes.md)).",
             "",
             "## GPU",
             "",

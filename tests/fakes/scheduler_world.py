@@ -2,7 +2,8 @@
 
 Node agents start workers after `start_s`, one router holds queues and slots and reports after
 every step, and after every plan the safety rules are asserted: no GPU twice, never above `max`
-(one more while a revision is replaced), no busy worker told to stop.
+(one more while workers are replaced), none placed on a node that takes none, no busy worker told to
+stop.
 """
 
 import itertools
@@ -15,6 +16,7 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     Gpu,
+    NodeOrder,
     NodeRecord,
     QueueReport,
     ScaleHistory,
@@ -28,6 +30,7 @@ from penstock_common.states import (
     DesiredState,
     EndpointState,
     GpuReason,
+    NodeWish,
     Phase,
     WorkerReason,
     WorkerState,
@@ -151,6 +154,7 @@ class World:
         self.statuses: dict[str, EndpointStatus] = {}
         self.histories: dict[str, ScaleHistory] = {}
         self.nodes: dict[str, NodeRecord] = {}
+        self.orders: dict[str, NodeOrder] = {}
         self.lost_nodes: frozenset[str] = frozenset()
         self.lost_routers: frozenset[str] = frozenset()
         self.routers: frozenset[str] = frozenset({"rt-1"})
@@ -212,6 +216,17 @@ class World:
         record = self.endpoints[endpoint_id]
         self.endpoints[endpoint_id] = record.model_copy(update=update)
 
+    def order(
+        self, node_id: str, wish: NodeWish | None, *, deadline_s: float | None = None
+    ) -> None:
+        """An operator's order about a node; None takes it back."""
+        self.orders.pop(node_id, None)
+        if wish is not None:
+            deadline = None if deadline_s is None else self.utc + timedelta(seconds=deadline_s)
+            self.orders[node_id] = NodeOrder(
+                node_id=node_id, wish=wish, at=self.utc, deadline_at=deadline
+            )
+
     def replace_leader(self) -> None:
         """A new leader, which remembers nothing, takes over."""
         self.memory = Memory()
@@ -229,6 +244,14 @@ class World:
     def wanted(self, endpoint_id: str = "ep-1") -> list[WorkerAssignment]:
         return [a for a in self.of(endpoint_id) if a.desired is DesiredState.RUNNING]
 
+    def on(self, node_id: str) -> list[WorkerAssignment]:
+        return [a for a, _ in self.assignments.values() if a.node_id == node_id]
+
+    def told(self, event_type: str) -> list[str]:
+        """What the events of this type were about."""
+        events = (event for plan in self.plans for event in plan.events)
+        return [event.about for event in events if event.type == event_type]
+
     def running(self, endpoint_id: str = "ep-1") -> int:
         return sum(
             status.state is WorkerState.RUNNING
@@ -245,6 +268,7 @@ class World:
             endpoint_statuses=dict(self.statuses),
             histories=dict(self.histories),
             nodes={k: v for k, v in self.nodes.items() if k not in self.lost_nodes},
+            node_orders=dict(self.orders),
             routers=self.routers,
             assignments=dict(self.assignments),
             worker_statuses=dict(self.worker_statuses),
@@ -297,6 +321,8 @@ class World:
             key = f"{assignment.node_id}.{assignment.worker_id}"
             self.assignments[key] = (assignment, next(self._revisions))
         for created in plan.creates:
+            assert created.node_id not in self.orders, f"placed against an order: {created}"
+            assert not self.nodes[created.node_id].restarting, f"its agent is away: {created}"
             self.starts.append((self.now, created.worker_id))
         for key in plan.deletes:
             del self.assignments[key]
@@ -342,7 +368,14 @@ class World:
         }
 
     def _is_replaced(self, assignment: WorkerAssignment, record: EndpointRecord) -> bool:
-        return self._is_bad(assignment) or assignment.revision != record.revision
+        return (
+            self._is_bad(assignment)
+            or self.is_draining(assignment.node_id)
+            or assignment.revision != record.revision
+        )
+
+    def is_draining(self, node_id: str) -> bool:
+        return node_id in self.orders and self.orders[node_id].wish is NodeWish.DRAINING
 
     def _is_bad(self, assignment: WorkerAssignment) -> bool:
         return bool(self.faults_of(assignment) - {GpuReason.NOT_ANSWERING})

@@ -184,6 +184,7 @@ class AgentRig:
         probe: NvmlProbe | None = None,
         sealer: Sealer | None = None,
         stop_workers_on_exit: bool = True,
+        restart_grace_s: int = 30,
     ) -> RunningAgent:
         """Start an agent and wait until it serves."""
         bus, beats = await self.bus("agent"), await self.bus("agent beats")
@@ -213,6 +214,7 @@ class AgentRig:
                 clock=self._clock,
                 sealer=sealer,
                 stop_workers_on_exit=stop_workers_on_exit,
+                restart_grace_s=restart_grace_s,
             )
         )
         stopping, ready = asyncio.Event(), asyncio.Event()

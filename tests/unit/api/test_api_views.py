@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from penstock_api.loads import EndpointLoad
-from penstock_api.views import endpoint_document, node_document, shown_state, worker_document
+from penstock_api.node_views import node_document
+from penstock_api.views import endpoint_document, shown_state, worker_document
 from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
@@ -173,7 +174,7 @@ def test_a_node_counts_gpus_that_are_healthy_and_free() -> None:
         started_at=NOW,
         beat=1,
     )
-    document = node_document(node, [ASSIGNMENT])
+    document = node_document("node-a", node, None, [ASSIGNMENT])
     assert (document.gpus_total, document.gpus_free) == (4, 2)
     assert [gpu.worker_id for gpu in document.gpus] == [None, "wk-1", None, None]
     assert document.workers == ("wk-1",)

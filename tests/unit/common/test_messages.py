@@ -22,6 +22,7 @@ from penstock_common.messages import (
     HeldLeases,
     LentSlot,
     Message,
+    NodeOrder,
     NodeRecord,
     QueueReport,
     Recall,
@@ -46,6 +47,7 @@ from penstock_common.states import (
     EndpointReason,
     EndpointState,
     GpuReason,
+    NodeWish,
     Phase,
     WorkerReason,
     WorkerState,
@@ -55,6 +57,7 @@ AT = datetime(2030, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 SPEC = parse_endpoint({"name": "n", "app_name": "a", "image": {"command": "x"}, "env": {"A": "b"}})
 
 EXAMPLES: list[Message] = [
+    NodeOrder(node_id="node-a", wish=NodeWish.DRAINING, reason="fan", at=AT, deadline_at=AT),
     EndpointRecord(endpoint_id="ep-1", revision=2, created_at=AT, updated_at=AT, spec=SPEC),
     RevisionRecord(
         endpoint_id="ep-1", revision=3, created_at=AT, cause="updated", same_as=(1,), spec=SPEC

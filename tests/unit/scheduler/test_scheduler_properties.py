@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from penstock_common.states import EndpointReason, EndpointState, GpuReason
+from penstock_common.states import EndpointReason, EndpointState, GpuReason, NodeWish
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 ENDPOINTS = ("ep-1", "ep-2")
@@ -103,6 +103,19 @@ class SchedulerStory(RuleBasedStateMachine):
 
     @rule(
         node_id=st.sampled_from(["node-a", "node-b"]),
+        wish=st.sampled_from([None, *NodeWish]),
+        deadline_s=st.sampled_from([None, 0.0, 10.0]),
+    )
+    def order(self, node_id: str, wish: NodeWish | None, deadline_s: float | None) -> None:
+        self.world.order(node_id, wish, deadline_s=deadline_s)
+
+    @rule(node_id=st.sampled_from(["node-a", "node-b"]), restarting=st.booleans())
+    def restart_agent(self, node_id: str, restarting: bool) -> None:
+        record = self.world.nodes[node_id]
+        self.world.join(record.model_copy(update={"restarting": restarting}))
+
+    @rule(
+        node_id=st.sampled_from(["node-a", "node-b"]),
         faults=st.dictionaries(st.integers(0, 2), st.sampled_from(GpuReason)),
     )
     def break_gpus(self, node_id: str, faults: dict[int, GpuReason]) -> None:
@@ -145,6 +158,9 @@ class SchedulerStory(RuleBasedStateMachine):
         for node_id, node in world.nodes.items():
             world.join(make_node(node_id, n_gpus=len(node.gpus)))
         world.lost_nodes, world.settled, world.reporting = frozenset(), True, True
+        world.orders.clear()
+        for node in list(world.nodes.values()):
+            world.join(node.model_copy(update={"restarting": False}))
         for requests in world.requests.values():
             requests.waiting.clear()
         world.run(200, dt=2)

@@ -26,6 +26,8 @@ from penstock_common.states import (
     EndpointReason,
     EndpointState,
     GpuReason,
+    NodeState,
+    NodeWish,
     WorkerReason,
     WorkerState,
 )
@@ -237,14 +239,27 @@ class GpuDocument(Document):
     worker_id: str | None
 
 
+class NodeOrderDocument(Document):
+    """What an operator wants of a node."""
+
+    wish: NodeWish
+    reason: str
+    at: AwareDatetime
+    #: `draining`: from then on workers are drained though nothing replaces them; null = never
+    deadline_at: AwareDatetime | None
+
+
 class NodeDocument(Document):
-    """A node whose agent reports, and who holds its GPUs."""
+    """A node, and who holds its GPUs; what only its agent can say is null while it is `lost`."""
 
     id: str
-    hostname: str
+    state: NodeState
+    #: null = none: it takes workers
+    order: NodeOrderDocument | None
+    hostname: str | None
     #: address on which its workers are reached
-    address: str
-    runtime: RuntimeKind
+    address: str | None
+    runtime: RuntimeKind | None
     gpus: tuple[GpuDocument, ...]
     gpus_total: int
     #: healthy and held by no worker
@@ -253,26 +268,48 @@ class NodeDocument(Document):
     static_gpus: bool
     driver_version: str | None
     cuda_version: str | None
-    cpu_count: int
+    cpu_count: int | None
     #: processes that run or want to, mean of a minute; null = not known, as below
     load_1m: float | None
-    memory_bytes: int
+    memory_bytes: int | None
     #: of it what new processes can have
     memory_available_bytes: int | None
     #: the disk of the agent's data
     disk_bytes: int | None
-    disk_free_bytes: int
+    disk_free_bytes: int | None
     labels: Mapping[str, str]
-    version: str
-    started_at: AwareDatetime
+    version: str | None
+    started_at: AwareDatetime | None
     #: ids of the workers placed on it
     workers: tuple[str, ...]
 
 
+class NodeDetail(NodeDocument):
+    """A node with what is known of each of its workers."""
+
+    worker_details: tuple[WorkerDocument, ...]
+
+
 class NodeList(Document):
-    """The nodes whose agents report, by id."""
+    """The nodes that report, have workers, or have an order; by id."""
 
     nodes: tuple[NodeDocument, ...]
+
+
+class CordonRequest(BaseModel):
+    """Why a node is to take no new worker."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: for people
+    reason: Annotated[str, Field(max_length=500, strict=True)] = ""
+
+
+class DrainRequest(CordonRequest):
+    """Why a node is to be empty, and for how long its workers may wait for another place."""
+
+    #: seconds after which they are drained though nothing replaces them; null = never
+    deadline_s: Annotated[float, Field(ge=0, le=31 * 86_400, strict=True)] | None = None
 
 
 class RegistryAuthDocument(Document):

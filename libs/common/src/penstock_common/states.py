@@ -55,6 +55,8 @@ class WorkerReason(StrEnum):
     ENDPOINT_DELETED = "endpoint_deleted"
     #: its endpoint is paused
     ENDPOINT_PAUSED = "endpoint_paused"
+    #: its node is to be empty
+    NODE_DRAINED = "node_drained"
     #: its node's heartbeat is missing
     NODE_LOST = "node_lost"
     #: a GPU of it went bad; another worker took over
@@ -136,6 +138,32 @@ class EndpointReason(StrEnum):
     STARTING = "starting"
     #: the last revision could not start; an earlier one serves again
     ROLLED_BACK = "rolled_back"
+
+
+class NodeWish(StrEnum):
+    """What an operator wants of a node; nothing = that it takes workers."""
+
+    #: takes no new worker
+    CORDONED = "cordoned"
+    #: takes no new worker, and those it has move elsewhere
+    DRAINING = "draining"
+
+
+class NodeState(StrEnum):
+    """A node as an operator sees it: told from its record, its order and its workers."""
+
+    #: takes workers
+    READY = "ready"
+    #: takes no new worker
+    CORDONED = "cordoned"
+    #: its workers move elsewhere
+    DRAINING = "draining"
+    #: to be empty, and empty: safe to take down
+    DRAINED = "drained"
+    #: its agent ended, its workers run on, and it is awaited back
+    RESTARTING = "restarting"
+    #: its agent does not report
+    LOST = "lost"
 
 
 class Phase(StrEnum):

@@ -30,6 +30,7 @@ from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
+    NodeOrder,
     NodeRecord,
     RegistryAuthRecord,
     RevisionRecord,
@@ -41,6 +42,7 @@ from penstock_common.subjects import (
     API_KEYS,
     ENDPOINT_STATUS,
     ENDPOINTS,
+    NODE_ORDERS,
     NODES,
     REGISTRY_AUTHS,
     REVISIONS,
@@ -72,6 +74,13 @@ class EndpointNotFoundError(PenstockError):
     """There is no such endpoint."""
 
     error_type: ClassVar[str] = "endpoint_not_found"
+    status_hint: ClassVar[int] = 404
+
+
+class NodeNotFoundError(PenstockError):
+    """There is no such node."""
+
+    error_type: ClassVar[str] = "node_not_found"
     status_hint: ClassVar[int] = 404
 
 
@@ -116,6 +125,7 @@ class Store:
         self._endpoints_bucket = Bucket(bus, ENDPOINTS)
         self._api_keys_bucket = Bucket(bus, API_KEYS)
         self._revisions_bucket = Bucket(bus, REVISIONS)
+        self._node_orders_bucket = Bucket(bus, NODE_ORDERS)
         self._registry_auths_bucket = Bucket(bus, REGISTRY_AUTHS)
         self._turn = asyncio.Lock()
         self._settling: list[asyncio.Future[None]] = []
@@ -127,6 +137,7 @@ class Store:
         self._workers = self._table(WORKERS, _decode_assignment, keys=WORKER_KEYS)
         self.worker_status = self._table(WORKER_STATUS, WorkerStatus.decode, keys=WORKER_KEYS)
         self.nodes = self._table(NODES, NodeRecord.decode)
+        self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
         self._tables: dict[str, WatchedTable[Any]] = {
@@ -137,6 +148,7 @@ class Store:
             WORKERS: self._workers,
             WORKER_STATUS: self.worker_status,
             NODES: self.nodes,
+            NODE_ORDERS: self.node_orders,
             API_KEYS: self.api_keys,
             REGISTRY_AUTHS: self.registry_auths,
         }
@@ -192,6 +204,44 @@ class Store:
         for assignment in self.assignments().values():
             placed.setdefault(assignment.node_id, []).append(assignment)
         return placed
+
+    def node_ids(self) -> list[str]:
+        """Every node that reports, has a worker, or has an order; sorted."""
+        placed = (assignment.node_id for assignment in self.assignments().values())
+        return sorted({*self.nodes.rows, *self.node_orders.rows, *placed})
+
+    def node_order(self, node_id: str) -> NodeOrder | None:
+        """What an operator wants of a node; None = nothing."""
+        row = self.node_orders.rows.get(node_id)
+        return row.value if row else None
+
+    async def order_node(
+        self, node_id: str, plan: Callable[[NodeOrder | None], NodeOrder | None]
+    ) -> bool:
+        """Change a node's order; says whether it changed.
+
+        Args:
+            node_id: the node.
+            plan: the order that stands → the one that is to stand; None = none.
+
+        Raises:
+            PenstockError: `NodeNotFoundError`; NATS is away or timed out, in which case the order
+                may or may not have been changed.
+        """
+        async with self._writing():
+            if node_id not in self.node_ids():
+                raise NodeNotFoundError(f"there is no node '{node_id}'")
+            old = self.node_order(node_id)
+            new = plan(old)
+            if new == old:
+                return False
+            if new is None:
+                await self._node_orders_bucket.delete(node_id)
+                await self._settle_removal(self.node_orders, node_id)
+            else:
+                revision = await self._node_orders_bucket.put(node_id, new.encode())
+                await self._settle(self.node_orders, node_id, revision)
+        return True
 
     def revisions_of(self, endpoint_id: str) -> dict[int, RevisionRecord]:
         """Number → revision, of an endpoint's past revisions."""
@@ -316,10 +366,7 @@ class Store:
                         "change the endpoint first"
                     )
             await self._registry_auths_bucket.delete(registry_auth_id)
-            with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
-                async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                    while registry_auth_id in self.registry_auths.rows:
-                        await self._next_change()
+            await self._settle_removal(self.registry_auths, registry_auth_id)
         return record
 
     async def put_api_key(self, key_id: str, sha256: str) -> None:
@@ -367,6 +414,13 @@ class Store:
         with contextlib.suppress(TimeoutError):  # written all the same; the table will follow
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 while (row := table.rows.get(key)) is None or row.revision < revision:
+                    await self._next_change()
+
+    async def _settle_removal(self, table: WatchedTable[T], key: str) -> None:
+        """Wait until the table shows the key no more."""
+        with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                while key in table.rows:
                     await self._next_change()
 
     async def _next_change(self) -> None:

@@ -1,21 +1,14 @@
 """The documents that the api shows, joined from the records of all services [pure]."""
 
-from collections.abc import Collection, Mapping
-
 from penstock_api.loads import EndpointLoad
 from penstock_client.documents import (
     EndpointDocument,
-    GpuDocument,
     Load,
-    NodeDocument,
     WorkerDocument,
 )
 from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
-    Gpu,
-    GpuReading,
-    NodeRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -141,62 +134,3 @@ def _phases_ms(assignment: WorkerAssignment, status: WorkerStatus | None) -> dic
         for phase in Phase
         if phase in reached
     }
-
-
-def node_document(node: NodeRecord, assignments: Collection[WorkerAssignment]) -> NodeDocument:
-    """A node as the api shows it.
-
-    Args:
-        node: its last heartbeat.
-        assignments: the workers placed on this node.
-    """
-    holders: Mapping[str, str] = {
-        uuid: assignment.worker_id for assignment in assignments for uuid in assignment.gpus
-    }
-    gpus = tuple(
-        _gpu_document(gpu, node.gpu_readings.get(gpu.uuid, GpuReading()), holders.get(gpu.uuid))
-        for gpu in node.gpus
-    )
-    return NodeDocument(
-        id=node.node_id,
-        hostname=node.hostname,
-        address=node.address,
-        runtime=node.runtime,
-        gpus=gpus,
-        gpus_total=len(gpus),
-        gpus_free=sum(gpu.healthy and gpu.worker_id is None for gpu in gpus),
-        static_gpus=node.static_gpus,
-        driver_version=node.driver_version,
-        cuda_version=node.cuda_version,
-        cpu_count=node.cpu_count,
-        load_1m=node.load_1m,
-        memory_bytes=node.memory_bytes,
-        memory_available_bytes=node.memory_available_bytes,
-        disk_bytes=node.disk_bytes,
-        disk_free_bytes=node.disk_free_bytes,
-        labels=node.labels,
-        version=node.version,
-        started_at=node.started_at,
-        workers=tuple(sorted(assignment.worker_id for assignment in assignments)),
-    )
-
-
-def _gpu_document(gpu: Gpu, reading: GpuReading, worker_id: str | None) -> GpuDocument:
-    return GpuDocument(
-        uuid=gpu.uuid,
-        product=gpu.product,
-        vram_bytes=gpu.vram_bytes,
-        healthy=gpu.healthy,
-        reason=gpu.reason,
-        message=gpu.message,
-        parent=gpu.parent,
-        link_group=gpu.link_group,
-        numa_node=gpu.numa_node,
-        memory_used_bytes=reading.memory_used_bytes,
-        utilization_ratio=reading.utilization_ratio,
-        temperature_c=reading.temperature_c,
-        power_w=reading.power_w,
-        uncorrectable_errors=reading.uncorrectable_errors,
-        xids=reading.xids,
-        worker_id=worker_id,
-    )

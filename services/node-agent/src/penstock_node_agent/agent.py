@@ -7,6 +7,8 @@ the runtime. Each worker has a keeper; the agent makes keepers and tells them wh
    synced: without NATS, workers run on.
 2. After a restart, workers that the runtime has are taken over, and none that should run is ended.
 3. `tick` alone converges: watches only make it quicker.
+4. An agent that is told to end (an upgrade) and whose workers run on says so in its last heartbeat:
+   until that expires the node is awaited back and none of its workers is replaced.
 """
 
 import asyncio
@@ -52,6 +54,8 @@ class AgentParts:
     sealer: Sealer | None
     #: a graceful end stops the workers; else they run on and are taken over later
     stop_workers_on_exit: bool
+    #: when workers run on: whole seconds for which the node is awaited back; 0 = it is gone at once
+    restart_grace_s: int
 
 
 class Agent:
@@ -228,10 +232,15 @@ class Agent:
 
     async def _leave(self, record: NodeRecord) -> None:
         # First of all, so that no worker is placed here any more.
-        await self._parts.heartbeat.leave()
-        if self._parts.stop_workers_on_exit:
+        parts = self._parts
+        returns = self._keepers and not parts.stop_workers_on_exit and parts.restart_grace_s
+        if returns:
+            await parts.heartbeat.leave_for(parts.restart_grace_s)
+        else:
+            await parts.heartbeat.leave()
+        if parts.stop_workers_on_exit:
             await self._stop_workers()
-        self._events.node(self._parts.node_id, "left", record)
+        self._events.node(parts.node_id, "restarting" if returns else "left", record)
         if not await self._board.flush(_FLUSH_S):
             logger.warning(
                 "statuses not written at the end",

@@ -78,6 +78,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
                 stop_workers_on_exit=(
                     runtime.kind == "process" if stop_workers is None else stop_workers
                 ),
+                restart_grace_s=settings.restart_grace_s,
             )
         )
         await _run(agent, stopping, node_id)

@@ -153,3 +153,14 @@ class Heartbeat:
             await self._bucket.delete(self._identity.node_id)
         except PenstockError as error:
             logger.info("node record left", extra={"action": "leave_failed", "error": str(error)})
+
+    async def leave_for(self, restart_s: int) -> None:
+        """Tell that the workers run on and an agent is back within so many seconds. Best effort."""
+        assert self._last is not None, "a node that never reported cannot leave"
+        record = self._last.model_copy(update={"restarting": True})
+        try:
+            await self._bucket.put(record.node_id, record.encode(), ttl_s=restart_s)
+        except PenstockError as error:
+            logger.info(
+                "restart not announced", extra={"action": "leave_failed", "error": str(error)}
+            )

@@ -60,6 +60,9 @@ class EndpointRun:
         self._snapshot = draft.snapshot
         self._record: EndpointRecord | None = draft.snapshot.tables.endpoints.get(endpoint_id)
         self._workers = workers
+        #: those of lost nodes that nothing has replaced so far
+        self._lost: list[Worker] = []
+        self._unproven: dict[str, Booking] = {}
 
     @property
     def n_surplus(self) -> int:
@@ -89,7 +92,12 @@ class EndpointRun:
     # ---- 1. sweep
 
     def sweep(self, unproven: dict[str, Booking]) -> None:
-        """Forget who is gone, note failures, successes and start times."""
+        """Forget who is gone, note failures, successes and start times.
+
+        Args:
+            unproven: gets the bookings of workers that are forgotten and that nobody saw end.
+        """
+        self._unproven = unproven
         now = self._snapshot.now
         backoff, scale, noted = self.memory.backoff, self.memory.scale, set[str]()
         if self._record is not None and backoff.revision not in (0, self._record.revision):
@@ -100,11 +108,10 @@ class EndpointRun:
             age = before if before and before.stage is worker.stage else Age(worker.stage, now)
             ages[worker.id] = age
             if worker.assignment.node_id in self._snapshot.lost_nodes:
-                if worker.stage is not Stage.ENDED:
-                    a = worker.assignment
-                    unproven[worker.key] = (a.node_id, a.endpoint_id, a.gpus)
-                self._draft.delete(worker)
+                self._lose(worker)
                 continue
+            if worker.assignment.reason is WorkerReason.NODE_LOST:
+                self._draft.desire(worker, worker.assignment.desired, None)  # it is back
             failure = self._failure(worker, age)
             if failure is not None:
                 noted.add(worker.id)
@@ -117,10 +124,26 @@ class EndpointRun:
                 if before is None or before.stage is not Stage.RUNNING:
                     scale = _learn_start(scale, worker)
                 backoff = self._forgive(backoff, worker, age)
-        self._workers = [w for w in self._workers if not self._draft.is_deleted(w)]
+        gone = {w.key for w in self._lost}
+        self._workers = [
+            w for w in self._workers if not self._draft.is_deleted(w) and w.key not in gone
+        ]
         self.memory = replace(
             self.memory, scale=scale, backoff=backoff, ages=ages, noted=frozenset(noted)
         )
+
+    def _lose(self, worker: Worker) -> None:
+        if worker.active:
+            self._lost.append(worker)
+            self._draft.set_aside(worker)
+        else:
+            self._forget_lost(worker)
+
+    def _forget_lost(self, worker: Worker) -> None:
+        if worker.stage is not Stage.ENDED:
+            a = worker.assignment
+            self._unproven[worker.key] = (a.node_id, a.endpoint_id, a.gpus)
+        self._draft.delete(worker)
 
     def _failure(self, worker: Worker, age: Age) -> tuple[Failure, bool] | None:
         """How a worker failed, by its node's word or by its node's silence."""
@@ -187,6 +210,21 @@ class EndpointRun:
                 self._draft, record, self._workers, self.memory.scale, self.memory.backoff
             )
             self.memory = replace(self.memory, scale=self.rollout.scale)
+        self._settle_lost()
+
+    def _settle_lost(self) -> None:
+        """Forget workers of lost nodes as others take their places; await the rest back."""
+        n_kept = 0
+        if self.rollout is not None:
+            n_active = sum(self._draft.is_active(w) for w in self._workers)
+            n_kept = self.rollout.desired - n_active - self._draft.creates_of(self.id)
+        record = self._record
+        for worker in sorted(self._lost, key=lambda w: (w.stage is not Stage.RUNNING, w.id)):
+            if n_kept > 0 and record is not None and record.runs(worker.assignment.revision):
+                self._draft.await_back(worker)
+                n_kept -= 1
+            else:
+                self._forget_lost(worker)
 
     # ---- 4. drains
 

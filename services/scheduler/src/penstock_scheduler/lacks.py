@@ -28,6 +28,7 @@ def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str]) -> Lack | Non
         _check_runtime(kind, spec)
         or _check_labels(kind, spec)
         or _check_gpus(kind, spec, tuple(products))
+        or _check_closed(kind)
     )
 
 
@@ -100,6 +101,11 @@ def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack
     if lack is None and all(healthy < count for _, _, healthy in enough):
         return Lack("has unhealthy GPUs", "have unhealthy GPUs")
     return lack
+
+
+def _check_closed(kind: Kind) -> Lack | None:
+    # Last: a node that could not take the worker anyway is not told of as if it were kept from it.
+    return Lack(f"is {kind.closed}", f"are {kind.closed}") if kind.closed else None
 
 
 def _check_cuda(kind: Kind, wanted: str | None) -> Lack | None:

@@ -2,7 +2,8 @@
 
 Filter (`lacks.py`), first reason wins: the node's runtime can run the image or command, it has the
 labels of `placement.node_selector`, it has the product, it has that many GPUs of one product, its
-driver's CUDA is new enough, they are healthy, they are free. Score, per node and product:
+driver's CUDA is new enough, they are healthy, the node takes workers (no operator's order against
+it), they are free. Score, per node and product:
 acceptable products in their order of preference come first; then a weighted sum of "the image is
 there", "few workers of the same endpoint are there" (one node's death should not take all), "few
 GPUs are left over" (whole nodes stay free for large workers), "the GPUs share a link". A node where
@@ -15,10 +16,12 @@ there are groups, not nodes.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
+from penstock_common.states import NodeState
 from penstock_scheduler.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
 from penstock_scheduler.lacks import can_hold, describe, unfit
 
@@ -28,6 +31,8 @@ _FIT_WEIGHT: Final = 1.0
 _LINK_WEIGHT: Final = 1.0
 #: Of nodes that are alike, so many are looked at for one that nothing speaks against.
 _LOOKED_AT: Final = 8
+
+_NONE_CLOSED: Final[Mapping[str, NodeState]] = MappingProxyType({})
 
 #: What options are compared by, lowest first: to be avoided, preference, score, workers, turn.
 Key = tuple[bool, int, float, int, int]
@@ -68,22 +73,33 @@ class NoCapacity:
 class Cluster:
     """The nodes, and which of their GPUs are free. `place` books."""
 
-    def __init__(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[NodeRecord],
+        booked: Iterable[Booking],
+        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+    ) -> None:
         """A cluster with everything in `booked` taken.
 
         Args:
-            nodes: nodes that may take workers.
+            nodes: nodes that report.
             booked: (node id, endpoint id, GPU UUIDs) of every worker that may still hold its GPUs.
+            closed: node → why it takes no new worker.
         """
         #: groups and nodes scored so far: what placing has cost
         self.scored = 0
-        self._fleet = Fleet(nodes, booked)
+        self._fleet = Fleet(nodes, booked, closed)
 
-    def updated(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> "Cluster":
+    def updated(
+        self,
+        nodes: Iterable[NodeRecord],
+        booked: Iterable[Booking],
+        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+    ) -> "Cluster":
         """A cluster of these nodes and bookings: this one brought up to date, or a new one."""
         if self._fleet.worn:
-            return Cluster(nodes, booked)
-        self._fleet.update(nodes, booked)
+            return Cluster(nodes, booked, closed)
+        self._fleet.update(nodes, booked, closed)
         self.scored = 0
         return self
 

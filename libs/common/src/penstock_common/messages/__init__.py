@@ -15,6 +15,7 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
+from penstock_common.messages.node_orders import NodeOrder
 from penstock_common.messages.nodes import (
     Gpu,
     GpuNews,
@@ -49,6 +50,7 @@ __all__ = [
     "HeldLeases",
     "LentSlot",
     "Message",
+    "NodeOrder",
     "NodeRecord",
     "QueueReport",
     "Recall",

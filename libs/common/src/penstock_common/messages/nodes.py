@@ -97,6 +97,9 @@ class NodeRecord(Message):
     started_at: AwareDatetime
     #: counts heartbeats since the start
     beat: int
+    #: true = the agent ended, its workers run on, and it is awaited back before this record
+    #: expires: no new worker is placed there
+    restarting: bool = False
 
 
 class RouterRecord(Message):
