@@ -65,6 +65,11 @@ def test_only_something_to_run_is_required_of_a_new_endpoint() -> None:
     assert SCHEMAS["EndpointSpec"]["required"] == ["image"]
 
 
+def test_an_order_about_a_node_needs_no_body_and_a_new_endpoint_does() -> None:
+    assert operation("post", "/v1/nodes/{node}/drain")["requestBody"]["required"] is False
+    assert operation("post", "/v1/endpoints")["requestBody"]["required"] is True
+
+
 def test_nothing_is_required_of_a_merge_patch_and_null_is_a_value() -> None:
     body = operation("patch", "/v1/endpoints/{endpoint}")["requestBody"]["content"]
     assert set(body) == {"application/merge-patch+json", "application/json"}

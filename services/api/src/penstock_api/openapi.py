@@ -175,7 +175,7 @@ def _request_body(body: Body, of: _Refs) -> Schema:
         patches = MERGE_PATCH in body.media_types
         return {"schema": {"$ref": of[body.model, "patch" if patches else "validation"]}}
 
-    return {"required": True, "content": {m: content(m) for m in body.media_types}}
+    return {"required": body.required, "content": {m: content(m) for m in body.media_types}}
 
 
 def _response(route: Route, status: int, of: _Refs) -> Schema:

@@ -110,7 +110,7 @@ ROUTES: Final = (
         "admin",
         "Let a node take no new worker.",
         NodeDetail,
-        body=Body((JSON,), CordonRequest),
+        body=Body((JSON,), CordonRequest, required=False),
     ),
     Route(
         "POST",
@@ -127,6 +127,6 @@ ROUTES: Final = (
         "admin",
         "Move a node's workers elsewhere.",
         NodeDetail,
-        body=Body((JSON,), DrainRequest),
+        body=Body((JSON,), DrainRequest, required=False),
     ),
 )

@@ -28,6 +28,8 @@ class Body:
     model: type[BaseModel]
     #: required fields of the model that the api makes when they are left out
     made_when_missing: tuple[str, ...] = ()
+    #: false = the request may have none, and then says nothing
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
