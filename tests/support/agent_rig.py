@@ -132,6 +132,17 @@ class SchedulerStandIn:
         entry = await self.nodes.get(self.node_id)
         return NodeRecord.decode(entry.value) if entry is not None else None
 
+    async def until_node(
+        self, condition: Callable[[NodeRecord], bool], within_s: float = 10.0
+    ) -> NodeRecord:
+        """The node's record, once it satisfies the condition."""
+        async with asyncio.timeout(within_s):
+            while True:
+                record = await self.node()
+                if record is not None and condition(record):
+                    return record
+                await asyncio.sleep(0.02)
+
 
 class RunningAgent:
     """An agent, and how to end it."""
@@ -182,6 +193,7 @@ class AgentRig:
         inventory: GpuInventory | None = None,
         sealer: Sealer | None = None,
         stop_workers_on_exit: bool = True,
+        engine_patience_s: float = 30.0,
     ) -> RunningAgent:
         """Start an agent and wait until it serves."""
         bus, beats = await self.bus("agent"), await self.bus("agent beats")
@@ -209,6 +221,7 @@ class AgentRig:
                 clock=self._clock,
                 sealer=sealer,
                 stop_workers_on_exit=stop_workers_on_exit,
+                engine_patience_s=engine_patience_s,
             )
         )
         stopping, ready = asyncio.Event(), asyncio.Event()

@@ -200,7 +200,17 @@ def _measured(decision: ScaleDecision) -> tuple[str, str, str]:
 def print_nodes(nodes: Sequence[NodeDocument]) -> None:
     """A table, one node a line."""
     _print_table(
-        ("NODE", "RUNTIME", "ADDRESS", "GPUS FREE", "PRODUCTS", "CUDA", "WORKERS", "DISK FREE"),
+        (
+            "NODE",
+            "RUNTIME",
+            "ADDRESS",
+            "GPUS FREE",
+            "PRODUCTS",
+            "CUDA",
+            "WORKERS",
+            "DISK FREE",
+            "ENGINE",
+        ),
         (
             (
                 node.id,
@@ -211,11 +221,20 @@ def print_nodes(nodes: Sequence[NodeDocument]) -> None:
                 node.cuda_version or "-",
                 len(node.workers),
                 f"{node.disk_free_bytes / _GB:.0f} GB",
+                _engine(node),
             )
             for node in nodes
         ),
         "no nodes report; is a node agent running?",
     )
+
+
+def _engine(node: NodeDocument) -> str:
+    problem = node.engine_problem
+    if problem is None:
+        return "ok"
+    what = "full" if problem.full else "away"
+    return f"{what} since {problem.since:%Y-%m-%d %H:%M:%S} UTC: {problem.message}"
 
 
 def print_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -215,6 +215,15 @@ class GpuDocument(Document):
     worker_id: str | None
 
 
+class EngineProblemDocument(Document):
+    """Why a node's engine cannot start or end workers at present."""
+
+    message: str
+    since: AwareDatetime
+    #: true = its disk is full; else it does not answer
+    full: bool
+
+
 class NodeDocument(Document):
     """A node whose agent reports, and who holds its GPUs."""
 
@@ -223,6 +232,8 @@ class NodeDocument(Document):
     #: address on which its workers are reached
     address: str
     runtime: RuntimeKind
+    #: set = no worker is placed on it
+    engine_problem: EngineProblemDocument | None
     gpus: tuple[GpuDocument, ...]
     gpus_total: int
     #: healthy and held by no worker

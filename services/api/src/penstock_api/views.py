@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from penstock_api.loads import EndpointLoad
 from penstock_client.documents import (
     EndpointDocument,
+    EngineProblemDocument,
     GpuDocument,
     Load,
     NodeDocument,
@@ -166,6 +167,11 @@ def node_document(node: NodeRecord, assignments: Collection[WorkerAssignment]) -
         hostname=node.hostname,
         address=node.address,
         runtime=node.runtime,
+        engine_problem=(
+            EngineProblemDocument(message=problem.message, since=problem.since, full=problem.full)
+            if (problem := node.engine_problem) is not None
+            else None
+        ),
         gpus=gpus,
         gpus_total=len(gpus),
         gpus_free=sum(gpu.healthy and gpu.worker_id is None for gpu in gpus),

@@ -69,6 +69,9 @@ def start_failure(error: Exception) -> StartFailedError:
     if "could not select device driver" in text:
         hint = "the engine has no NVIDIA support; install the NVIDIA container toolkit"
         return StartFailedError(WorkerReason.START_FAILED, f"{hint} ({text})")
+    if is_status(error, 404) and "no such container" in text.lower():
+        # An earlier call, long given up, makes it or removes it at this moment.
+        return StartFailedError(WorkerReason.ENGINE_ERROR, text)
     if isinstance(error, APIError) and not _engine_itself(text):
         return StartFailedError(WorkerReason.START_FAILED, text)
     return StartFailedError(WorkerReason.ENGINE_ERROR, text)

@@ -16,9 +16,11 @@ from typing import Final
 
 from typing_extensions import override
 
+from penstock_common.clock import Clock, SystemClock
 from penstock_common.messages import RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
+from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_calls import EngineCalls
 from penstock_node_agent.docker_containers import DockerSettings
 from penstock_node_agent.docker_disks import DiskWatch
@@ -33,6 +35,7 @@ from penstock_node_agent.docker_errors import (
 from penstock_node_agent.docker_events import DeathWatch
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
+from penstock_node_agent.docker_watch import EngineWatch
 from penstock_node_agent.log_files import clipped
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
@@ -41,6 +44,7 @@ from penstock_node_agent.runtime import (
     Progress,
     Runtime,
     RuntimeFailedError,
+    RuntimeProblem,
     Started,
     StartFailedError,
     StartOrder,
@@ -48,23 +52,31 @@ from penstock_node_agent.runtime import (
 
 logger = logging.getLogger(__name__)
 
-_LIST_PERIOD_TICKS: Final = 5
 _REMOVE_TRIES: Final = 20
 
 
 class DockerRuntime(Runtime):
     """Runs an image as a container, with one port published on one address."""
 
-    def __init__(self, settings: DockerSettings) -> None:
+    def __init__(self, settings: DockerSettings, clock: Clock | None = None) -> None:
+        """A runtime that is not open yet."""
         self._settings = settings
-        self._engine = EngineCalls(settings)
+        self._engine = EngineCalls(settings, self._on_gone)
         self._puller = ImagePuller(self._engine.new_client, settings.pull_pauses_s)
         self._deaths: DeathWatch | None = None
         self._disks = DiskWatch(settings.node_id, lambda worker_id: self._ends.look_at(worker_id))
-        self._ends = ContainerEnds(self._engine, self._disks.problem)
         self._maker = ContainerMaker(settings)
-        self._ticks = 0
-        self._engine_answers = True
+        self._watch = EngineWatch(
+            self._engine.new_client,
+            settings.node_id,
+            clock or SystemClock(),
+            answer_s=settings.answer_s,
+            local=settings.docker_host.startswith("unix://"),
+            on_running=lambda running: self._ends.look_for_ends(running),
+            # It may be another one now, or differently configured.
+            on_back=self._maker.forget_engine,
+        )
+        self._ends = ContainerEnds(self._engine, self._watch, self._disks.problem)
 
     @property
     @override
@@ -78,17 +90,33 @@ class DockerRuntime(Runtime):
         """True: the engine's proxy accepts connections before the worker listens."""
         return True
 
+    @property
+    @override
+    def problem(self) -> RuntimeProblem | None:
+        """That the engine does not answer, or that its disk is full."""
+        return self._watch.problem
+
     @override
     async def open(self) -> None:
         """Connect to the engine."""
-        await self._engine.open()
+        try:
+            await self._engine.open()
+        except RuntimeFailedError as error:
+            self._watch.note_trouble(str(error), gone=True)
+            raise
+        if self._deaths is not None:
+            return
         loop = asyncio.get_running_loop()
         self._deaths = DeathWatch(
             lambda: self._engine.new_client(self._settings.timeout_s),
             self._settings.node_id,
-            lambda worker_id: loop.call_soon_threadsafe(self._ends.look_at, worker_id),
+            on_death=lambda worker: loop.call_soon_threadsafe(self._ends.look_at, worker),
+            on_break=lambda problem: loop.call_soon_threadsafe(self._on_gone, problem),
         )
         self._deaths.start()
+
+    def _on_gone(self, problem: str) -> None:
+        self._watch.note_trouble(problem, gone=True)
 
     @override
     async def list_workers(self) -> tuple[Found, ...]:
@@ -131,6 +159,19 @@ class DockerRuntime(Runtime):
         on_bytes: Callable[[PulledBytes], None] | None = None,
     ) -> Started:
         """Create the container, pulling its image when it is absent, and start it."""
+        try:
+            return await self._start(order, on_progress, on_bytes)
+        except StartFailedError as error:
+            if error.reason is WorkerReason.NO_SPACE:
+                self._watch.note_no_space()
+            raise
+
+    async def _start(
+        self,
+        order: StartOrder,
+        on_progress: Callable[[Progress], None] | None,
+        on_bytes: Callable[[PulledBytes], None] | None,
+    ) -> Started:
         report = on_progress or (lambda _progress: None)
         if not await self._try_create(order):
             assert order.image is not None
@@ -224,33 +265,18 @@ class DockerRuntime(Runtime):
 
     @override
     async def tend(self) -> None:
-        """Every few calls, look for ends that the event stream missed, and measure disks."""
-        self._ticks += 1
+        """Look at the engine and for ends that the event stream missed, and measure disks."""
         self._disks.tend(lambda measure: self._engine.begin(lambda: measure(self._engine.client)))
-        if self._ticks % _LIST_PERIOD_TICKS:
-            return
-        try:
-            running = {item.worker_id for item in await self._list() if item.address is not None}
-        except RuntimeFailedError as error:
-            if self._engine_answers:
-                logger.error(
-                    "docker engine is away; workers run on unseen",
-                    extra={"action": "engine_lost", "error": str(error)},
-                )
-            self._engine_answers = False
-            return
-        if not self._engine_answers:
-            logger.info("docker engine is back", extra={"action": "engine_found"})
-            self._engine_answers = True
-            self._maker.forget_engine()  # it may be another one now, or differently configured
-        self._ends.look_for_ends(running)
+        self._watch.tend()
 
     @override
     async def close(self) -> None:
         """Let go; containers run on."""
         if self._deaths is not None:
-            await self._engine.call(self._deaths.stop)
+            # Not in a thread of the pool: with an engine that hangs, all of them may.
+            await DaemonThreads(1, "docker-close").run(self._deaths.stop)
         await self._engine.close()
+        self._watch.close()
         self._puller.close()
 
 

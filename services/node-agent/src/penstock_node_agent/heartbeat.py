@@ -11,10 +11,11 @@ from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
 from penstock_common.kv import Bucket
-from penstock_common.messages import NodeRecord
+from penstock_common.messages import EngineProblem, NodeRecord
+from penstock_node_agent.background_read import BackgroundRead
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.host_facts import HostFacts
-from penstock_node_agent.runtime import Runtime, RuntimeFailedError
+from penstock_node_agent.runtime import Runtime, RuntimeProblem
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,10 @@ PERIOD_S: Final = 3.0
 TTL_S: Final = 10
 #: GPUs and images are read again every so many beats.
 _REREAD_BEATS: Final = 10
+#: A beat waits so long for what is being read; a sick driver or engine holds none up for longer.
+_READ_S: Final = 0.5
+#: The first one may: a driver that nobody used takes seconds to come up.
+_FIRST_READ_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,13 @@ class NodeIdentity:
     labels: Mapping[str, str]
     version: str
     started_at: datetime
+
+
+def wire_problem(problem: RuntimeProblem | None) -> EngineProblem | None:
+    """What a node's record says of a problem of its runtime."""
+    if problem is None:
+        return None
+    return EngineProblem(message=problem.message, since=problem.since, full=problem.full)
 
 
 class Heartbeat:
@@ -55,13 +67,14 @@ class Heartbeat:
         self._bucket = bucket
         self._identity = identity
         self._runtime = runtime
-        self._read_gpus = read_gpus
         self._read_host = read_host
         self._clock = clock
         self._beat = 0
-        self._gpus = GpuInventory()
-        self._images: tuple[str, ...] = ()
+        self._gpus = BackgroundRead("gpus", read_gpus, GpuInventory())
+        self._images = BackgroundRead[tuple[str, ...]]("images", runtime.images, ())
         self._soon = asyncio.Event()
+        #: what was told last
+        self.last: NodeRecord | None = None
 
     def beat_soon(self) -> None:
         """Beat now, not at the next period."""
@@ -69,14 +82,10 @@ class Heartbeat:
 
     async def record(self) -> NodeRecord:
         """The record of the next beat."""
-        if self._beat % _REREAD_BEATS == 0:
-            self._gpus = await self._read_gpus()
-            try:
-                self._images = await self._runtime.images()
-            except RuntimeFailedError as error:
-                logger.warning(
-                    "images not read", extra={"action": "images_unread", "error": str(error)}
-                )
+        again = self._beat % _REREAD_BEATS == 0
+        wait_s = _READ_S if self._beat else _FIRST_READ_S
+        gpus = await self._gpus.newest(again=again, wait_s=wait_s)
+        images = await self._images.newest(again=again, wait_s=wait_s)
         self._beat += 1
         host, identity = self._read_host(), self._identity
         return NodeRecord(
@@ -84,14 +93,15 @@ class Heartbeat:
             hostname=host.hostname,
             address=identity.address,
             runtime=self._runtime.kind,
-            gpus=self._gpus.gpus,
-            static_gpus=self._gpus.static,
-            driver_version=self._gpus.driver_version,
-            cuda_version=self._gpus.cuda_version,
+            engine_problem=wire_problem(self._runtime.problem),
+            gpus=gpus.gpus,
+            static_gpus=gpus.static,
+            driver_version=gpus.driver_version,
+            cuda_version=gpus.cuda_version,
             cpu_count=host.cpu_count,
             memory_bytes=host.memory_bytes,
             disk_free_bytes=host.disk_free_bytes,
-            images=self._images,
+            images=images,
             labels=identity.labels,
             version=identity.version,
             started_at=identity.started_at,
@@ -104,9 +114,19 @@ class Heartbeat:
         Raises:
             PenstockError: NATS did not take it.
         """
-        record = await self.record()
+        record = self.last = await self.record()
         await self._bucket.put(record.node_id, record.encode(), ttl_s=TTL_S)
         return record
+
+    async def try_beat(self) -> None:
+        """Put the record once, if NATS takes it."""
+        try:
+            await self.beat()
+        except PenstockError as error:
+            logger.info(
+                "heartbeat not written",
+                extra={"action": "heartbeat_failed", "error": str(error)},
+            )
 
     async def run(self) -> None:
         """Beat for ever: every period, and at once after a reconnect."""
@@ -114,13 +134,7 @@ class Heartbeat:
         try:
             while True:
                 self._soon.clear()
-                try:
-                    await self.beat()
-                except PenstockError as error:
-                    logger.info(
-                        "heartbeat not written",
-                        extra={"action": "heartbeat_failed", "error": str(error)},
-                    )
+                await self.try_beat()
                 try:
                     async with asyncio.timeout(PERIOD_S):
                         await self._soon.wait()
@@ -128,6 +142,8 @@ class Heartbeat:
                     continue
         finally:
             remove()
+            await self._gpus.close()
+            await self._images.close()
 
     async def leave(self) -> None:
         """Delete the record: the node goes on purpose. Best effort; it expires anyway."""

@@ -74,6 +74,8 @@ class KeeperTools:
     sealer: Sealer | None
     #: gives the credentials that a pull needs
     open_auth: OpenAuth
+    #: a start waits so long for an engine that fails; then another node may have more luck
+    engine_patience_s: float
 
 
 @dataclass(slots=True)
@@ -108,6 +110,8 @@ class Keeper:
         self.settled = asyncio.Event()
         self._starts = 0
         self._failures = 0
+        #: monotonic seconds of the first of those tries to start it that the engine failed
+        self._engine_failed_at: float | None = None
 
     def want(self, assignment: WorkerAssignment | None) -> None:
         """This is its assignment now; None = it has none any more."""
@@ -232,11 +236,23 @@ class Keeper:
         try:
             self._address = await tools.runtime.start(order, self._on_progress, self._on_bytes)
         except StartFailedError as error:
+            if error.reason is WorkerReason.ENGINE_ERROR and self._bears_with_engine():
+                raise RuntimeFailedError(str(error)) from error
             self._fail(error.reason, str(error))
         except RuntimeFailedError as error:
+            if self._bears_with_engine():
+                raise
             self._fail(WorkerReason.ENGINE_ERROR, str(error))
         else:
+            self._engine_failed_at = None
             self._view = replace(self._view, presence=Presence.UP)
+
+    def _bears_with_engine(self) -> bool:
+        """Whether a start that the engine failed is tried again: for the time a restart takes."""
+        now = self._tools.clock.monotonic()
+        if self._engine_failed_at is None:
+            self._engine_failed_at = now
+        return now - self._engine_failed_at < self._tools.engine_patience_s
 
     def _on_progress(self, progress: Progress) -> None:
         if progress in _PHASES:
@@ -263,7 +279,12 @@ class Keeper:
                 return  # the next step stops it
             finally:
                 probing.cancel()
-        tail = await self._tools.runtime.log_tail(self.worker_id, LOG_TAIL_LINES)
+        try:
+            tail = await self._tools.runtime.log_tail(self.worker_id, LOG_TAIL_LINES)
+        except RuntimeFailedError:
+            if not ended.with_engine:
+                raise  # asked again; the end is remembered
+            tail = ()  # how it ended is known: its GPUs need not wait for the engine
         self._on_exit(ended, tail)
 
     def _on_exit(self, ended: Exit, tail: tuple[str, ...]) -> None:
@@ -274,7 +295,12 @@ class Keeper:
                 extra={"action": "port_taken", "worker_id": self.worker_id},
             )
         elif view.ending is None:
-            ending = exit_ending(ended.code, oom_killed=ended.oom_killed, ready=view.ready)
+            ending = exit_ending(
+                ended.code,
+                oom_killed=ended.oom_killed,
+                ready=view.ready,
+                with_engine=ended.with_engine,
+            )
             view = replace(view, ending=replace(ending, log_tail=tail))
         self._view = view
 
@@ -311,13 +337,24 @@ class Keeper:
         assert self._address is not None
         spec, tools = self._assignment.spec, self._tools
         target = ProbeTarget(self._address, spec.health.path, tools.runtime.proxied_ports)
-        watch = HealthWatch(target, spec, tools.clock, self._on_listening, self._on_healthy)
+        watch = HealthWatch(
+            target,
+            spec,
+            tools.clock,
+            excused=self._engine_away,
+            on_listening=self._on_listening,
+            on_healthy=self._on_healthy,
+        )
         if not self._view.ready:
             started_at = self._report.phases.setdefault(Phase.STARTED, tools.clock.utc())
             if (problem := await watch.until_ready(started_at)) is not None:
                 self._fail(WorkerReason.START_TIMEOUT, problem)
                 return
         self._fail(WorkerReason.UNHEALTHY, await watch.until_unhealthy())
+
+    def _engine_away(self) -> bool:
+        problem = self._tools.runtime.problem
+        return problem is not None and not problem.full
 
     def _on_listening(self) -> None:
         self._report.note(Phase.LISTENING)

@@ -169,6 +169,7 @@ class FoundState:
     #: of one that ended: its exit code, None = unknown
     exit_code: int | None = None
     oom_killed: bool = False
+    with_engine: bool = False
 
 
 def resume(
@@ -203,7 +204,12 @@ def resume(
         return replace(view, presence=Presence.UP)
     if to_stop:
         return replace(view, presence=Presence.REMAINS)
-    ending = view.ending or exit_ending(found.exit_code, oom_killed=found.oom_killed, ready=ready)
+    ending = view.ending or exit_ending(
+        found.exit_code,
+        oom_killed=found.oom_killed,
+        ready=ready,
+        with_engine=found.with_engine,
+    )
     return replace(view, presence=Presence.REMAINS, ending=ending)
 
 
@@ -211,13 +217,16 @@ def _reported_ending(status: WorkerStatus) -> Ending:
     return Ending(status.state, status.reason, status.message, status.exit_code, status.log_tail)
 
 
-def exit_ending(exit_code: int | None, *, oom_killed: bool, ready: bool) -> Ending:
+def exit_ending(
+    exit_code: int | None, *, oom_killed: bool, ready: bool, with_engine: bool = False
+) -> Ending:
     """The ending of a worker that ended by itself.
 
     Args:
         exit_code: of its first process, 128 + n for signal n; None = not known.
         oom_killed: the kernel killed it for its memory.
         ready: it was healthy before.
+        with_engine: the engine ended it, stopping or coming back.
     """
     when = "" if ready else " before it was healthy"
     if oom_killed:
@@ -225,6 +234,14 @@ def exit_ending(exit_code: int | None, *, oom_killed: bool, ready: bool) -> Endi
             WorkerState.FAILED,
             WorkerReason.OOM_KILLED,
             f"ran out of memory and was killed{when}",
+            exit_code,
+        )
+    if with_engine:
+        return Ending(
+            WorkerState.FAILED,
+            WorkerReason.ENGINE_RESTARTED,
+            "its Docker engine was stopped or restarted, and it with it; set live-restore in the "
+            "engine's configuration so that workers run on meanwhile",
             exit_code,
         )
     how = "with an unknown exit code" if exit_code is None else f"with exit code {exit_code}"

@@ -19,8 +19,8 @@ import heapq
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from penstock_common.messages import Gpu, NodeRecord
 
@@ -46,6 +46,8 @@ class Kind:
     labels: frozenset[tuple[str, str]]
     #: (product in lower case, GPUs, healthy ones), ascending
     products: tuple[tuple[str, int, int], ...]
+    #: what keeps its engine from starting workers
+    trouble: Literal["", "away", "full"] = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -318,6 +320,8 @@ def _node(record: NodeRecord) -> Node:
         frozenset(record.labels.items()),
         tuple(sorted((p, len(gpus), len(free[p])) for p, gpus in by_product.items())),
     )
+    if (problem := record.engine_problem) is not None:
+        kind = replace(kind, trouble="full" if problem.full else "away")
     return Node(record, kind, zlib.crc32(record.node_id.encode()), by_product, free)
 
 
@@ -347,7 +351,8 @@ def _unbook(node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
 def _alike(one: NodeRecord, other: NodeRecord) -> bool:
     """Whether two heartbeats say the same of what placing asks."""
     return (
-        one.gpus == other.gpus
+        one.engine_problem == other.engine_problem
+        and one.gpus == other.gpus
         and one.images == other.images
         and one.runtime == other.runtime
         and one.cuda_version == other.cuda_version

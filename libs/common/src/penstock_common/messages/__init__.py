@@ -15,7 +15,13 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
-from penstock_common.messages.nodes import Gpu, NodeRecord, RouterRecord, RuntimeKind
+from penstock_common.messages.nodes import (
+    EngineProblem,
+    Gpu,
+    NodeRecord,
+    RouterRecord,
+    RuntimeKind,
+)
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
 from penstock_common.messages.slots import (
     Claim,
@@ -34,6 +40,7 @@ __all__ = [
     "Claim",
     "EndpointRecord",
     "EndpointStatus",
+    "EngineProblem",
     "Gpu",
     "Grant",
     "GrantReply",

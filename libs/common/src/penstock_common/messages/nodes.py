@@ -23,6 +23,17 @@ class Gpu(Message):
     link_group: int = 0
 
 
+class EngineProblem(Message):
+    """Why a node's engine cannot start or end workers at present."""
+
+    #: in words, e.g. what the engine said
+    message: str
+    #: when it was noticed
+    since: AwareDatetime
+    #: true = its disk is full; else it does not answer
+    full: bool = False
+
+
 class NodeRecord(Message):
     """A node's heartbeat. Bucket NODES, expiring; written by its node agent."""
 
@@ -31,6 +42,8 @@ class NodeRecord(Message):
     #: address on which its workers are reached
     address: str
     runtime: RuntimeKind
+    #: set = no worker is placed on it; those that run may run on
+    engine_problem: EngineProblem | None = None
     gpus: tuple[Gpu, ...] = ()
     #: true = `gpus` is an operator's list, not NVML's
     static_gpus: bool = False
