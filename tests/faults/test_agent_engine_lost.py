@@ -47,6 +47,7 @@ def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngin
 def engine(shared_engine: OwnEngine) -> Iterator[OwnEngine]:
     yield shared_engine
     shared_engine.thaw()
+    shared_engine.make_room()
 
 
 class Site:
@@ -204,6 +205,27 @@ async def test_a_frozen_engine_is_borne_with(site: Site) -> None:
     await site.scheduler.until_gone(stopped, 30)
     await site.scheduler.until_state(begun.worker_id, WorkerState.RUNNING, 30)
     await site.still_runs(kept)
+
+
+async def test_a_full_disk_is_said_and_takes_no_worker_until_there_is_room(site: Site) -> None:
+    await site.agent()
+    kept = await site.worker()
+    await asyncio.to_thread(site.engine.fill)
+    try:
+        refused = await site.scheduler.assign(SPEC)
+
+        status = await site.scheduler.until_state(refused.worker_id, WorkerState.FAILED, 20)
+
+        assert status.reason is WorkerReason.NO_SPACE, status
+        record = await site.scheduler.until_node(lambda node: node.engine_problem is not None)
+        assert record.engine_problem is not None
+        assert record.engine_problem.full
+        assert "disk full" in record.engine_problem.message
+        await site.still_runs(kept)
+    finally:
+        await asyncio.to_thread(site.engine.make_room)
+    await site.back()
+    await site.worker()
 
 
 async def test_a_start_during_a_restart_is_made_when_the_engine_is_back(site: Site) -> None:

@@ -25,26 +25,27 @@ from tests.support.requirements import require
 
 _READY_S = 60
 _END_S = 60
-_TOOLS = ("dockerd", "docker", "docker-proxy", "ip", "nsenter", "runc")
+_DISK_BYTES = 600 * 2**20
+_TOOLS = ("dockerd", "docker", "docker-proxy", "ip", "mount", "nsenter", "runc")
 
 
 class OwnEngine:
     """An engine, running or not."""
 
-    def __init__(self, folder: Path, netns: str, address: str, data_root: Path) -> None:
+    def __init__(self, folder: Path, netns: str, address: str) -> None:
         """An engine that does not run yet.
 
         Args:
             folder: short enough for the path of a socket in it.
             netns: name of the network namespace that it lives in.
             address: on which ports can be published, reached from here.
-            data_root: where images and containers lie.
         """
         self.folder = folder
         self.address = address
         self._netns = netns
         self.host = f"unix://{folder}/engine.sock"
-        self.data_root = data_root
+        #: where images and containers lie: a small disk of its own, in memory
+        self.data_root = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "none.json").write_text("{}")
@@ -118,6 +119,17 @@ class OwnEngine:
         """Its socket is back."""
         (self.folder / "hidden.sock").rename(self.folder / "engine.sock")
 
+    def fill(self) -> None:
+        """Leave nothing of its disk."""
+        with contextlib.suppress(OSError), (self.data_root / "filler").open("wb") as filler:
+            while True:
+                filler.write(bytes(2**20))
+                filler.flush()
+
+    def make_room(self) -> None:
+        """Take away what filled its disk."""
+        (self.data_root / "filler").unlink(missing_ok=True)
+
     def log(self) -> str:
         """What it wrote."""
         return (self.folder / "log").read_text(errors="replace")
@@ -164,8 +176,8 @@ class OwnEngine:
         self.stop()
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             if (path := line.split()[1]).startswith(f"{self.folder}/"):
-                subprocess.run(["umount", "-l", path], check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+                _run("umount", "-l", path)
+        shutil.rmtree(self.folder)
 
 
 def _lives(pid: int) -> bool:
@@ -176,13 +188,16 @@ def _lives(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def own_engine(folder: Path, data_root: Path | None = None) -> Iterator[OwnEngine]:
+def own_engine(folder: Path) -> Iterator[OwnEngine]:
     """A running engine that has the base image; nothing of it is left at the end."""
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     require(os.geteuid() == 0 and not missing, f"root and {' '.join(_TOOLS)}")
     docker_host()
     with _network_namespace() as (netns, address):
-        engine = OwnEngine(folder, netns, address, data_root or folder / "data")
+        engine = OwnEngine(folder, netns, address)
+        engine.data_root.mkdir()
+        size = f"size={_DISK_BYTES}"
+        _run("mount", "-t", "tmpfs", "-o", size, "penstock-test", str(engine.data_root))
         try:
             engine.start()
             engine.load_image()
