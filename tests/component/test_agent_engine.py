@@ -12,7 +12,7 @@ from penstock_common.messages import EngineProblem
 from penstock_common.states import WorkerReason, WorkerState
 from penstock_node_agent.runtime import Exit, RuntimeFailedError, RuntimeProblem, StartFailedError
 from tests.fakes.runtime import FakeHost, FakeRuntime
-from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec
+from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec, said
 from tests.support.nats_server import NatsServer
 
 SERVE = endpoint_spec("serve")
@@ -58,7 +58,7 @@ async def test_an_engine_that_fails_for_too_long_fails_the_start(
     worker = await rig.scheduler.assign(SERVE)
 
     status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
-    assert (status.reason, status.message) == (WorkerReason.ENGINE_ERROR, "the engine hangs")
+    assert (status.reason, said(status)) == (WorkerReason.ENGINE_ERROR, "the engine hangs")
     assert host.workers == {}
 
 

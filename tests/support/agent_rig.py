@@ -15,6 +15,7 @@ from penstock_common.settings import NatsSettings
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import DesiredState, WorkerState
 from penstock_common.streams import ensure_streams
+from penstock_node_agent.advice import advised
 from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
@@ -36,6 +37,16 @@ def endpoint_spec(command: str, **sections: Any) -> EndpointSpec:
         "gpu": {"count": 0},
     }
     return EndpointSpec.model_validate(document | sections)
+
+
+def said(status: WorkerStatus) -> str:
+    """Its sentence without the advice at its end."""
+    message = status.message or ""
+    if status.reason is None:
+        return message
+    advice = advised(status.reason, "")
+    assert message.endswith(advice)
+    return message.removesuffix(advice)
 
 
 class SchedulerStandIn:

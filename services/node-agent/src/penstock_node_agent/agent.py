@@ -77,6 +77,7 @@ class Agent:
             sealer=parts.sealer,
             open_auth=RegistryAuths(Bucket(parts.bus, subjects.REGISTRY_AUTHS), parts.sealer).open,
             engine_patience_s=parts.engine_patience_s,
+            sick_gpus=parts.heartbeat.sick_gpus,
         )
         keys = subjects.node_worker_keys(node_id)
         self._assignments = WatchedTable(
@@ -191,6 +192,9 @@ class Agent:
             return
         self._problem = problem
         self._parts.heartbeat.beat_soon()
+        if problem is None:
+            for keeper in self._keepers.values():
+                keeper.retry()
         verb = "engine_lost" if problem is not None else "engine_found"
         if (record := self._parts.heartbeat.last) is not None:
             told = record.model_copy(update={"engine_problem": wire_problem(problem)})

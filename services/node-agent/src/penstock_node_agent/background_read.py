@@ -31,10 +31,10 @@ class BackgroundRead(Generic[_T]):
         """
         if self._reading is None and again:
             self._reading = asyncio.create_task(self._take(), name=f"read {self._name}")
-        if self._reading is not None:
-            await asyncio.wait({self._reading}, timeout=wait_s)
-            if self._reading.done():
-                reading, self._reading = self._reading, None
+        if (reading := self._reading) is not None:
+            await asyncio.wait({reading}, timeout=wait_s)
+            if reading.done() and self._reading is reading:  # else another one has taken it
+                self._reading = None
                 try:
                     self._value = reading.result()
                 except PenstockError as error:

@@ -27,6 +27,8 @@ _REREAD_BEATS: Final = 10
 _READ_S: Final = 0.5
 #: The first one may: a driver that nobody used takes seconds to come up.
 _FIRST_READ_S: Final = 4.0
+#: Who asks whether a GPU is sick waits so long.
+_SICK_READ_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,11 @@ class Heartbeat:
     def beat_soon(self) -> None:
         """Beat now, not at the next period."""
         self._soon.set()
+
+    async def sick_gpus(self) -> frozenset[str]:
+        """GPUs that report a fault, read anew; as last read when that takes long."""
+        gpus = await self._gpus.newest(again=True, wait_s=_SICK_READ_S)
+        return frozenset(gpu.uuid for gpu in gpus.gpus if not gpu.healthy)
 
     async def record(self) -> NodeRecord:
         """The record of the next beat."""

@@ -8,7 +8,8 @@ cancelling one is always safe.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -17,6 +18,7 @@ from penstock_common.clock import Clock
 from penstock_common.messages import WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
+from penstock_node_agent.advice import advised
 from penstock_node_agent.health_watch import HealthWatch
 from penstock_node_agent.orders import start_order
 from penstock_node_agent.probes import ProbeTarget
@@ -53,6 +55,10 @@ _MIN_RETRY_S: Final = 0.5
 _MAX_RETRY_S: Final = 15.0
 #: Grace of a worker whose assignment the agent has never read.
 _ORPHAN_GRACE_S: Final = 5.0
+#: Reasons that may hide a fault of a GPU.
+_BY_GPU: Final = frozenset(
+    {WorkerReason.EXITED, WorkerReason.START_TIMEOUT, WorkerReason.UNHEALTHY}
+)
 
 _PHASES: Final[Mapping[Progress, Phase]] = {
     Progress.PULLED: Phase.PULLED,
@@ -76,6 +82,8 @@ class KeeperTools:
     open_auth: OpenAuth
     #: a start waits so long for an engine that fails; then another node may have more luck
     engine_patience_s: float
+    #: GPUs of the node that report a fault now
+    sick_gpus: Callable[[], Awaitable[frozenset[str]]]
 
 
 @dataclass(slots=True)
@@ -110,6 +118,7 @@ class Keeper:
         self.settled = asyncio.Event()
         self._starts = 0
         self._failures = 0
+        self._retry = asyncio.Event()
         #: monotonic seconds of the first of those tries to start it that the engine failed
         self._engine_failed_at: float | None = None
 
@@ -134,6 +143,10 @@ class Keeper:
         if self._view.ending is None:
             self._view = replace(self._view, ending=Ending(WorkerState.STOPPED, reason))
         self._poke()
+
+    def retry(self) -> None:
+        """What failed may do now: take it again at once."""
+        self._retry.set()
 
     async def run(self) -> None:
         """Keep it until it is forgotten."""
@@ -221,7 +234,10 @@ class Keeper:
                 "pause_s": pause_s,
             },
         )
-        await asyncio.sleep(pause_s)
+        self._retry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._retry.wait()
 
     async def _start(self) -> None:
         assert self._assignment is not None
@@ -285,9 +301,9 @@ class Keeper:
             if not ended.with_engine:
                 raise  # asked again; the end is remembered
             tail = ()  # how it ended is known: its GPUs need not wait for the engine
-        self._on_exit(ended, tail)
+        self._on_exit(ended, tail, await self._sick_gpus())
 
-    def _on_exit(self, ended: Exit, tail: tuple[str, ...]) -> None:
+    def _on_exit(self, ended: Exit, tail: tuple[str, ...], sick: frozenset[str]) -> None:
         view = replace(self._view, presence=Presence.REMAINS)
         if ended.port_taken and not view.ready and self._starts < START_TRIES:
             logger.warning(
@@ -300,8 +316,9 @@ class Keeper:
                 oom_killed=ended.oom_killed,
                 ready=view.ready,
                 with_engine=ended.with_engine,
+                log_tail=tail,
             )
-            view = replace(view, ending=replace(ending, log_tail=tail))
+            view = replace(view, ending=self._blame_gpus(ending, sick))
         self._view = view
 
     async def _stop(self) -> None:
@@ -325,9 +342,28 @@ class Keeper:
             grace_s = self._assignment.spec.workers.stop_grace_s
         return grace_s if self._grace_limit_s is None else min(grace_s, self._grace_limit_s)
 
-    def _fail(self, reason: WorkerReason, message: str) -> None:
-        self._view = replace(self._view, ending=Ending(WorkerState.FAILED, reason, message))
+    def _fail(self, reason: WorkerReason, message: str, sick: frozenset[str] = frozenset()) -> None:
+        ending = Ending(WorkerState.FAILED, reason, advised(reason, message))
+        self._view = replace(self._view, ending=self._blame_gpus(ending, sick))
         self._poke()
+
+    async def _sick_gpus(self) -> frozenset[str]:
+        """Those of its GPUs that report a fault."""
+        if self._assignment is None or not self._assignment.gpus:
+            return frozenset()
+        return frozenset(self._assignment.gpus) & await self._tools.sick_gpus()
+
+    def _blame_gpus(self, ending: Ending, sick: frozenset[str]) -> Ending:
+        """The ending, with a sick GPU as its reason where it could be."""
+        if not sick or ending.reason not in _BY_GPU:
+            return ending
+        gpus = ", ".join(sorted(sick))
+        message = f"{gpus} reports a fault, and it {ending.message}"
+        return replace(
+            ending,
+            reason=WorkerReason.GPU_FAULT,
+            message=advised(WorkerReason.GPU_FAULT, message),
+        )
 
     # ---- probes
 
@@ -348,9 +384,10 @@ class Keeper:
         if not self._view.ready:
             started_at = self._report.phases.setdefault(Phase.STARTED, tools.clock.utc())
             if (problem := await watch.until_ready(started_at)) is not None:
-                self._fail(WorkerReason.START_TIMEOUT, problem)
+                self._fail(WorkerReason.START_TIMEOUT, problem, await self._sick_gpus())
                 return
-        self._fail(WorkerReason.UNHEALTHY, await watch.until_unhealthy())
+        problem = await watch.until_unhealthy()
+        self._fail(WorkerReason.UNHEALTHY, problem, await self._sick_gpus())
 
     def _engine_away(self) -> bool:
         problem = self._tools.runtime.problem

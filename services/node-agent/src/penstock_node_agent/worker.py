@@ -14,6 +14,7 @@ Theory of operation.
    while the table of assignments is synced: with NATS away, workers run on.
 """
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -28,11 +29,15 @@ from penstock_common.states import (
     WorkerState,
     advance_worker,
 )
+from penstock_node_agent.advice import advised
 
 #: How many last lines a failed worker's status carries.
 LOG_TAIL_LINES: Final = 20
 #: A start that found its port taken is tried so often in all.
 START_TRIES: Final = 3
+#: Exit codes of what could not be executed, or was not found.
+_NO_PROGRAM: Final = (126, 127)
+_INIT_SAYS: Final = re.compile(r"\[FATAL tini \(\d+\)\] (exec .+ failed: .+)")
 
 
 class Presence(StrEnum):
@@ -218,7 +223,12 @@ def _reported_ending(status: WorkerStatus) -> Ending:
 
 
 def exit_ending(
-    exit_code: int | None, *, oom_killed: bool, ready: bool, with_engine: bool = False
+    exit_code: int | None,
+    *,
+    oom_killed: bool,
+    ready: bool,
+    with_engine: bool = False,
+    log_tail: tuple[str, ...] = (),
 ) -> Ending:
     """The ending of a worker that ended by itself.
 
@@ -227,25 +237,47 @@ def exit_ending(
         oom_killed: the kernel killed it for its memory.
         ready: it was healthy before.
         with_engine: the engine ended it, stopping or coming back.
+        log_tail: its last lines.
     """
+    reason, message = _exit_reason(
+        exit_code, oom_killed=oom_killed, ready=ready, with_engine=with_engine, log_tail=log_tail
+    )
+    return Ending(WorkerState.FAILED, reason, advised(reason, message), exit_code, log_tail)
+
+
+def _exit_reason(
+    exit_code: int | None,
+    *,
+    oom_killed: bool,
+    ready: bool,
+    with_engine: bool,
+    log_tail: tuple[str, ...],
+) -> tuple[WorkerReason, str]:
     when = "" if ready else " before it was healthy"
     if oom_killed:
-        return Ending(
-            WorkerState.FAILED,
-            WorkerReason.OOM_KILLED,
-            f"ran out of memory and was killed{when}",
-            exit_code,
-        )
+        return WorkerReason.OOM_KILLED, f"ran out of memory and was killed{when}"
     if with_engine:
-        return Ending(
-            WorkerState.FAILED,
+        return (
             WorkerReason.ENGINE_RESTARTED,
-            "its Docker engine was stopped or restarted, and it with it; set live-restore in the "
-            "engine's configuration so that workers run on meanwhile",
-            exit_code,
+            "its Docker engine was stopped or restarted, and it with it",
         )
+    if exit_code in _NO_PROGRAM and (problem := _init_problem(log_tail)) is not None:
+        advice = (
+            "correct image.entrypoint and image.command, or the image (the file, its rights, its "
+            "CPU architecture)"
+        )
+        message = f"its program could not be started: {problem}; {advice}"
+        return WorkerReason.START_FAILED, message
     how = "with an unknown exit code" if exit_code is None else f"with exit code {exit_code}"
-    return Ending(WorkerState.FAILED, WorkerReason.EXITED, f"exited {how}{when}", exit_code)
+    return WorkerReason.EXITED, f"exited {how}{when}"
+
+
+def _init_problem(log_tail: tuple[str, ...]) -> str | None:
+    """What a container's init says of the program that it could not start, e.g. ENOENT."""
+    for line in log_tail[-1:]:
+        if match := _INIT_SAYS.fullmatch(line.strip()):
+            return match[1]
+    return None
 
 
 def newer(seen: WorkerAssignment | None, read: WorkerAssignment) -> WorkerAssignment:

@@ -26,7 +26,9 @@ _NO_FAULT: Final = frozenset(
     {WorkerReason.AGENT_STOPPED, WorkerReason.ENGINE_RESTARTED, WorkerReason.NODE_LOST}
 )
 #: Ends that are a fault of the node: the next try waits, but they say nothing against a revision.
-_NODES_FAULT: Final = frozenset({WorkerReason.ENGINE_ERROR, WorkerReason.NO_SPACE})
+_NODES_FAULT: Final = frozenset(
+    {WorkerReason.ENGINE_ERROR, WorkerReason.GPU_FAULT, WorkerReason.NO_SPACE}
+)
 
 
 @dataclass(frozen=True, slots=True)
