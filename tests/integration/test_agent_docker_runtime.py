@@ -224,6 +224,7 @@ async def test_an_end_that_the_event_stream_missed_is_found_by_tending(rig: Rig)
         await asyncio.to_thread(rig.engine.kill, container_name(order.worker_id))
         while not waiting.done():
             await rig.runtime.tend()
+            await asyncio.sleep(0.01)
 
     assert waiting.result().code == 137
 

@@ -12,7 +12,7 @@ import pytest
 
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
 from penstock_node_agent import process_table
-from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec
+from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec, said
 from tests.support.nats_server import NatsServer
 from tests.support.process_workers import living, parent_pid, until
 
@@ -180,7 +180,7 @@ async def test_a_worker_that_dies_while_no_agent_looks_is_told(
 
     status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
     assert (status.reason, status.exit_code) == (WorkerReason.EXITED, None)
-    assert status.message == "exited with an unknown exit code"
+    assert said(status) == "exited with an unknown exit code"
     # What it had left behind was ended, too.
     assert living(worker.worker_id) == []
 

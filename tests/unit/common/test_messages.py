@@ -14,6 +14,7 @@ from penstock_common.messages import (
     Claim,
     EndpointRecord,
     EndpointStatus,
+    EngineProblem,
     Gpu,
     GpuNews,
     GpuReading,
@@ -196,7 +197,7 @@ EXAMPLES: list[Message] = [
 
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
-    parts = {Gpu, GpuReading, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
+    parts = {EngineProblem, Gpu, GpuReading, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
     types = {
         value
         for name, value in vars(messages).items()

@@ -286,7 +286,9 @@ def test_an_exit_is_explained(
     code: int | None, oom: bool, ready: bool, reason: str, message: str
 ) -> None:
     ending = exit_ending(code, oom_killed=oom, ready=ready)
-    assert (ending.state, ending.reason, ending.message) == ("failed", reason, message)
+    said, _, advice = (ending.message or "").partition("; ")
+    assert (ending.state, ending.reason, said) == ("failed", reason, message)
+    assert advice
 
 
 def test_a_lower_fencing_token_changes_nothing() -> None:
@@ -306,3 +308,21 @@ def test_a_lower_fencing_token_changes_nothing() -> None:
     assert newer(old, stale) is old
     assert newer(old, old.model_copy(update={"driver": "rt-1"})).driver == "rt-1"
     assert newer(old, fresh) is fresh
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "reason"),
+    [
+        (127, "[FATAL tini (7)] exec /nope failed: No such file or directory", "start_failed"),
+        (126, "[FATAL tini (8)] exec /x failed: Permission denied", "start_failed"),
+        (126, "[FATAL tini (8)] exec /x failed: Exec format error", "start_failed"),
+        (127, "sh: 1: nope: not found", "exited"),
+        (1, "[FATAL tini (7)] exec /nope failed: No such file or directory", "exited"),
+    ],
+)
+def test_a_program_that_could_not_be_started_is_told_from_one_that_exits(
+    code: int, line: str, reason: str
+) -> None:
+    ending = exit_ending(code, oom_killed=False, ready=False, log_tail=("before", line))
+    assert (ending.reason, ending.exit_code) == (reason, code)
+    assert ending.log_tail == ("before", line)

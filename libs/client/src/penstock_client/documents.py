@@ -249,6 +249,15 @@ class NodeOrderDocument(Document):
     deadline_at: AwareDatetime | None
 
 
+class EngineProblemDocument(Document):
+    """Why a node's engine cannot start or end workers at present."""
+
+    message: str
+    since: AwareDatetime
+    #: true = its disk is full; else it does not answer
+    full: bool
+
+
 class NodeDocument(Document):
     """A node, and who holds its GPUs; what only its agent can say is null while it is `lost`."""
 
@@ -260,6 +269,8 @@ class NodeDocument(Document):
     #: address on which its workers are reached
     address: str | None
     runtime: RuntimeKind | None
+    #: set = no worker is placed on it
+    engine_problem: EngineProblemDocument | None
     gpus: tuple[GpuDocument, ...]
     gpus_total: int
     #: healthy and held by no worker

@@ -89,6 +89,10 @@ class WorkerReason(StrEnum):
     NO_SPACE = "no_space"
     #: the engine failed or hung
     ENGINE_ERROR = "engine_error"
+    #: it failed while one of its GPUs reports a fault
+    GPU_FAULT = "gpu_fault"
+    #: the engine was stopped or restarted, and its containers with it
+    ENGINE_RESTARTED = "engine_restarted"
 
 
 class GpuReason(StrEnum):

@@ -68,6 +68,8 @@ class DockerSettings:
     pull_pauses_s: tuple[float, ...] = (1.0, 4.0)
     #: longest wait for one answer of the engine, seconds
     timeout_s: float = 60.0
+    #: an engine that takes longer than this to list containers is away, seconds
+    answer_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

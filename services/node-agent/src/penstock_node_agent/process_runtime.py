@@ -42,6 +42,7 @@ from penstock_node_agent.runtime import (
     Progress,
     Runtime,
     RuntimeFailedError,
+    RuntimeProblem,
     Started,
     StartFailedError,
     StartOrder,
@@ -124,6 +125,12 @@ class ProcessRuntime(Runtime):
     def proxied_ports(self) -> bool:
         """False: a connection is accepted by the worker itself."""
         return False
+
+    @property
+    @override
+    def problem(self) -> RuntimeProblem | None:
+        """None: the kernel does not go away."""
+        return None
 
     @override
     async def open(self) -> None:

@@ -25,7 +25,8 @@ def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str]) -> Lack | Non
         products: acceptable ones in lower case; empty = any.
     """
     return (
-        _check_runtime(kind, spec)
+        _check_engine(kind)
+        or _check_runtime(kind, spec)
         or _check_labels(kind, spec)
         or _check_gpus(kind, spec, tuple(products))
         or _check_closed(kind)
@@ -58,6 +59,13 @@ def describe(kinds: Mapping[Kind, int], spec: EndpointSpec, products: Iterable[s
     parts = [f"{n} {lack.one if n == 1 else lack.many}" for lack, n in counted]
     parts[0] = parts[0].replace(" ", " node " if counted[0][1] == 1 else " nodes ", 1)
     return "no capacity: " + ", ".join(parts)
+
+
+def _check_engine(kind: Kind) -> Lack | None:
+    if not kind.trouble:
+        return None
+    what = "a full disk" if kind.trouble == "full" else "an engine that does not answer"
+    return Lack(f"has {what}", f"have {what}")
 
 
 def _check_runtime(kind: Kind, spec: EndpointSpec) -> Lack | None:

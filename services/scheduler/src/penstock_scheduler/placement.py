@@ -1,6 +1,6 @@
 """Where a worker runs: filter → score → pick.
 
-Filter (`lacks.py`), first reason wins: the node's runtime can run the image or command, it has the
+Filter (`lacks.py`), first reason wins: the node's engine answers and its disk is not full, its runtime can run the image or command, it has the
 labels of `placement.node_selector`, it has the product, it has that many GPUs of one product, its
 driver's CUDA is new enough, they are healthy, the node takes workers (no operator's order against
 it), they are free. Score, per node and product:

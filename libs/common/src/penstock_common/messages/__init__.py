@@ -17,6 +17,7 @@ from penstock_common.messages.endpoints import (
 )
 from penstock_common.messages.node_orders import NodeOrder
 from penstock_common.messages.nodes import (
+    EngineProblem,
     Gpu,
     GpuNews,
     GpuReading,
@@ -42,6 +43,7 @@ __all__ = [
     "Claim",
     "EndpointRecord",
     "EndpointStatus",
+    "EngineProblem",
     "Gpu",
     "GpuNews",
     "GpuReading",
