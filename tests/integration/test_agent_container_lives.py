@@ -69,8 +69,9 @@ class Site:
         name = container_name(assignment.worker_id)
 
         def read() -> bytes:
-            found = self.engine.logs(name, follow=follow, stream=follow)
-            return b"".join(found) if follow else found
+            if not follow:
+                return self.engine.logs(name)
+            return b"".join(self.engine.logs(name, follow=True, stream=True))
 
         return (await asyncio.to_thread(read)).decode().splitlines()
 
