@@ -170,6 +170,8 @@ class World:
         self.token = 1
         #: worker → how it fails instead of becoming healthy; None = it does not
         self.fails: Callable[[WorkerAssignment], str | None] = lambda _: None
+        #: the reason that such a worker gives
+        self.failure_reason = WorkerReason.EXITED
         self.plans: list[Plan] = []
         self.starts: list[tuple[float, str]] = []
         self._revisions = itertools.count(1)
@@ -457,7 +459,7 @@ class World:
         return self._changed(
             status,
             state=WorkerState.FAILED,
-            reason=WorkerReason.EXITED,
+            reason=self.failure_reason,
             message=message,
             exit_code=1,
             log_tail=("boom",),

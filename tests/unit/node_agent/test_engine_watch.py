@@ -26,6 +26,7 @@ class Engine:
         self.error: str | None = None
         self.live_restore = False
         self.running: list[str] = []
+        self.idle: list[str] = []
 
     def connect(self, _timeout_s: float) -> APIClient:
         if self.error is not None:
@@ -33,7 +34,11 @@ class Engine:
         return cast("APIClient", self)
 
     def containers(self, **_filters: Any) -> list[dict[str, Any]]:
-        return [{"Labels": {"penstock.worker": name}} for name in self.running]
+        return [
+            {"Labels": {"penstock.worker": name}, "State": state}
+            for state, names in (("running", self.running), ("created", self.idle))
+            for name in names
+        ]
 
     def info(self) -> dict[str, Any]:
         return {"LiveRestoreEnabled": self.live_restore, "DockerRootDir": "/"}
@@ -46,7 +51,7 @@ class Rig:
     def __init__(self) -> None:
         self.engine = Engine()
         self.clock = ManualClock()
-        self.running: list[Collection[str]] = []
+        self.listed: list[tuple[Collection[str], Collection[str]]] = []
         self.backs = 0
         self.watch = EngineWatch(
             self.engine.connect,
@@ -54,7 +59,7 @@ class Rig:
             self.clock,
             answer_s=10,
             local=False,
-            on_running=self.running.append,
+            on_listed=lambda running, idle: self.listed.append((running, idle)),
             on_back=self._back,
         )
 
@@ -82,9 +87,9 @@ def rig() -> Rig:
 
 
 async def test_a_look_tells_who_runs(rig: Rig) -> None:
-    rig.engine.running = ["wk-1"]
+    rig.engine.running, rig.engine.idle = ["wk-1"], ["wk-2"]
     await rig.look()
-    assert (rig.watch.problem, rig.running) == (None, [{"wk-1"}])
+    assert (rig.watch.problem, rig.listed) == (None, [({"wk-1"}, {"wk-2"})])
 
 
 async def test_an_engine_that_cannot_be_asked_is_away_until_it_can(rig: Rig) -> None:

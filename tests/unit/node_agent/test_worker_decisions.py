@@ -24,6 +24,7 @@ from penstock_node_agent.worker import (
     Presence,
     Step,
     WorkerView,
+    blame_gpus,
     decide,
     exit_ending,
     newer,
@@ -326,3 +327,23 @@ def test_a_program_that_could_not_be_started_is_told_from_one_that_exits(
     ending = exit_ending(code, oom_killed=False, ready=False, log_tail=("before", line))
     assert (ending.reason, ending.exit_code) == (reason, code)
     assert ending.log_tail == ("before", line)
+
+
+@pytest.mark.parametrize(
+    ("reason", "sick", "expected"),
+    [
+        ("exited", {"GPU-1"}, "gpu_fault"),
+        ("unhealthy", {"GPU-1"}, "gpu_fault"),
+        ("start_timeout", {"GPU-1"}, "gpu_fault"),
+        ("oom_killed", {"GPU-1"}, "oom_killed"),
+        ("engine_restarted", {"GPU-1"}, "engine_restarted"),
+        ("exited", set(), "exited"),
+    ],
+)
+def test_a_sick_gpu_is_blamed_where_it_may_be_the_cause(
+    reason: str, sick: set[str], expected: str
+) -> None:
+    ending = Ending(WorkerState.FAILED, WorkerReason(reason), "ended", 3, ("line",))
+    blamed = blame_gpus(ending, frozenset(sick))
+    assert (blamed.reason, blamed.exit_code, blamed.log_tail) == (expected, 3, ("line",))
+    assert ("GPU-1 reports a fault" in (blamed.message or "")) is (expected == "gpu_fault")

@@ -18,7 +18,12 @@ from penstock_node_agent.gpus import GpuInventory, static_inventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import read_host_facts
 from penstock_node_agent.leftovers import stop_leftovers
-from penstock_node_agent.node_identity import lasting_node_id, lock_data_dir
+from penstock_node_agent.node_identity import (
+    lasting_node_id,
+    lock_data_dir,
+    note_engine,
+    ran_on_engine,
+)
 from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
 from penstock_node_agent.reaper import SubreaperRefusedError, become_subreaper
@@ -128,6 +133,9 @@ async def _choose_runtime(
 
     problem = await engine_problem(settings.docker_host)
     if problem is None:
+        note_engine(data_dir, settings.docker_host)
+    # A node with workers on an engine waits for it: as processes they would be others.
+    if problem is None or ran_on_engine(data_dir, settings.docker_host):
         return DockerRuntime(
             DockerSettings(
                 docker_host=settings.docker_host,

@@ -43,6 +43,11 @@ class ContainerEnds:
         #: workers started or listed by this process; set = look whether it has ended
         self._known: dict[str, asyncio.Event] = {}
 
+    @property
+    def known(self) -> set[str]:
+        """Workers of which there is a container, or may be."""
+        return set(self._known)
+
     def note(self, worker_id: str) -> None:
         """There is, or may be, a container of this worker."""
         self._known.setdefault(worker_id, asyncio.Event())

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
@@ -72,11 +72,13 @@ class DockerRuntime(Runtime):
             clock or SystemClock(),
             answer_s=settings.answer_s,
             local=settings.docker_host.startswith("unix://"),
-            on_running=lambda running: self._ends.look_for_ends(running),
+            on_listed=self._on_listed,
             # It may be another one now, or differently configured.
             on_back=self._maker.forget_engine,
         )
         self._ends = ContainerEnds(self._engine, self._watch, self._disks.problem)
+        #: workers of the last look whose containers nobody here has begun
+        self._strays: set[str] = set()
 
     @property
     @override
@@ -117,6 +119,35 @@ class DockerRuntime(Runtime):
 
     def _on_gone(self, problem: str) -> None:
         self._watch.note_trouble(problem, gone=True)
+
+    def _on_listed(self, running: Collection[str], idle: Collection[str]) -> None:
+        self._ends.look_for_ends(running)
+        # An engine that hung may carry out a creation that was given up and cleaned up after. Twice
+        # in a row, for a listing may be older than the removal of what it holds.
+        strays = set(idle) - self._ends.known
+        for worker_id in strays & self._strays:
+            logger.warning(
+                "container belongs to no worker, removing it",
+                extra={"action": "stray_removed", "worker_id": worker_id},
+            )
+            removing = self._engine.begin(functools.partial(self._remove_stray, worker_id))
+            # An engine that takes no connection is said by who watches it; a later look tries again.
+            removing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._strays = strays - self._strays
+
+    def _remove_stray(self, worker_id: str) -> None:
+        try:
+            self._remove_container(worker_id)
+            self._remove_volumes(worker_id)
+        except ENGINE_ERRORS as error:
+            logger.warning(
+                "stray container not removed, trying again",
+                extra={
+                    "action": "stray_left",
+                    "worker_id": worker_id,
+                    "error": explanation(error),
+                },
+            )
 
     @override
     async def list_workers(self) -> tuple[Found, ...]:
@@ -173,6 +204,7 @@ class DockerRuntime(Runtime):
         on_bytes: Callable[[PulledBytes], None] | None,
     ) -> Started:
         report = on_progress or (lambda _progress: None)
+        self._ends.note(order.worker_id)
         if not await self._try_create(order):
             assert order.image is not None
             report(Progress.PULLING)
@@ -185,7 +217,6 @@ class DockerRuntime(Runtime):
                 )
         else:
             report(Progress.PULLED)
-        self._ends.note(order.worker_id)
         report(Progress.CREATED)
         async with _start_errors():
             port = await self._engine.for_worker(

@@ -51,6 +51,8 @@ class Look:
     begun_at: datetime
     #: workers whose container runs
     running: frozenset[str]
+    #: workers whose container does not: it never did, or has ended
+    idle: frozenset[str]
     #: the engine leaves containers alone when it stops
     live_restore: bool
     #: where it keeps images and containers
@@ -68,7 +70,7 @@ class EngineWatch:
         *,
         answer_s: float,
         local: bool,
-        on_running: Callable[[Collection[str]], object],
+        on_listed: Callable[[Collection[str], Collection[str]], object],
         on_back: Callable[[], object],
     ) -> None:
         """Nothing is looked at yet.
@@ -79,14 +81,15 @@ class EngineWatch:
             clock: tells when.
             answer_s: longest time for a look; an engine that takes longer is away.
             local: the engine runs on this machine.
-            on_running: called after each look with the workers whose containers run.
-            on_back: called when trouble has ended, before `on_running`.
+            on_listed: called after each look with the workers whose containers run, and with
+                those whose containers do not.
+            on_back: called when trouble has ended, before `on_listed`.
         """
         self._connect = connect
         self._filters = {"label": [f"{containers.NODE_LABEL}={node_id}"]}
         self._clock = clock
         self._answer_s = answer_s
-        self._on_running = on_running
+        self._on_listed = on_listed
         self._on_back = on_back
         self._threads = DaemonThreads(1, "docker-look")
         self._knocks = DaemonThreads(1, "docker-knock")
@@ -181,20 +184,21 @@ class EngineWatch:
         self._good_at = look.begun_at
         self._live_restore = look.live_restore
         self._room.look(look.root_dir)
-        self._on_running(look.running)
+        self._on_listed(look.running, look.idle)
 
     def _look(self, begun_at: datetime) -> Look:
         # A look that hangs with a frozen engine must come back some time after it thaws.
         client = self._connect(max(self._answer_s, 1.0))
         try:
-            listed = client.containers(filters=self._filters)
+            listed = client.containers(all=True, filters=self._filters)
             info: Mapping[str, Any] = client.info()
         finally:
             client.close()
-        workers = (item["Labels"].get(containers.WORKER_LABEL) for item in listed)
+        found = [f for item in listed if (f := containers.read_found(item, "")) is not None]
         return Look(
             begun_at,
-            frozenset(worker_id for worker_id in workers if worker_id),
+            frozenset(f.worker_id for f in found if f.address is not None),
+            frozenset(f.worker_id for f in found if f.address is None),
             live_restore=bool(info.get("LiveRestoreEnabled")),
             root_dir=info.get("DockerRootDir") or "",
         )

@@ -42,6 +42,7 @@ from penstock_node_agent.worker import (
     Presence,
     Step,
     WorkerView,
+    blame_gpus,
     decide,
     exit_ending,
     newer,
@@ -55,10 +56,6 @@ _MIN_RETRY_S: Final = 0.5
 _MAX_RETRY_S: Final = 15.0
 #: Grace of a worker whose assignment the agent has never read.
 _ORPHAN_GRACE_S: Final = 5.0
-#: Reasons that may hide a fault of a GPU.
-_BY_GPU: Final = frozenset(
-    {WorkerReason.EXITED, WorkerReason.START_TIMEOUT, WorkerReason.UNHEALTHY}
-)
 
 _PHASES: Final[Mapping[Progress, Phase]] = {
     Progress.PULLED: Phase.PULLED,
@@ -318,7 +315,7 @@ class Keeper:
                 with_engine=ended.with_engine,
                 log_tail=tail,
             )
-            view = replace(view, ending=self._blame_gpus(ending, sick))
+            view = replace(view, ending=blame_gpus(ending, sick))
         self._view = view
 
     async def _stop(self) -> None:
@@ -344,7 +341,7 @@ class Keeper:
 
     def _fail(self, reason: WorkerReason, message: str, sick: frozenset[str] = frozenset()) -> None:
         ending = Ending(WorkerState.FAILED, reason, advised(reason, message))
-        self._view = replace(self._view, ending=self._blame_gpus(ending, sick))
+        self._view = replace(self._view, ending=blame_gpus(ending, sick))
         self._poke()
 
     async def _sick_gpus(self) -> frozenset[str]:
@@ -352,18 +349,6 @@ class Keeper:
         if self._assignment is None or not self._assignment.gpus:
             return frozenset()
         return frozenset(self._assignment.gpus) & await self._tools.sick_gpus()
-
-    def _blame_gpus(self, ending: Ending, sick: frozenset[str]) -> Ending:
-        """The ending, with a sick GPU as its reason where it could be."""
-        if not sick or ending.reason not in _BY_GPU:
-            return ending
-        gpus = ", ".join(sorted(sick))
-        message = f"{gpus} reports a fault, and it {ending.message}"
-        return replace(
-            ending,
-            reason=WorkerReason.GPU_FAULT,
-            message=advised(WorkerReason.GPU_FAULT, message),
-        )
 
     # ---- probes
 

@@ -35,6 +35,10 @@ from penstock_node_agent.advice import advised
 LOG_TAIL_LINES: Final = 20
 #: A start that found its port taken is tried so often in all.
 START_TRIES: Final = 3
+#: Reasons that may hide a fault of a GPU.
+_BY_GPU: Final = frozenset(
+    {WorkerReason.EXITED, WorkerReason.START_TIMEOUT, WorkerReason.UNHEALTHY}
+)
 #: Exit codes of what could not be executed, or was not found.
 _NO_PROGRAM: Final = (126, 127)
 _INIT_SAYS: Final = re.compile(r"\[FATAL tini \(\d+\)\] (exec .+ failed: .+)")
@@ -278,6 +282,17 @@ def _init_problem(log_tail: tuple[str, ...]) -> str | None:
         if match := _INIT_SAYS.fullmatch(line.strip()):
             return match[1]
     return None
+
+
+def blame_gpus(ending: Ending, sick: frozenset[str]) -> Ending:
+    """The ending of a worker, with its GPUs that report a fault as the reason where they may be."""
+    if not sick or ending.reason not in _BY_GPU:
+        return ending
+    message = (
+        f"{', '.join(sorted(sick))} reports a fault, and the worker's end was: {ending.message}"
+    )
+    reason = WorkerReason.GPU_FAULT
+    return replace(ending, reason=reason, message=advised(reason, message))
 
 
 def newer(seen: WorkerAssignment | None, read: WorkerAssignment) -> WorkerAssignment:

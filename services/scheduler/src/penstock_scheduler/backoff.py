@@ -142,12 +142,17 @@ def recall(status: EndpointStatus | None, *, now: float, utc: datetime) -> Backo
         return Backoff()
     pause_s = max(FIRST_PAUSE_S, (status.retry_at - status.updated_at).total_seconds())
     left_s = min(LONGEST_PAUSE_S, max(0.0, (status.retry_at - utc).total_seconds()))
+    failures = 1 + round(math.log2(min(pause_s, LONGEST_PAUSE_S) / FIRST_PAUSE_S))
+    # So many that are no proof were the nodes' fault.
+    by_node = failures >= FAILED_AFTER and status.failed_revision is None
     return Backoff(
         revision=status.revision,
-        failures=1 + round(math.log2(min(pause_s, LONGEST_PAUSE_S) / FIRST_PAUSE_S)),
+        failures=failures,
         retry_at=now + left_s,
         retry_utc=status.retry_at,
-        last=Failure("", "", status.message or "", status.exit_code, status.log_tail),
+        last=Failure(
+            "", "", status.message or "", status.exit_code, status.log_tail, by_node=by_node
+        ),
     )
 
 
