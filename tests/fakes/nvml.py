@@ -42,6 +42,8 @@ class FakeGpu:
     #: None = MIG is off
     instances: list[FakeInstance] | None = None
     numa_node: int = 0
+    #: NVML's code with which waiting for its error events fails
+    wait_error: int | None = None
     #: it tells no error events
     mute: bool = False
 
@@ -192,6 +194,9 @@ class FakeNvml:
         self._watched[_address(events)] = _place(handle)[0]
 
     def nvmlEventSetWait_v2(self, events: Any, timeout_ms: int) -> Any:  # noqa: N802
+        index = self._watched.get(_address(events))
+        if index is not None and (code := self.gpus[index].wait_error) is not None:
+            raise pynvml.NVMLError(code)
         try:
             # Ends sooner than asked, so that no test waits for a listener to end.
             return self._events[_address(events)].get(timeout=min(timeout_ms / 1000, 0.02))

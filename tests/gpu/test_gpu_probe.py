@@ -135,7 +135,7 @@ async def test_the_driver_lets_us_listen_to_its_errors(probe: NvmlProbe) -> None
     whole = {gpu.parent or gpu.uuid for gpu in (await probe.inventory()).gpus}
     listeners = probe._session._listeners
     assert set(listeners) == whole
-    assert all(listener.alive for listener in listeners.values())
+    assert all(listener._thread.is_alive() for listener in listeners.values())
 
 
 def test_the_recorder_records_a_machine_that_can_be_replayed() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from penstock_common.states import GpuReason
 from penstock_node_agent.gpus import GpuInventory
+from penstock_node_agent.nvml_events import XidListener
 from penstock_node_agent.nvml_probe import NvmlProbe
 from tests.fakes.nvml import FakeGpu, FakeInstance, FakeNvml
 
@@ -183,6 +184,25 @@ async def test_an_xid_of_an_application_is_told_and_costs_nothing(
     inventory = await probe.inventory()
     assert reasons(inventory)["GPU-0"] is None
     assert inventory.readings["GPU-0"].xids == (13, 31)
+
+
+def test_xids_are_heard_again_after_waiting_for_them_failed(
+    nvml: FakeNvml, caplog: pytest.LogCaptureFixture
+) -> None:
+    nvml.gpus[0].wait_error = pynvml.NVML_ERROR_UNKNOWN
+    told = threading.Event()
+    handle = nvml.nvmlDeviceGetHandleByIndex(0)
+    listener = XidListener(nvml, handle, "GPU-0", lambda _uuid, _xid: told.set(), pause_s=0.001)
+    nvml.tell_xid(0, 13)
+    assert not told.wait(0.05)
+
+    nvml.gpus[0].wait_error = None
+    assert told.wait(5)
+    listener.close()
+    assert listener.join(5)
+    assert not nvml.listened_to(0)
+    # Said once, however often it failed.
+    assert [record.message for record in caplog.records] == ["XIDs of a GPU cannot be heard"]
 
 
 async def test_instances_of_a_split_gpu_are_given_instead_of_it(

@@ -15,16 +15,21 @@ logger = logging.getLogger(__name__)
 
 #: How long one wait lasts: so late does a listener see that it is to end.
 _WAIT_MS: Final = 250
-#: After an error that is no timeout: pause, and how often in a row.
+#: Pause after an error that is no timeout.
 _PAUSE_S: Final = 5.0
-_MAX_ERRORS: Final = 12
 
 
 class XidListener:
     """Tells each XID of one GPU, from a thread of its own."""
 
     def __init__(
-        self, nvml: Nvml, handle: Handle, uuid: str, on_xid: Callable[[str, int], None]
+        self,
+        nvml: Nvml,
+        handle: Handle,
+        uuid: str,
+        on_xid: Callable[[str, int], None],
+        *,
+        pause_s: float = _PAUSE_S,
     ) -> None:
         """A listener that has begun.
 
@@ -33,6 +38,7 @@ class XidListener:
             handle: the GPU.
             uuid: its UUID.
             on_xid: is given UUID and XID, in the listener's thread.
+            pause_s: after a wait that failed.
 
         Raises:
             nvml.NVMLError: the GPU tells no XIDs.
@@ -40,6 +46,7 @@ class XidListener:
         self._nvml = nvml
         self._uuid = uuid
         self._on_xid = on_xid
+        self._pause_s = pause_s
         self._closing = threading.Event()
         self._set = nvml.nvmlEventSetCreate()
         try:
@@ -49,11 +56,6 @@ class XidListener:
             raise
         self._thread = threading.Thread(target=self._listen, name=f"xids {uuid}", daemon=True)
         self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still listens."""
-        return self._thread.is_alive()
 
     def close(self) -> None:
         """Have it end soon; does not wait."""
@@ -68,21 +70,21 @@ class XidListener:
         return True
 
     def _listen(self) -> None:
-        errors = 0
-        while not self._closing.is_set() and errors < _MAX_ERRORS:
+        failing = False
+        while not self._closing.is_set():
             try:
                 event = self._nvml.nvmlEventSetWait_v2(self._set, _WAIT_MS)
             except self._nvml.NVMLError as error:
-                if error.value == self._nvml.NVML_ERROR_TIMEOUT:
-                    errors = 0
-                    continue
-                errors += 1
-                logger.warning(
-                    "XIDs of a GPU cannot be heard",
-                    extra={"action": "xid_wait_failed", "gpu": self._uuid, "error": str(error)},
-                )
-                self._closing.wait(_PAUSE_S)
+                timed_out = error.value == self._nvml.NVML_ERROR_TIMEOUT
+                if not timed_out and not failing:
+                    logger.warning(
+                        "XIDs of a GPU cannot be heard",
+                        extra={"action": "xid_wait_failed", "gpu": self._uuid, "error": str(error)},
+                    )
+                failing = not timed_out
+                if failing:
+                    self._closing.wait(self._pause_s)
                 continue
-            errors = 0
+            failing = False
             if event.eventType == self._nvml.nvmlEventTypeXidCriticalError:
                 self._on_xid(self._uuid, int(event.eventData))

@@ -91,11 +91,8 @@ class NvmlSession:
         """Have a listener for each GPU that was read."""
         nvml = self._nvml
         for index, uuid in readout.uuids.items():
-            listener = self._listeners.get(uuid)
-            if uuid in self._mute or (listener is not None and listener.alive):
+            if uuid in self._mute or uuid in self._listeners:
                 continue
-            if listener is not None:
-                listener.join(0)  # frees what it held
             try:
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
                 self._listeners[uuid] = XidListener(nvml, handle, uuid, self._on_xid)
