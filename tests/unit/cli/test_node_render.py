@@ -15,7 +15,7 @@ ORDER = NodeOrderDocument(
     deadline_at=None,
 )
 #: Of a lost node only its order is known.
-LOST = {name: None for name in NodeDocument.model_fields} | {
+LOST = dict.fromkeys(NodeDocument.model_fields) | {
     "id": "node-a",
     "state": NodeState.LOST,
     "order": ORDER,
