@@ -30,6 +30,7 @@ from penstock_common.messages import (
     ScaleDecision,
     ScaleHistory,
     ScaleInputs,
+    Sight,
     Tally,
     Ticket,
     WorkerAssignment,
@@ -176,6 +177,7 @@ EXAMPLES: list[Message] = [
     HeldLeases(router_id="rt-1", holder_boot_id="boot-2", lease_ids=("sl-1", "sl-2")),
     Claim(driver_id="rt-2", boot_id="boot-1", endpoint_id="ep-1", worker_id="wk-1", epoch=2),
     Tally(router_id="rt-1", holder_boot_id="boot-2", worker_id="wk-1", epoch=2, lease_ids=()),
+    Sight(bucket="PENSTOCK_ENDPOINTS", key="ep-1", revision=7),
 ]
 
 

@@ -109,6 +109,11 @@ def router_tally(router_id: str) -> str:
     return f"{PREFIX}.router.{router_id}.tally"
 
 
+def router_sight(router_id: str) -> str:
+    """The api asks this router to answer once its tables show a write (`Sight`)."""
+    return f"{PREFIX}.router.{router_id}.sight"
+
+
 def endpoint_event(endpoint_id: str, verb: str) -> str:
     """Event about an endpoint; `verb` in past tense: created, updated, rolled_back."""
     return f"{PREFIX}.events.endpoint.{endpoint_id}.{verb}"

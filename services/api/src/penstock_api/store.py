@@ -2,7 +2,8 @@
 
 Reads come from the tables, also while NATS is away. A write goes to KV with the revision that it
 was computed from; when somebody else wrote first it is computed again from the new record. Then it
-waits until this process's own table shows it, so that a request sees what the one before it did.
+waits until this process's own table shows it, so that a request sees what the one before it did,
+and then until the routers' tables do (`router_sight.py`).
 
 Uniqueness of `app_name` is held by a lock within this process. Two api processes could accept the
 same name within the same few milliseconds; `docs/http-api.md` says so.
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from penstock_api.endpoint_changes import check_app_name_free
 from penstock_api.revisions import outdated, present_revision
+from penstock_api.router_sight import RouterSight
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import (
@@ -32,6 +34,7 @@ from penstock_common.messages import (
     NodeRecord,
     RegistryAuthRecord,
     RevisionRecord,
+    RouterRecord,
     ScaleHistory,
     WorkerAssignment,
     WorkerStatus,
@@ -43,6 +46,7 @@ from penstock_common.subjects import (
     NODES,
     REGISTRY_AUTHS,
     REVISIONS,
+    ROUTERS,
     SCALE_HISTORY,
     WORKER_KEYS,
     WORKER_STATUS,
@@ -126,6 +130,8 @@ class Store:
         self.nodes = self._table(NODES, NodeRecord.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
+        self.routers = self._table(ROUTERS, RouterRecord.decode)
+        self._router_sight = RouterSight(bus, self.routers)
         self._tables: dict[str, WatchedTable[Any]] = {
             ENDPOINTS: self.endpoints,
             ENDPOINT_STATUS: self.endpoint_status,
@@ -136,6 +142,7 @@ class Store:
             NODES: self.nodes,
             API_KEYS: self.api_keys,
             REGISTRY_AUTHS: self.registry_auths,
+            ROUTERS: self.routers,
         }
 
     async def start(self) -> None:
@@ -205,6 +212,7 @@ class Store:
                 record.endpoint_id, _encode(record), revision=0
             )
             await self._settle(self.endpoints, record.endpoint_id, revision)
+        await self._router_sight.wait(ENDPOINTS, record.endpoint_id, revision)
 
     async def change_endpoint(
         self, name: str, plan: Callable[[EndpointRecord], EndpointRecord]
@@ -241,8 +249,11 @@ class Store:
                 except WrongRevisionError:
                     continue
                 await self._settle(self.endpoints, endpoint_id, revision)
-                return Change(new, changed=True)
-        raise WrongRevisionError(f"'{name}' is being changed by others; try again")
+                break
+            else:
+                raise WrongRevisionError(f"'{name}' is being changed by others; try again")
+        await self._router_sight.wait(ENDPOINTS, endpoint_id, revision)
+        return Change(new, changed=True)
 
     async def remove_endpoint(self, endpoint_id: str, row: Row[EndpointRecord]) -> bool:
         """Remove a deleted endpoint's record, unless it changed since `row`; says whether it did."""
@@ -318,6 +329,7 @@ class Store:
         )
         revision = await self._api_keys_bucket.put(key_id, record.encode())
         await self._settle(self.api_keys, key_id, revision)
+        await self._router_sight.wait(API_KEYS, key_id, revision)
 
     def _table(
         self, bucket: str, decode: Callable[[bytes], T], *, keys: str = ">"

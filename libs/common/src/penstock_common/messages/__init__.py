@@ -17,6 +17,7 @@ from penstock_common.messages.endpoints import (
 )
 from penstock_common.messages.nodes import Gpu, NodeRecord, RouterRecord, RuntimeKind
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
+from penstock_common.messages.sight import Sight
 from penstock_common.messages.slots import (
     Claim,
     Grant,
@@ -52,6 +53,7 @@ __all__ = [
     "ScaleDecision",
     "ScaleHistory",
     "ScaleInputs",
+    "Sight",
     "Tally",
     "Ticket",
     "WorkerAssignment",
