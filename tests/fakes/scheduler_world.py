@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
     Gpu,
     NodeRecord,
     QueueReport,
     ScaleHistory,
+    UsageRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -53,6 +55,7 @@ def make_record(
     scaling: dict[str, object] | None = None,
     image: dict[str, object] | None = None,
     placement: dict[str, object] | None = None,
+    owner: str | None = None,
 ) -> EndpointRecord:
     """An endpoint as the api would write it."""
     spec = parse_endpoint(
@@ -68,6 +71,7 @@ def make_record(
     )
     return EndpointRecord(
         endpoint_id=endpoint_id,
+        owner=owner,
         spec=spec,
         revision=revision,
         created_at=EPOCH,
@@ -154,6 +158,9 @@ class World:
         self.routers: frozenset[str] = frozenset({"rt-1"})
         self.assignments: dict[str, tuple[WorkerAssignment, int]] = {}
         self.worker_statuses: dict[str, WorkerStatus] = {}
+        self.keys: dict[str, ApiKeyRecord] = {}
+        #: worker → its record, as the first writer had it
+        self.usages: dict[str, UsageRecord] = {}
         self.requests: dict[str, Requests] = {}
         self.slots: dict[str, Slots] = {}
         #: true = requests go round all workers, as at a router; false = to the first free one
@@ -246,6 +253,7 @@ class World:
             routers=self.routers,
             assignments=dict(self.assignments),
             worker_statuses=dict(self.worker_statuses),
+            api_keys=dict(self.keys),
         )
 
     def reports(self) -> dict[tuple[str, str], HeardReport]:
@@ -296,7 +304,11 @@ class World:
         for created in plan.creates:
             self.starts.append((self.now, created.worker_id))
         for key in plan.deletes:
+            usage = plan.usages[key]
+            self.usages.setdefault(usage.worker_id, usage)
             del self.assignments[key]
+        for owner in {created.owner for created in plan.creates} & set(self.keys):
+            self._check_quota(self.keys[owner or ""])
         for status in plan.statuses:
             before = self.statuses.get(status.endpoint_id)
             if before is not None and before.state is not EndpointState.DELETING:
@@ -328,6 +340,20 @@ class World:
             ]
             surge = any(a.revision != record.revision for a in alive)
             assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
+
+    def _check_quota(self, key: ApiKeyRecord) -> None:
+        """After a start for this key: its workers that may still hold GPUs are no more than may."""
+        held = [
+            assignment
+            for k, (assignment, _) in self.assignments.items()
+            if assignment.owner == key.key_id
+            and not (k in self.worker_statuses and self.worker_statuses[k].state in ENDED)
+        ]
+        if key.max_workers is not None:
+            assert len(held) <= key.max_workers, f"{len(held)} workers of {key.key_id}"
+        if key.max_gpus is not None:
+            n_gpus = sum(len(assignment.gpus) for assignment in held)
+            assert n_gpus <= key.max_gpus, f"{n_gpus} GPUs of {key.key_id}"
 
     def _check_stop(self, assignment: WorkerAssignment) -> None:
         if assignment.desired is DesiredState.STOPPED and assignment.driver in self.routers:

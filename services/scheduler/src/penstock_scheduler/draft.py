@@ -13,11 +13,14 @@ from penstock_common.messages import (
 )
 from penstock_common.states import DesiredState, WorkerReason
 from penstock_common.subjects import node_event, scale_event, worker_event
+from penstock_common.usage import usage_until
 from penstock_scheduler.drivers import Drives
 from penstock_scheduler.fleet import Booking
 from penstock_scheduler.placement import Cluster, Placement
 from penstock_scheduler.plan import Plan, PlannedEvent
+from penstock_scheduler.quotas import Quotas
 from penstock_scheduler.snapshot import Snapshot, Stage, Worker
+from penstock_scheduler.usage import needs_mark
 
 #: So many decisions of an endpoint are kept.
 KEPT_DECISIONS: Final = 50
@@ -84,6 +87,19 @@ class Draft:
             ),
         )
 
+    @cached_property
+    def quotas(self) -> Quotas:
+        """What each API key's endpoints hold, this plan's starts included."""
+        return Quotas(self.snapshot.tables.api_keys, self.snapshot.workers.values())
+
+    def quotas_after_drains(self) -> Quotas:
+        """The same as it will be once every worker that leaves has left."""
+        staying = (w for w in self.snapshot.workers.values() if self.is_active(w))
+        quotas = Quotas(self.snapshot.tables.api_keys, staying)
+        for created in self._creates:
+            quotas.take(created.owner, len(created.gpus))
+        return quotas
+
     def cluster_after_drains(self) -> Cluster:
         """The nodes as they will be once every worker that leaves has left."""
         return Cluster(self.snapshot.tables.nodes.values(), self._bookings(leaving=False))
@@ -124,11 +140,14 @@ class Draft:
             revision=record.revision,
             spec=record.spec,
             gpus=placement.gpus,
+            gpu_product=self._product(placement),
+            owner=record.owner,
             driver=self.drives.pick(record.endpoint_id),
             fencing_token=self.token,
             decided_at=utc,
             assigned_at=utc,
         )
+        self.quotas.take(record.owner, len(placement.gpus))
         self._creates.append(assignment)
         self._events.append(
             PlannedEvent(
@@ -217,6 +236,17 @@ class Draft:
             creates=tuple(self._creates),
             changes=tuple(self._changes.values()),
             deletes=tuple(self._deletes),
+            usages={
+                key: usage_until(worker.assignment, worker.status, utc=self.snapshot.utc)
+                for key, worker in self._deletes.items()
+            },
+            marks={
+                key: worker.assignment.model_copy(
+                    update={"ended_at": self.snapshot.utc, "fencing_token": self.token}
+                )
+                for key, worker in self._deletes.items()
+                if needs_mark(worker)
+            },
             statuses=tuple(self._statuses),
             status_deletes=tuple(self._status_deletes),
             histories=tuple(self._histories),
@@ -225,6 +255,11 @@ class Draft:
         )
 
     # ---- inner
+
+    def _product(self, placement: Placement) -> str | None:
+        node = self.snapshot.tables.nodes[placement.node_id]
+        products = (gpu.product for gpu in node.gpus if gpu.uuid in placement.gpus)
+        return next(products, None)
 
     def _assignment(self, worker: Worker) -> WorkerAssignment:
         return self._changes.get(worker.key, worker.assignment)

@@ -99,7 +99,8 @@ class EndpointRun:
             before = self.memory.ages.get(worker.id)
             age = before if before and before.stage is worker.stage else Age(worker.stage, now)
             ages[worker.id] = age
-            if worker.assignment.node_id in self._snapshot.lost_nodes:
+            given_up = worker.assignment.ended_at is not None  # by a leader that got no further
+            if given_up or worker.assignment.node_id in self._snapshot.lost_nodes:
                 if worker.stage is not Stage.ENDED:
                     a = worker.assignment
                     unproven[worker.key] = (a.node_id, a.endpoint_id, a.gpus)
@@ -294,6 +295,7 @@ class EndpointRun:
             backoff=backoff,
             pauses=backoff.pauses(self._snapshot.now),
             lack=lacking[1] if lacking and self._snapshot.settled else None,
+            over_quota=self.rollout.over_quota if self.rollout else None,
             settled=self._snapshot.settled,
             proven=self._proven(record, running),
         )

@@ -51,6 +51,8 @@ class Rollout:
     load: Load
     #: the worker that found no place, and why
     lacking: tuple[Request, str] | None = None
+    #: why the owner's quota lets a wanted worker not start
+    over_quota: str | None = None
 
 
 def plan_workers(
@@ -84,10 +86,12 @@ def plan_workers(
 
     n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
     request = Request(record.endpoint_id, record.spec, avoid=backoff.nodes)
-    lacking = _start(draft, record, request, n_new)
+    lacking, over_quota = _start(draft, record, request, n_new)
 
     if old:
         _replace(draft, new, old, wanted=wanted, lacking=lacking, request=request)
+        if over_quota:
+            _make_quota(draft, record, new, old)
     elif not queue.waiting:
         _stop_idle(draft, new, decision, timeout_s=limits.idle_timeout_s)
         if record.spec.scaling.cancel_starts:
@@ -104,13 +108,18 @@ def plan_workers(
         elif len(active) > limits.max:
             cause = f"workers.max is {limits.max}"
         else:
-            cause = f"idle for {limits.idle_timeout_s:g} s"
-            if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
-                cause = f"no more were needed for {limits.idle_timeout_s:g} s"
-            if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
-                cause = "nobody waits for what starts"
+            cause = _why_fewer(draft, new, idle_timeout_s=limits.idle_timeout_s)
         why = f"{len(active)} → {desired}: {cause}"
-    return Rollout(desired, why, scale, decision, load, (request, lacking) if lacking else None)
+    lack = (request, lacking) if lacking else None
+    return Rollout(desired, why, scale, decision, load, lack, over_quota)
+
+
+def _why_fewer(draft: Draft, new: Sequence[Worker], *, idle_timeout_s: float) -> str:
+    if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
+        return "nobody waits for what starts"
+    if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
+        return f"no more were needed for {idle_timeout_s:g} s"
+    return f"idle for {idle_timeout_s:g} s"
 
 
 def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:
@@ -233,14 +242,20 @@ def _startable(
     return max(0, n)
 
 
-def _start(draft: Draft, record: EndpointRecord, request: Request, n: int) -> str | None:
-    """Start `n` workers; gives why not all of them found a place."""
+def _start(
+    draft: Draft, record: EndpointRecord, request: Request, n: int
+) -> tuple[str | None, str | None]:
+    """Start `n` workers; gives why not all of them found a place, or why the quota forbids it."""
     if n == 0 or draft.cluster.scored > SCORE_BUDGET:
-        return None
-    placements, lack = draft.cluster.place(request, n)
+        return None, None
+    room = draft.quotas.room(record)
+    n_allowed = n if room is None else min(n, room)
+    placements, lack = draft.cluster.place(request, n_allowed)
     for placement in placements:
         draft.create(record, placement)
-    return lack.message if lack else None
+    if lack is not None:
+        return lack.message, None
+    return None, draft.quotas.explain(record) if n_allowed < n else None
 
 
 def _replace(
@@ -263,6 +278,23 @@ def _replace(
     if lacking and draft.snapshot.settled and not new_on_the_way:
         room = find_room(draft, request, old)
         drain_all(draft, room or (), WorkerReason.UPDATED)
+
+
+def _make_quota(
+    draft: Draft, record: EndpointRecord, new: Sequence[Worker], old: Sequence[Worker]
+) -> None:
+    """Drain as many older workers as let one of the present revision start, if any do."""
+    if draft.creates_of(record.endpoint_id) or any(w.stage is not Stage.RUNNING for w in new):
+        return  # one at a time
+    quotas = draft.quotas_after_drains()
+    going: list[Worker] = []
+    for worker in filter(draft.is_active, old):
+        if quotas.room(record) != 0:
+            break
+        quotas.release(worker.assignment.owner, len(worker.assignment.gpus))
+        going.append(worker)
+    if quotas.room(record) != 0:
+        drain_all(draft, going, WorkerReason.UPDATED)
 
 
 def _stop_idle(

@@ -4,7 +4,7 @@ Unknown fields are ignored, so that a newer service can talk to an older one. In
 UTC; durations are seconds. A record's one writer is named in its docstring.
 """
 
-from penstock_common.messages.access import ApiKeyRecord, RegistryAuthRecord
+from penstock_common.messages.access import ApiKeyRecord, KeyScope, RegistryAuthRecord
 from penstock_common.messages.base import Message, cloud_event
 from penstock_common.messages.endpoints import (
     EndpointRecord,
@@ -28,6 +28,7 @@ from penstock_common.messages.slots import (
     Release,
     Tally,
 )
+from penstock_common.messages.usage import UsageRecord
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Grant",
     "GrantReply",
     "HeldLeases",
+    "KeyScope",
     "LentSlot",
     "Message",
     "NodeRecord",
@@ -56,6 +58,7 @@ __all__ = [
     "Sight",
     "Tally",
     "Ticket",
+    "UsageRecord",
     "WorkerAssignment",
     "WorkerLoad",
     "WorkerStatus",
