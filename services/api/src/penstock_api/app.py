@@ -17,10 +17,19 @@ from penstock_api.loads import FRESH_S, Loads
 from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
 from penstock_api.reaper import Reaper
 from penstock_api.retreat import Retreat
-from penstock_api.routes import endpoints, health, nodes, registry_auths, workers
-from penstock_api.routes.route import Route
+from penstock_api.routes import (
+    api_keys,
+    endpoints,
+    health,
+    nodes,
+    registry_auths,
+    usage,
+    workers,
+)
+from penstock_api.routes.route import CALLER, Route
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
+from penstock_api.usage_reader import UsageReader
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
@@ -38,6 +47,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *workers.ROUTES,
     *nodes.ROUTES,
     *registry_auths.ROUTES,
+    *api_keys.ROUTES,
+    *usage.ROUTES,
     *health.ROUTES,
 )
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
@@ -64,7 +75,9 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
 def _bind(api: Api, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         keys = (row.value for row in api.store.api_keys.rows.values())
-        auth.authorize(request, route.scope, keys)
+        caller = auth.authorize(request, route.scope, keys)
+        if caller is not None:
+            request[CALLER] = caller
         return await route.handler(api, request)
 
     return handle
@@ -130,7 +143,15 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         try:
             await store.start()
             await store.put_api_key(auth.ADMIN_KEY_ID, auth.hash_key(admin_key))
-            api = Api(settings, clock, store, Loads(), EventPublisher(bus, clock), sealer)
+            api = Api(
+                settings,
+                clock,
+                store,
+                Loads(),
+                EventPublisher(bus, clock),
+                sealer,
+                UsageReader(bus),
+            )
             await _serve_http(api, bus, stopping)
         finally:
             await store.stop()

@@ -6,6 +6,7 @@ from penstock_api.events import EventPublisher
 from penstock_api.loads import Loads
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
+from penstock_api.usage_reader import UsageReader
 from penstock_common.clock import Clock
 from penstock_common.sealing import Sealer
 
@@ -20,3 +21,4 @@ class Api:
     loads: Loads
     events: EventPublisher
     sealer: Sealer
+    usage: UsageReader

@@ -2,18 +2,22 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from aiohttp import web
 from pydantic import BaseModel
 
 from penstock_client.documents import Document
+from penstock_common.messages import ApiKeyRecord
 
 if TYPE_CHECKING:  # the context knows the store, whose parts know routes
     from penstock_api.context import Api
 
 #: Right that a route asks for; `open` asks for no key.
-Scope = Literal["open", "read", "admin"]
+Scope = Literal["open", "read", "deploy", "admin"]
+
+#: Under this name a request carries the record of the key it came with.
+CALLER: Final = web.RequestKey("caller", ApiKeyRecord)
 
 Handler = Callable[["Api", web.Request], Awaitable[web.Response]]
 
