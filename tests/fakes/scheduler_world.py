@@ -212,6 +212,13 @@ class World:
         self._run_agents()
         self._run_router()
 
+    def have_routers(self, living: set[str], lost: set[str]) -> None:
+        """These live, those are lost; with the last one all requests are cut."""
+        self.routers, self.lost_routers = frozenset(living), frozenset(lost)
+        if not living:
+            for slots in self.slots.values():
+                slots.ends.clear()
+
     def change(self, endpoint_id: str = "ep-1", **update: object) -> None:
         """The endpoint's record with other fields."""
         record = self.endpoints[endpoint_id]
@@ -356,7 +363,7 @@ class World:
             assert n_gpus <= key.max_gpus, f"{n_gpus} GPUs of {key.key_id}"
 
     def _check_stop(self, assignment: WorkerAssignment) -> None:
-        if assignment.desired is DesiredState.STOPPED and assignment.driver in self.routers:
+        if assignment.desired is DesiredState.STOPPED and self.routers:
             assert not self.in_flight(assignment.worker_id), f"stopped while busy: {assignment}"
 
     def _new_id(self) -> str:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.router_fleet import Fleet, SimRouter
+from penstock_common.states import DesiredState
+from penstock_router.reports import make_report
+from tests.fakes.router_fleet import ENDPOINT, Fleet, SimRouter
 
 
 @pytest.fixture
@@ -71,3 +73,33 @@ def test_a_driver_that_starts_again_asks_what_it_had_lent(
     fleet.settle(3)
     driver.collect()
     assert len(driver.active) == 1
+
+
+def test_who_takes_a_draining_worker_over_reports_what_the_dead_driver_had_lent(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """So the scheduler does not stop the worker under a request of a third router."""
+    fleet, borrower = two_routers(1, loop)
+    heir = fleet.start("rt-c")
+    borrower.arrive()
+    fleet.settle(1)
+    assert len(borrower.active) == 1
+    fleet.kill("rt-a")
+    fleet.lost.add("rt-a")
+    fleet.drive("wk-1", "rt-c")
+    drains = {"desired": DesiredState.DRAINING}
+    fleet.assignments["wk-1"] = fleet.assignments["wk-1"].model_copy(update=drains)
+
+    def told() -> tuple[int, bool, int]:
+        lane = heir.dispatcher.lanes[ENDPOINT]
+        (load,) = make_report(lane, "rt-c", fleet.clock).workers
+        return load.in_flight, load.accepting, load.assignment_revision
+
+    heir.sync()
+    lane = heir.dispatcher.lanes[ENDPOINT]
+    assert make_report(lane, "rt-c", fleet.clock).workers == (), "nothing before all have told"
+    fleet.settle(2)
+    assert told() == (1, False, 2)
+    borrower.finish(0)
+    fleet.settle(2)
+    assert told() == (0, False, 2)

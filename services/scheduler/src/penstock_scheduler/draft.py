@@ -120,6 +120,14 @@ class Draft:
             and self.desired_of(worker) is DesiredState.RUNNING
         )
 
+    def drains(self, worker: Worker) -> bool:
+        """Whether a worker, there as far as anybody knows, finishes its requests after this plan."""
+        return (
+            worker.key not in self._deletes
+            and worker.stage is not Stage.ENDED
+            and self.desired_of(worker) is DesiredState.DRAINING
+        )
+
     def creates_of(self, endpoint_id: str) -> int:
         """How many workers of this endpoint the plan starts."""
         return sum(created.endpoint_id == endpoint_id for created in self._creates)

@@ -200,12 +200,15 @@ class EndpointRun:
         """Whether nothing is in flight at a worker and nothing new can be.
 
         The driver's word counts from the report on in which it has applied the order to drain.
-        Without a driver nobody hands out its slots, and what a dead router had in flight died
-        with it. The last resort is the longest life of a request.
+        Without a driver nobody hands out its slots. What a dead router had in flight died with it,
+        but not what it had lent to others: another one claims the worker first, and learns of that.
+        The last resort is the longest life of a request.
         """
         driver, load = worker.assignment.driver, worker.load
-        if driver is None or driver in self._snapshot.lost_routers:
+        if driver is None:
             return True
+        if driver in self._snapshot.lost_routers:
+            return worker.ready_at is None or not self._snapshot.tables.routers
         if worker.stage is not Stage.DRAINING:
             return False  # this very plan tells it to drain
         if (
