@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from penstock_api.usage_reader import UsageReader
 from penstock_common import subjects
 from penstock_common.messages import UsageRecord, WorkerAssignment, WorkerStatus
 from penstock_common.specs import parse_endpoint
@@ -163,21 +164,13 @@ async def test_a_product_without_a_price_makes_the_cost_unknown(api: ApiServer) 
     assert report["total"]["cost"] is None
 
 
-async def test_more_records_than_a_batch_holds_are_all_read(api: ApiServer) -> None:
+@pytest.mark.parametrize("n", [0, 1, 3, 6, 7])
+async def test_as_many_batches_are_read_as_there_are(api: ApiServer, n: int) -> None:
     began = CLOCK.utc() - DAY
-    for n in range(1203):
-        record = UsageRecord(
-            worker_id=f"wk-{n}",
-            endpoint_id="ep-1",
-            app_name="echo",
-            node_id="node-a",
-            gpus=1,
-            began_at=began,
-            ended_at=began + timedelta(seconds=1),
-        )
-        api.bus.publish_nowait(subjects.usage(record.worker_id), record.encode())
-    await ended(api, "wk-last", began, 1)
-    assert (await usage(api, since(began)))["total"]["workers"] == 1204
+    for number in range(n):
+        await ended(api, f"wk-{number}", began, 1)
+    read = [record.worker_id async for record in UsageReader(api.bus, batch=3).read(began)]
+    assert read == [f"wk-{number}" for number in range(n)]
 
 
 async def test_as_csv(api: ApiServer) -> None:

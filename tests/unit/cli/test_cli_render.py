@@ -1,11 +1,15 @@
 """What a person reads."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from penstock_api.views import node_document as node_view
 from penstock_cli import render
-from penstock_client.documents import EndpointDocument, WorkerDocument
+from penstock_client.documents import EndpointDocument, NodeDocument, WorkerDocument
+from penstock_common.messages import Gpu, NodeRecord
+from penstock_common.states import GpuReason
 
 NOW = "2030-01-01T00:00:00Z"
 ENDPOINT: dict[str, Any] = {
@@ -100,3 +104,35 @@ def test_a_worker_shows_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> 
     render.print_workers([("llama", worker)])
     row = capsys.readouterr().out.splitlines()[1].split()
     assert row == ["wk-1", "llama", "running", "node-a", "1", "1", "0", "-", "312", "ms"]
+
+
+def node_document(**gpu: Any) -> NodeDocument:
+    record = NodeRecord(
+        node_id="node-a",
+        hostname="a",
+        address="10.0.0.1",
+        runtime="docker",
+        gpus=(
+            Gpu(uuid="GPU-1", product="h100-80gb", vram_bytes=80 * 10**9),
+            Gpu(uuid="GPU-2", product="h100-80gb", vram_bytes=80 * 10**9, **gpu),
+        ),
+        cpu_count=8,
+        memory_bytes=1,
+        disk_free_bytes=7 * 10**9,
+        version="0.1.0",
+        started_at=datetime(2030, 1, 1, tzinfo=UTC),
+        beat=1,
+    )
+    return node_view(record, ())
+
+
+def test_nodes_say_which_gpu_gets_no_worker_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    render.print_nodes([node_document()])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+    render.print_nodes([node_document(reason=GpuReason.LOST, message="off\x1b the bus")])
+    header, row, bad = capsys.readouterr().out.splitlines()
+    assert header.startswith("NODE")
+    assert "1 of 2" in row
+    assert bad.startswith("node-a: GPU-2 (h100-80gb) gets no worker: lost, off")
+    assert "\x1b" not in bad

@@ -40,6 +40,7 @@ def test_an_end_that_a_leader_judged_is_the_same_for_the_next_one() -> None:
     world = a_world()
     world.run(10)
     ((key, (assignment, _)),) = world.assignments.items()
+    world.join(make_node("node-b"))  # where it is replaced
     world.lost_nodes = frozenset({"node-a"})
     plan, _ = reconcile(world.snapshot(), world.memory, new_id=lambda: "wk-x", token=1)
     assert plan.deletes == (key,)

@@ -10,7 +10,7 @@ Endpoints are named by id or by `app_name`. Every call raises `ApiError` when th
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -28,14 +28,21 @@ from penstock_client.documents import (
     EndpointDocument,
     EndpointList,
     GroupBy,
+    NodeDetail,
     NodeList,
     ProblemDocument,
     RevisionList,
     UsageReport,
     WorkerList,
 )
-from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
-from penstock_common.states import EndpointState
+from penstock_client.errors import (
+    ApiError,
+    DrainEndedError,
+    NotServingError,
+    UnreachableError,
+    WaitTimeoutError,
+)
+from penstock_common.states import EndpointState, NodeWish
 
 D = TypeVar("D", bound=Document)
 
@@ -125,7 +132,7 @@ class PenstockClient:
         return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/rollback", document)
 
     async def list_nodes(self) -> NodeList:
-        """The nodes whose agents report."""
+        """The nodes that report, have workers, or have an order."""
         return await self._ask(NodeList, "GET", "/v1/nodes")
 
     async def create_api_key(self, document: Mapping[str, Any]) -> ApiKeyMade:
@@ -157,6 +164,35 @@ class PenstockClient:
         asked = {"from": since, "to": until, "group_by": group_by}
         query = urlencode({name: value for name, value in asked.items() if value is not None})
         return await self._ask(UsageReport, "GET", f"/v1/usage?{query}")
+
+    async def show_node(self, node: str) -> NodeDetail:
+        """The node with this id, and its workers."""
+        return await self._ask(NodeDetail, "GET", _node_path(node))
+
+    async def cordon_node(self, node: str, reason: str | None = None) -> NodeDetail:
+        """The node, from now on taking no new worker; None = keep the reason it has."""
+        document = {} if reason is None else {"reason": reason}
+        return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/cordon", document)
+
+    async def uncordon_node(self, node: str) -> NodeDetail:
+        """The node, from now on taking workers."""
+        return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/uncordon")
+
+    async def drain_node(
+        self, node: str, reason: str | None = None, *, deadline_s: float | None = None
+    ) -> NodeDetail:
+        """The node, from now on getting empty: its workers move elsewhere.
+
+        Args:
+            node: its id.
+            reason: for people; None = keep the one it has.
+            deadline_s: seconds after which workers that found no other place are drained all the
+                same; None = keep the deadline it has, at first none.
+        """
+        document: dict[str, object] = {} if reason is None else {"reason": reason}
+        if deadline_s is not None:
+            document["deadline_s"] = deadline_s
+        return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/drain", document)
 
     async def wait_until(
         self,
@@ -215,6 +251,44 @@ class PenstockClient:
             WaitTimeoutError, ApiError: as for `wait_until`.
         """
         await self.wait_until(endpoint, lambda seen: seen is None, timeout_s=timeout_s)
+
+    async def wait_until_drained(
+        self,
+        node: str,
+        *,
+        timeout_s: float,
+        tell: Callable[[NodeDetail], Awaitable[None]] | None = None,
+        poll_s: float = 0.5,
+    ) -> NodeDetail:
+        """The node once it is drained, or is gone with all its workers.
+
+        Goes on while the api is away for a moment; `tell` is given each look.
+
+        Raises:
+            DrainEndedError: somebody took the order to drain back.
+            WaitTimeoutError: it was not drained within `timeout_s` seconds.
+            ApiError: the api refused; 404 when there is no such node.
+        """
+        seen: NodeDetail | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        seen = await self.show_node(node)
+                        if tell is not None:
+                            await tell(seen)
+                    except (ApiError, UnreachableError) as error:
+                        if isinstance(error, ApiError) and error.status < 500:
+                            raise
+                    else:
+                        if seen.order is None or seen.order.wish is not NodeWish.DRAINING:
+                            raise DrainEndedError(f"'{node}' is no longer to drain")
+                        if not seen.workers:
+                            return seen
+                    await asyncio.sleep(poll_s)
+        except TimeoutError:
+            left = f" has {len(seen.workers)} workers left" if seen else " was not seen"
+            raise WaitTimeoutError(f"after {timeout_s:g} s '{node}'{left}") from None
 
     async def send(self, method: str, path: str, document: object = None) -> Any:  # noqa: ANN401
         """The parsed JSON of any route's answer, for what has no method of its own.
@@ -285,6 +359,10 @@ class PenstockClient:
 
 def _path(endpoint: str) -> str:
     return f"/v1/endpoints/{_quoted(endpoint)}"
+
+
+def _node_path(node: str) -> str:
+    return f"/v1/nodes/{_quoted(node)}"
 
 
 def _quoted(name: str) -> str:

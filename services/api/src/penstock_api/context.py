@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from penstock_api.events import EventPublisher
+from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
+from penstock_api.rate_limits import RateLimits
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_api.usage_reader import UsageReader
@@ -21,4 +23,6 @@ class Api:
     loads: Loads
     events: EventPublisher
     sealer: Sealer
+    repeats: Repeats
+    limits: RateLimits
     usage: UsageReader

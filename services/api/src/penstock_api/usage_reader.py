@@ -25,8 +25,10 @@ _MARGIN: Final = timedelta(hours=1)
 class UsageReader:
     """Asks the stream USAGE."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, batch: int = _BATCH) -> None:
+        """A reader over this connection that asks for so many records at once."""
         self._bus = bus
+        self._n = batch
 
     async def read(self, since: datetime) -> AsyncIterator[UsageRecord]:
         """The record of every worker that ended at or after `since`, and of some before.
@@ -51,7 +53,7 @@ class UsageReader:
         inbox = self._bus.new_inbox()
         subscription = self._bus.subscribe_nowait(inbox, came.put_nowait)
         try:
-            question = {**where, "next_by_subj": USAGE_ALL, "batch": _BATCH}
+            question = {**where, "next_by_subj": USAGE_ALL, "batch": self._n}
             self._bus.publish_nowait(
                 f"$JS.API.DIRECT.GET.{USAGE}", json.dumps(question).encode(), reply=inbox
             )

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 
 from penstock_api.context import Api
 from penstock_api.problems import RefusedError
-from penstock_api.routes.route import Route, answer
+from penstock_api.routes.route import Query, Route, answer
 from penstock_api.usage import UsageSums, month_of, parse_instant
 from penstock_client.documents import GroupBy, UsageReport
 from penstock_client.usage_csv import csv_text
@@ -17,6 +17,7 @@ from penstock_common.usage import usage_until
 _GROUPS: Final[dict[str, GroupBy]] = {name: name for name in get_args(GroupBy)}
 _PARAMETERS: Final = frozenset({"from", "to", "group_by"})
 CSV: Final = "text/csv"
+_TIME: Final = {"type": "string", "examples": ["2030-01-31", "2030-01-31T12:00:00Z"]}
 
 
 async def show_usage(api: Api, request: web.Request) -> web.Response:
@@ -81,5 +82,12 @@ ROUTES: Final = (
         "read",
         "Show the GPU-seconds used, as JSON or CSV.",
         UsageReport,
+        query=(
+            Query("from", "date or RFC 3339 instant; left out = this month's beginning", _TIME),
+            Query("to", "date or RFC 3339 instant; left out = now", _TIME),
+            Query("group_by", "what is summed", {"enum": [*_GROUPS], "default": "endpoint"}),
+        ),
+        errors=(503,),
+        other_answers=(CSV,),
     ),
 )
