@@ -35,8 +35,10 @@ from penstock_common.messages import (
     ScaleDecision,
     ScaleHistory,
     ScaleInputs,
+    Sight,
     Tally,
     Ticket,
+    UsageRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -192,6 +194,18 @@ EXAMPLES: list[Message] = [
     HeldLeases(router_id="rt-1", holder_boot_id="boot-2", lease_ids=("sl-1", "sl-2")),
     Claim(driver_id="rt-2", boot_id="boot-1", endpoint_id="ep-1", worker_id="wk-1", epoch=2),
     Tally(router_id="rt-1", holder_boot_id="boot-2", worker_id="wk-1", epoch=2, lease_ids=()),
+    UsageRecord(
+        worker_id="wk-1",
+        endpoint_id="ep-1",
+        app_name="echo",
+        owner="key-1",
+        node_id="node-a",
+        gpu_product="rtx-4090-24gb",
+        gpus=2,
+        began_at=AT,
+        ended_at=AT,
+    ),
+    Sight(bucket="PENSTOCK_ENDPOINTS", key="ep-1", revision=7),
 ]
 
 

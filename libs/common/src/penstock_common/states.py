@@ -136,6 +136,8 @@ class EndpointReason(StrEnum):
 
     #: no node can take its worker; the message says why for the nodes
     NO_CAPACITY = "no_capacity"
+    #: the API key that owns it may hold no more workers or GPUs
+    QUOTA_EXCEEDED = "quota_exceeded"
     #: its workers failed to start; the next try waits
     CRASH_BACKOFF = "crash_backoff"
     #: below `min` workers, more are starting

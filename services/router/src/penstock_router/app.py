@@ -32,6 +32,7 @@ from penstock_router.proxy.upstream import Upstream
 from penstock_router.reports import Reporter
 from penstock_router.roster import Roster
 from penstock_router.settings import RouterSettings
+from penstock_router.sight import Sightings
 from penstock_router.tables import Tables
 from penstock_router.tickets import Tickets
 from penstock_router.wire import Wire
@@ -98,8 +99,13 @@ class Router:
         self._reporter = Reporter(bus, self.dispatcher, clock)
         self._heartbeat = Heartbeat(beat_bus, self.router_id, self._record, clock)
         self._tables = Tables(
-            bus, self._catalogue, on_endpoint=self._on_endpoint, on_router=self._on_record
+            bus,
+            self._catalogue,
+            on_endpoint=self._on_endpoint,
+            on_router=self._on_record,
+            on_row=lambda bucket, key: self._sightings.look(bucket, key),
         )
+        self._sightings = Sightings(Wire(bus), self.router_id, self._tables.shows, clock)
         gate = Gate(
             settings=settings,
             catalogue=self._catalogue,
@@ -173,6 +179,7 @@ class Router:
         await self._borrower.start()
         await self.lender.start()
         await self._handover.start()
+        await self._sightings.start()
         await self._heartbeat.beat()  # before anything can be held: drivers ask those with a record
         await self._tables.start()
         self._handover.started()
@@ -234,6 +241,7 @@ class Router:
         self.lender.tick(now)
         self._borrower.sweep(now)
         self._borrower.tick()
+        self._sightings.tick(now)
 
     def _look_for_partition(self, now: float) -> None:
         """Whether others may take this router for dead, and give its workers to another."""

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
     NodeOrder,
@@ -146,6 +147,7 @@ class Tables:
     #: with the revision in KV
     assignments: Mapping[str, tuple[WorkerAssignment, int]] = field(default_factory=dict)
     worker_statuses: Mapping[str, WorkerStatus] = field(default_factory=dict)
+    api_keys: Mapping[str, ApiKeyRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,12 @@ Unknown fields are ignored, so that a newer service can talk to an older one. In
 UTC; durations are seconds. A record's one writer is named in its docstring.
 """
 
-from penstock_common.messages.access import ApiKeyRecord, RegistryAuthRecord, RepeatRecord
+from penstock_common.messages.access import (
+    ApiKeyRecord,
+    KeyScope,
+    RegistryAuthRecord,
+    RepeatRecord,
+)
 from penstock_common.messages.base import Message, cloud_event
 from penstock_common.messages.endpoints import (
     EndpointRecord,
@@ -26,6 +31,7 @@ from penstock_common.messages.nodes import (
     RuntimeKind,
 )
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
+from penstock_common.messages.sight import Sight
 from penstock_common.messages.slots import (
     Claim,
     Grant,
@@ -36,6 +42,7 @@ from penstock_common.messages.slots import (
     Release,
     Tally,
 )
+from penstock_common.messages.usage import UsageRecord
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -50,6 +57,7 @@ __all__ = [
     "Grant",
     "GrantReply",
     "HeldLeases",
+    "KeyScope",
     "LentSlot",
     "Message",
     "NodeOrder",
@@ -66,8 +74,10 @@ __all__ = [
     "ScaleDecision",
     "ScaleHistory",
     "ScaleInputs",
+    "Sight",
     "Tally",
     "Ticket",
+    "UsageRecord",
     "WorkerAssignment",
     "WorkerLoad",
     "WorkerStatus",
