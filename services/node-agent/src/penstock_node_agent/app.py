@@ -76,21 +76,23 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
                 ),
             )
         )
-        await _run(agent, stopping, node_id)
+        await _run(agent, stopping, node_id, heartbeat.problem)
     finally:
         if beat_bus is not None:
             await beat_bus.close()
         await bus.close()
 
 
-async def _run(agent: Agent, stopping: asyncio.Event, node_id: str) -> None:
+async def _run(
+    agent: Agent, stopping: asyncio.Event, node_id: str, check: Callable[[], str | None]
+) -> None:
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(agent.run(stopping, ready), name="agent")
         saying = group.create_task(ready.wait(), name="agent ready")
         await asyncio.wait({running, saying}, return_when=asyncio.FIRST_COMPLETED)
         if ready.is_set():
-            notify_ready(node_id=node_id)
+            notify_ready(check=check, node_id=node_id)
         saying.cancel()
 
 

@@ -62,6 +62,14 @@ class Heartbeat:
         self._gpus = GpuInventory()
         self._images: tuple[str, ...] = ()
         self._soon = asyncio.Event()
+        self._written_at: float | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with this node as others see it; None = it is there."""
+        if self._written_at is None:
+            return "no heartbeat was written yet"
+        age_s = self._clock.monotonic() - self._written_at
+        return f"no heartbeat was written for {age_s:.0f} s" if age_s > TTL_S else None
 
     def beat_soon(self) -> None:
         """Beat now, not at the next period."""
@@ -106,6 +114,7 @@ class Heartbeat:
         """
         record = await self.record()
         await self._bucket.put(record.node_id, record.encode(), ttl_s=TTL_S)
+        self._written_at = self._clock.monotonic()
         return record
 
     async def run(self) -> None:
