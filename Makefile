@@ -5,6 +5,7 @@
 #   make test                             set up, run every test
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
+#   make images [OFFLINE=1] [VERSION=1.0]  build the container images; OFFLINE: fetch wheels outside first
 #   make bench-cold-start                 cold start through Penstock against the command alone
 #   make bench-simulate                   the autoscaler beside its peers' formulas, in virtual time
 #   make bench-placement                  placement from 100 to 100,000 nodes, and fragmentation
@@ -15,11 +16,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME ?= process
+VERSION ?= latest
+PARTS := api scheduler router node-agent cli
 MEMBERS := libs/common libs/client libs/autoscaler services/api services/scheduler services/node-agent services/router cli
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-simulate bench-placement bench-fleet bench-router clean
+.PHONY: demo demo-embeddings setup check test lock wheels images bench-cold-start bench-simulate bench-placement bench-fleet bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -57,6 +60,17 @@ test: setup $(VENV)/.embeddings
 lock: setup
 	$(LOCK) requirements.in -o requirements.lock
 	$(LOCK) --no-deps examples/embeddings/requirements.in -o examples/embeddings/requirements.lock
+
+wheels: setup
+	@$(BIN)/python deploy/wheels.py
+
+images: $(if $(OFFLINE),wheels)
+	@for part in $(PARTS); do \
+		echo "== penstock/$$part:$(VERSION)"; \
+		docker build --quiet -f deploy/Dockerfile --build-arg PACKAGE=$$part --build-arg VERSION=$(VERSION) \
+			--build-arg REVISION=$$(git rev-parse HEAD) $(if $(PIP_INDEX_URL),--build-arg PIP_INDEX_URL) \
+			-t penstock/$$part:$(VERSION) . || exit; \
+	done
 
 bench-cold-start: setup
 	$(BIN)/python -m benchmarks.cold_start
