@@ -94,12 +94,9 @@ async def test_reports_are_kept_fresh_and_a_full_disk_is_survived(tmp_path: Path
 
     async def comes_to(problem: str | None) -> None:
         async with asyncio.timeout(20):
-            while (
-                read_problem(  # noqa: ASYNC110 - a file tells nobody
-                    folder / "health.json", SystemClock().monotonic()
-                )
-                != problem
-            ):
+            while True:
+                if read_problem(folder / "health.json", SystemClock().monotonic()) == problem:
+                    return
                 await asyncio.sleep(0.02)
 
     await asyncio.sleep(0)
