@@ -6,7 +6,7 @@
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
 #   make images [OFFLINE=1] [VERSION=1.0]  build the container images; OFFLINE: fetch wheels outside first
-#   make bench-cold-start                 cold start through Penstock against the command alone
+#   make bench-cold-start [RUNTIME=docker] cold start through Penstock against the command alone
 #   make bench-simulate                   the autoscaler beside its peers' formulas, in virtual time
 #   make bench-placement                  placement from 100 to 100,000 nodes, and fragmentation
 #   make bench-fleet                      scheduler and NATS over 100 to 1,000 simulated nodes
@@ -73,7 +73,8 @@ images: $(if $(OFFLINE),wheels)
 	done
 
 bench-cold-start: setup
-	$(BIN)/python -m benchmarks.cold_start
+	$(if $(filter docker,$(RUNTIME)),docker build --quiet -t penstock/openai-echo examples/openai_echo)
+	$(BIN)/python -m benchmarks.cold_start --runtime $(RUNTIME)
 
 bench-simulate: setup
 	$(BIN)/python -m benchmarks.simulate
