@@ -65,7 +65,7 @@ class Fleet:
     async def kill_agents(self, rng: random.Random) -> None:
         """Kill agents at random and start them again, for ever."""
         while True:
-            await asyncio.sleep(rng.uniform(0.3, 2.0))
+            await asyncio.sleep(rng.uniform(0.5, 3.0))
             host = rng.choice(self.hosts)
             await host.stop_agent(signal.SIGKILL)
             self.kills[host.name] += 1
@@ -82,6 +82,16 @@ class Fleet:
             self.assigned_twice += [f"{gpu} in {workers}" for gpu, n in held.items() if n > 1]
             self.most_assigned = max(self.most_assigned, len(held))
             await asyncio.sleep(0.1)
+
+    async def tell(self) -> None:
+        """Print what a failed test leaves to look at."""
+        print(self.answers, self.kills)
+        for worker in await self.penstock.workers("busy"):
+            shown = ("id", "node_id", "gpus", "desired", "state", "reason", "message", "phases_ms")
+            print({name: worker[name] for name in shown})
+        for host in self.hosts:
+            lines = (host.folder / "agent.log").read_text().splitlines()
+            print(host.name, *(f"\n  {line[:400]}" for line in lines[-40:]))
 
     async def all_run(self) -> bool:
         """Whether as many workers run as there may be."""
@@ -114,7 +124,11 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
                 return sum(node["gpus_free"] for node in nodes) == HOSTS * GPUS
 
             await eventually(joined, "three hosts have joined", within_s=30)
-            yield made
+            try:
+                yield made
+            except BaseException:
+                await made.tell()
+                raise
 
 
 def shared_gpus(host: Host) -> list[str]:
@@ -154,10 +168,10 @@ async def test_a_fleet_grows_and_falls_idle_while_agents_die(tmp_path: Path) -> 
             placement={"node_selector": {"kind": "gpu"}},
         )
         await made.ask("warm", 0)
-        always = (made.keep_asking("warm", 20), made.watch_assignments(), made.kill_agents(rng))
+        always = (made.keep_asking("warm", 50), made.watch_assignments(), made.kill_agents(rng))
         async with meanwhile(*always):
             for _ in range(2):
-                async with meanwhile(*(made.keep_asking("busy", 50) for _ in range(2 * MOST))):
+                async with meanwhile(*(made.keep_asking("busy", 200) for _ in range(2 * MOST))):
                     await eventually(made.all_run, "twelve workers run", within_s=60)
                 await penstock.no_workers("busy", within_s=60)
 
