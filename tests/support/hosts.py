@@ -24,11 +24,15 @@ from typing import Any
 from docker import APIClient
 from requests.exceptions import RequestException
 
+from penstock_common.clock import SystemClock
+from penstock_common.health import HEALTH_VARIABLE, read_problem
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.gpu_engine import GpuEngine, dockerd, put_standins, wait_until_ready
 from tests.support.requirements import require
 
 _TOOLS = ("dockerd", "docker", "ip", "nsenter", "runc")
+#: Longest pause between two events that a test may make.
+_QUIET_S = 600
 _MANAGED = {"label": ["penstock.managed=1"]}
 
 
@@ -50,6 +54,7 @@ class Host:
         self.engine = GpuEngine(folder)
         self.lives: dict[str, Life] = {}
         self._netns = netns
+        self._health = folder / "agent.health"
         self._agent: asyncio.subprocess.Process | None = None
 
     # The agent.
@@ -68,17 +73,27 @@ class Host:
             self._agent = await asyncio.create_subprocess_exec(
                 *("nsenter", f"--net=/var/run/netns/{self._netns}"),
                 *(sys.executable, "-m", "penstock_node_agent"),
-                env={**os.environ, **{f"PENSTOCK_NODE_AGENT_{k}": v for k, v in own.items()}},
+                env={
+                    **os.environ,
+                    **{f"PENSTOCK_NODE_AGENT_{k}": v for k, v in own.items()},
+                    HEALTH_VARIABLE: str(self._health),
+                },
                 stdout=log,
                 stderr=log,
             )
+
+    def agent_serves(self) -> bool:
+        """Whether the agent says that it is well."""
+        return read_problem(self._health, SystemClock().monotonic()) is None
 
     async def stop_agent(self, number: signal.Signals) -> int:
         """Send the agent this signal and wait for its end; gives its exit code."""
         assert self._agent is not None
         if self._agent.returncode is None:
             self._agent.send_signal(number)
-        return await asyncio.wait_for(self._agent.wait(), 30)
+        code = await asyncio.wait_for(self._agent.wait(), 30)
+        self._health.unlink(missing_ok=True)
+        return code
 
     # The engine.
 
@@ -146,7 +161,7 @@ def hosts(count: int) -> Iterator[tuple[str, list[Host]]]:
             made.append(host)
         starting = [(host, stack.enter_context(_engine(host))) for host in made]
         with ThreadPoolExecutor(count) as pool:
-            list(pool.map(lambda pair: _prepare(*pair, image), starting))
+            list(pool.map(lambda pair: _prepare(pair[0], pair[1], image), starting))
         for host in made:
             stack.callback(host.engine.client.close)
             stack.enter_context(_lives_noted(host))
@@ -189,7 +204,7 @@ def _prepare(host: Host, process: "subprocess.Popen[bytes]", image: Path) -> Non
 @contextlib.contextmanager
 def _lives_noted(host: Host) -> Iterator[None]:
     """The engine's events in a thread, which ends with its connection."""
-    client = APIClient(base_url=host.engine.host, version="auto", timeout=None)
+    client = APIClient(base_url=host.engine.host, version="auto", timeout=_QUIET_S)
     ended = threading.Event()
     events = client.events(decode=True, filters={**_MANAGED, "type": ["container"]})
     thread = threading.Thread(target=host.note_lives, args=(events, ended))
