@@ -11,6 +11,7 @@ from penstock_cli.demo import demo
 from penstock_cli.doctor.command import doctor
 from penstock_cli.endpoint import endpoints_app
 from penstock_cli.exits import CliError
+from penstock_cli.init import init
 from penstock_cli.node import nodes_app
 from penstock_cli.simulate import simulate
 from penstock_cli.up import up
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(up)
+app.command()(init)
 app.command()(demo)
 app.command()(simulate)
 app.command()(usage)

@@ -246,7 +246,8 @@ async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
                 ),
             ]
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            lifecycle.notify_ready(url=f"http://{host}:{runner.addresses[0][1]}")
+            url = f"http://{host}:{runner.addresses[0][1]}"
+            lifecycle.notify_ready(health_url=f"{url}/readyz", url=url)
             await stopping.wait()
             await runner.cleanup()
             await api.events.flush(FLUSH_S)

@@ -86,7 +86,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
                 restart_grace_s=settings.restart_grace_s,
             )
         )
-        await _run(agent, stopping, node_id)
+        await _run(agent, stopping, node_id, heartbeat.problem)
     finally:
         if probe is not None:
             await probe.close()
@@ -110,14 +110,16 @@ async def stop_workers(settings: Settings) -> None:
         await stop_leftovers(_process_runtime(settings, data_dir))
 
 
-async def _run(agent: Agent, stopping: asyncio.Event, node_id: str) -> None:
+async def _run(
+    agent: Agent, stopping: asyncio.Event, node_id: str, check: Callable[[], str | None]
+) -> None:
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(agent.run(stopping, ready), name="agent")
         saying = group.create_task(ready.wait(), name="agent ready")
         await asyncio.wait({running, saying}, return_when=asyncio.FIRST_COMPLETED)
         if ready.is_set():
-            notify_ready(node_id=node_id)
+            notify_ready(check=check, node_id=node_id)
         saying.cancel()
 
 

@@ -87,6 +87,14 @@ class Heartbeat:
         self.last: NodeRecord | None = None
         #: is told of each record before it is put: the one before (None = it is the first), and it
         self.on_record: Callable[[NodeRecord | None, NodeRecord], None] = lambda _before, _now: None
+        self._written_at: float | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with this node as others see it; None = it is there."""
+        if self._written_at is None:
+            return "no heartbeat was written yet"
+        age_s = self._clock.monotonic() - self._written_at
+        return f"no heartbeat was written for {age_s:.0f} s" if age_s > TTL_S else None
 
     def beat_soon(self) -> None:
         """Beat now, not at the next period."""
@@ -139,6 +147,7 @@ class Heartbeat:
         self.on_record(self.last, record)
         self.last = record
         await self._bucket.put(record.node_id, record.encode(), ttl_s=TTL_S)
+        self._written_at = self._clock.monotonic()
         return record
 
     async def try_beat(self) -> None:

@@ -69,6 +69,8 @@ class Router:
         """
         self.router_id = settings.router_id or new_id(ids.ROUTER)
         self.url = settings.public_url or ""
+        #: says whether this router serves; asked on this host
+        self.health_url = ""
         self._settings = settings
         self._bus = bus
         self._clock = clock
@@ -184,9 +186,10 @@ class Router:
         await self._tables.start()
         self._handover.started()
         port = await self._server.start()
-        if not self.url:
-            host = self._settings.host
-            self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        host = self._settings.host
+        local_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.url = self.url or local_url
+        self.health_url = f"{local_url}/readyz"
         await self._heartbeat.beat()
 
     async def run(self) -> None:
@@ -379,7 +382,7 @@ async def _serve_over(
     try:
         await router.start()
         running = asyncio.create_task(router.run(), name="router")
-        lifecycle.notify_ready(url=router.url)
+        lifecycle.notify_ready(health_url=router.health_url, url=router.url)
         stop = asyncio.create_task(stopping.wait(), name="stopping")
         await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
