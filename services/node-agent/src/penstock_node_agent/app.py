@@ -17,6 +17,7 @@ from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory, static_inventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import read_host_facts
+from penstock_node_agent.logged_runtime import LoggedRuntime
 from penstock_node_agent.node_identity import lasting_node_id, lock_data_dir
 from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
@@ -67,7 +68,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
             AgentParts(
                 node_id=node_id,
                 bus=bus,
-                runtime=runtime,
+                runtime=LoggedRuntime(runtime, bus, node_id, clock),
                 heartbeat=heartbeat,
                 clock=clock,
                 sealer=_read_sealer(settings.secret_key_file),

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -33,9 +33,11 @@ from penstock_node_agent.docker_errors import (
     start_failure,
 )
 from penstock_node_agent.docker_events import DeathWatch
+from penstock_node_agent.docker_logs import EngineLogs
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.log_files import clipped
+from penstock_node_agent.output import Cursor, Output
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     BoundExceededError,
@@ -79,6 +81,7 @@ class DockerRuntime(Runtime):
         self._known: dict[str, asyncio.Event] = {}
         self._maker = ContainerMaker(settings)
         self._disks = DiskWatch(settings.node_id, self._look_at)
+        self._logs = EngineLogs(settings.docker_host)
         self._ticks = 0
         self._engine_answers = True
 
@@ -281,6 +284,11 @@ class DockerRuntime(Runtime):
         return tuple(clipped(line) for line in found)
 
     @override
+    def follow(self, worker_id: str, cursor: Cursor) -> AsyncGenerator[Output, None]:
+        """From the engine's log of the container."""
+        return self._logs.follow(containers.container_name(worker_id), cursor)
+
+    @override
     async def remove(self, worker_id: str) -> None:
         """Remove the ended container and its volumes."""
         await self._call_for(worker_id, lambda: self._remove_container(worker_id))
@@ -345,6 +353,7 @@ class DockerRuntime(Runtime):
         """Let go; containers run on."""
         if self._running:
             await asyncio.wait(self._running.values(), timeout=_CLOSE_S)
+        await self._logs.close()
         if self._deaths is not None:
             await self._call(self._deaths.stop)
         if self._api is not None:

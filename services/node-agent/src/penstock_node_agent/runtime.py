@@ -13,6 +13,7 @@ from penstock_common.errors import PenstockError
 from penstock_common.messages import RuntimeKind
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
+from penstock_node_agent.output import OutputFollower
 from penstock_node_agent.pull_bytes import PulledBytes
 
 
@@ -96,6 +97,8 @@ class Found:
     created_only: bool = False
     #: set when it has ended
     exit: Exit | None = None
+    #: empty when nothing of it says whose it is
+    endpoint_id: str = ""
 
 
 class StartFailedError(PenstockError):
@@ -130,7 +133,7 @@ class BoundExceededError(PenstockError):
         super().__init__(message)
 
 
-class Runtime(Protocol):
+class Runtime(OutputFollower, Protocol):
     """Starts and ends workers on this node."""
 
     @property

@@ -15,6 +15,7 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
+from penstock_common.messages.logs import GapReason, LogBatch, LogGap, LogLine, OutputName
 from penstock_common.messages.nodes import Gpu, NodeRecord, RouterRecord, RuntimeKind
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
 from penstock_common.messages.slots import (
@@ -34,13 +35,18 @@ __all__ = [
     "Claim",
     "EndpointRecord",
     "EndpointStatus",
+    "GapReason",
     "Gpu",
     "Grant",
     "GrantReply",
     "HeldLeases",
     "LentSlot",
+    "LogBatch",
+    "LogGap",
+    "LogLine",
     "Message",
     "NodeRecord",
+    "OutputName",
     "QueueReport",
     "Recall",
     "RegistryAuthRecord",
