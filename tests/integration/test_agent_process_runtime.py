@@ -16,7 +16,8 @@ from penstock_common import entropy, ids
 from penstock_common.states import WorkerReason
 from penstock_node_agent import log_files, process_runtime, process_table
 from penstock_node_agent.ports import PortPicker, is_free
-from penstock_node_agent.process_record import LOG_NAME, ProcessRecord, write_record
+from penstock_node_agent.process_logs import output_paths
+from penstock_node_agent.process_record import ProcessRecord, write_record
 from penstock_node_agent.process_runtime import ProcessRuntime
 from penstock_node_agent.runtime import StartFailedError, StartOrder, StopFailedError
 from tests.support.process_workers import living, process_settings, until
@@ -73,8 +74,8 @@ class Rig:
         return order.worker_id
 
     async def until_line(self, worker_id: str, line: str) -> None:
-        log = self.folder / "workers" / worker_id / LOG_NAME
-        await until(lambda: line in log_files.tail(log, 5))
+        logs = output_paths(self.folder / "workers" / worker_id)
+        await until(lambda: line in log_files.tail(logs, 5))
 
     async def restart(self) -> None:
         await self.runtime.close()
@@ -275,8 +276,8 @@ async def test_a_long_log_is_cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
 
     await rig.runtime.tend()
 
-    folder = rig.folder / "workers" / worker_id
-    assert (folder / "output.log").stat().st_size < 10_000
+    log = (rig.folder / "workers" / worker_id / "stdout.log").stat()
+    assert log.st_blocks * 512 <= 10_000 + 2 * log.st_blksize
     assert (await rig.runtime.log_tail(worker_id, 2)) == ("line 1999", "done")
 
 

@@ -19,6 +19,9 @@ from penstock_common.messages import (
     GrantReply,
     HeldLeases,
     LentSlot,
+    LogBatch,
+    LogGap,
+    LogLine,
     Message,
     NodeRecord,
     QueueReport,
@@ -176,12 +179,25 @@ EXAMPLES: list[Message] = [
     HeldLeases(router_id="rt-1", holder_boot_id="boot-2", lease_ids=("sl-1", "sl-2")),
     Claim(driver_id="rt-2", boot_id="boot-1", endpoint_id="ep-1", worker_id="wk-1", epoch=2),
     Tally(router_id="rt-1", holder_boot_id="boot-2", worker_id="wk-1", epoch=2, lease_ids=()),
+    LogBatch(
+        worker_id="wk-1",
+        endpoint_id="ep-1",
+        node_id="node-1",
+        entries=(
+            LogLine(n=1, at=AT, stream="stderr", text="ü", cut=True),
+            LogGap(n=2, last=9, at=AT, why="too_fast"),
+        ),
+        next_n=10,
+        cursor=("run", 7, "x"),
+        previous=3,
+        ended=True,
+    ),
 ]
 
 
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
-    parts = {Gpu, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
+    parts = {Gpu, LentSlot, LogGap, LogLine, WorkerLoad, ScaleDecision, ScaleInputs}
     types = {
         value
         for name, value in vars(messages).items()

@@ -14,10 +14,11 @@ from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.events import EventPublisher
 from penstock_api.loads import FRESH_S, Loads
+from penstock_api.log_reader import MAX_STREAMS, LogReader, OpenStreams
 from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
 from penstock_api.reaper import Reaper
 from penstock_api.retreat import Retreat
-from penstock_api.routes import endpoints, health, nodes, registry_auths, workers
+from penstock_api.routes import endpoints, health, logs, nodes, registry_auths, workers
 from penstock_api.routes.route import Route
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
@@ -25,6 +26,7 @@ from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
+from penstock_common.log_stream import LogStream
 from penstock_common.messages import QueueReport
 from penstock_common.sealing import Sealer
 from penstock_common.streams import check_durability, ensure_streams
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
     *workers.ROUTES,
+    *logs.ROUTES,
     *nodes.ROUTES,
     *registry_auths.ROUTES,
     *health.ROUTES,
@@ -130,8 +133,11 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         try:
             await store.start()
             await store.put_api_key(auth.ADMIN_KEY_ID, auth.hash_key(admin_key))
-            api = Api(settings, clock, store, Loads(), EventPublisher(bus, clock), sealer)
-            await _serve_http(api, bus, stopping)
+            streams = OpenStreams(MAX_STREAMS)
+            reader = LogReader(LogStream(bus), store, clock, streams)
+            events = EventPublisher(bus, clock)
+            api = Api(settings, clock, store, Loads(), events, sealer, reader)
+            await _serve_http(api, bus, streams, stopping)
         finally:
             await store.stop()
     finally:
@@ -157,7 +163,7 @@ def read_sealer(settings: ApiSettings) -> Sealer:
         ) from None
 
 
-async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
+async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asyncio.Event) -> None:
     settings = api.settings
     sweep = ConnectionSweep(settings.head_timeout_s)
     runner = web.AppRunner(
@@ -196,6 +202,7 @@ async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             lifecycle.notify_ready(url=f"http://{host}:{runner.addresses[0][1]}")
             await stopping.wait()
+            streams.close()  # else they would be waited for
             await runner.cleanup()
             await api.events.flush(FLUSH_S)
             for loop in loops:

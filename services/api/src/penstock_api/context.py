@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from penstock_api.events import EventPublisher
 from penstock_api.loads import Loads
+from penstock_api.log_reader import LogReader
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_common.clock import Clock
@@ -20,3 +21,4 @@ class Api:
     loads: Loads
     events: EventPublisher
     sealer: Sealer
+    logs: LogReader

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the context knows the store, whose parts know routes
 #: Right that a route asks for; `open` asks for no key.
 Scope = Literal["open", "read", "admin"]
 
-Handler = Callable[["Api", web.Request], Awaitable[web.Response]]
+Handler = Callable[["Api", web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
