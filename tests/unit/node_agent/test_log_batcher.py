@@ -111,6 +111,22 @@ def test_what_is_kept_of_a_flood_stands_in_long_stretches_and_its_end_comes() ->
     )
 
 
+def test_a_flood_on_one_output_silences_no_word_on_the_other() -> None:
+    batcher = LogBatcher()
+    reason = OutputLine(None, "stderr", b"the reason", False, ())
+    for n in range(30):
+        batcher.add([line("x" * 100)] * 1_000, AT, n / 100)
+    batcher.add([reason], AT, 0.3)
+    batcher.add([line("x" * 100)] * 1_000, AT, 0.31)
+
+    found = drain(batcher)
+
+    assert isinstance(found[-1], LogLine)
+    assert (found[-1].text, found[-1].n) == ("the reason", 30_001)
+    assert isinstance(found[-2], LogGap)
+    assert found[-2].last == 30_000
+
+
 def test_nothing_is_dropped_of_what_is_written_slowly() -> None:
     batcher, now = LogBatcher(), 0.0
     for n in range(5_000):

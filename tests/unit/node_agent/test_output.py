@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock_common.messages import OutputName
 from penstock_node_agent.docker_logs import FrameReader, LogPosition
 from penstock_node_agent.output import LINE_BYTES, Cursor, LineCutter, OutputLine, OutputLost
 
@@ -118,14 +119,13 @@ def test_a_long_line_s_first_frame_is_all_that_is_kept_of_it() -> None:
     ]
 
 
-LOG = st.lists(
-    st.tuples(st.sampled_from(["stdout", "stderr"]), st.integers(0, 3), st.booleans()), max_size=14
-)
+NAMES: list[OutputName] = ["stdout", "stderr"]
+LOG = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 3), st.booleans()), max_size=14)
 
 
 @given(LOG, st.data())
 def test_a_log_is_gone_on_with_behind_any_line(
-    steps: list[tuple[str, int, bool]], data: st.DataObject
+    steps: list[tuple[OutputName, int, bool]], data: st.DataObject
 ) -> None:
     """Also among frames of the very same time, and inside of a line of several frames."""
     log, times = [], {"stdout": 0, "stderr": 0}

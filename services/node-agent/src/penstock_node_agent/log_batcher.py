@@ -2,11 +2,11 @@
 
 Theory of operation.
 1. Every line gets a number, also one that is dropped: a gap names the numbers that are missing.
-2. A worker has a purse of bytes that fills at `RATE_BYTES_PER_S`. When it is empty, lines are
+2. Each output has a purse of bytes that fills at `RATE_BYTES_PER_S`. When it is empty, lines are
    dropped until it holds `REFILL_BYTES` again, so that what is kept stands in long stretches with
-   one gap between them, and not every second line. The last of the dropped lines are held back:
-   they come when the output ends, since the last words say why.
-3. A kept line, a gap and the word of a runtime that it lost some end a stretch of dropped lines.
+   one gap between them, and not every second line. A flood on stdout silences no word on stderr.
+3. A kept line ends a stretch of dropped ones: their gap comes before it. The last of a stretch are
+   held back, and come if the output ends with it, since the last words say why.
 4. Lines that wait for their batch are bounded. While the worker runs, `full` says that nobody
    should read on: the engine's own log is the buffer. When it has ended the rest is read at once,
    since its log will be removed; then the oldest waiting lines make room.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from penstock_common.messages import LogBatch, LogGap, LogLine
+from penstock_common.messages import LogGap, LogLine, OutputName
 from penstock_node_agent.output import Cursor, Output, OutputLine, OutputLost
 
 #: What a line takes in a batch beside its text.
@@ -28,12 +28,30 @@ MOST_WAIT_S: Final = 0.1
 BATCH_BYTES: Final = 32 * 1024
 #: Most that waits.
 MOST_WAITING_BYTES: Final = 512 * 1024
-#: A worker's share, over time and at once.
+#: Share of one output of a worker, over time and at once.
 RATE_BYTES_PER_S: Final = 256 * 1024
 BURST_BYTES: Final = 2 * 1024 * 1024
 REFILL_BYTES: Final = BURST_BYTES // 4
 #: Most of the last dropped lines that are held back.
 HELD_BACK_LINES: Final = 50
+
+
+@dataclass(slots=True)
+class _Purse:
+    bytes: float = float(BURST_BYTES)
+    #: empty, and not full enough again
+    dropping: bool = False
+
+    def pays(self, cost: int) -> bool:
+        """Take the cost of a line out of it; False = the line is dropped."""
+        if self.dropping and self.bytes >= REFILL_BYTES:
+            self.dropping = False
+        if not self.dropping and self.bytes < cost:
+            self.dropping = True
+        if self.dropping:
+            return False
+        self.bytes -= cost
+        return True
 
 
 @dataclass(slots=True)
@@ -55,9 +73,8 @@ class LogBatcher:
         self._waiting: deque[tuple[LogLine | LogGap, Cursor, int]] = deque()
         self._waiting_bytes = 0
         self._oldest_at = 0.0
-        self._purse = float(BURST_BYTES)
+        self._purses: dict[OutputName, _Purse] = {"stdout": _Purse(), "stderr": _Purse()}
         self._filled_at: float | None = None
-        self._dropping = False
         #: dropped for the rate since the last line that was kept
         self._dropped: _Dropped | None = None
         self._held_back: deque[tuple[int, OutputLine, datetime]] = deque(maxlen=HELD_BACK_LINES)
@@ -75,7 +92,7 @@ class LogBatcher:
     @property
     def dropping(self) -> bool:
         """The worker writes more than its share."""
-        return self._dropping
+        return any(purse.dropping for purse in self._purses.values())
 
     @property
     def waiting(self) -> bool:
@@ -135,17 +152,12 @@ class LogBatcher:
 
     def _add_line(self, item: OutputLine, at: datetime, now: float) -> None:
         cost = _cost(item)
-        if self._dropping and self._purse >= REFILL_BYTES:
-            self._dropping = False
-        if not self._dropping and self._purse < cost:
-            self._dropping = True
         n = self._next_n
         self._next_n += 1
-        if self._dropping:
+        if not self._purses[item.stream].pays(cost):
             self._held_back.append((n, item, at))
             self._drop(n, n, item.at or at, item.cursor)
             return
-        self._purse -= cost
         self._flush_dropped(now)
         self._wait(_line(n, item, at), item.cursor, cost, now)
 
@@ -201,29 +213,9 @@ class LogBatcher:
     def _fill_purse(self, now: float) -> None:
         if self._filled_at is not None:
             gained = (now - self._filled_at) * RATE_BYTES_PER_S
-            self._purse = min(float(BURST_BYTES), self._purse + gained)
+            for purse in self._purses.values():
+                purse.bytes = min(float(BURST_BYTES), purse.bytes + gained)
         self._filled_at = now
-
-
-def batch_of(
-    ids: tuple[str, str, str],
-    taken: tuple[tuple[LogLine | LogGap, ...], int, Cursor],
-    *,
-    previous: int,
-    ended: bool,
-) -> LogBatch:
-    """The wire form of what was taken; `ids` are those of worker, endpoint and node."""
-    entries, next_n, cursor = taken
-    return LogBatch(
-        worker_id=ids[0],
-        endpoint_id=ids[1],
-        node_id=ids[2],
-        entries=entries,
-        next_n=next_n,
-        cursor=cursor,
-        previous=previous,
-        ended=ended,
-    )
 
 
 def _last(entry: LogLine | LogGap) -> int:
