@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from penstock_common.messages import OutputName, RuntimeKind
 from penstock_common.states import WorkerReason
-from penstock_node_agent.output import Cursor, Output, OutputLine
+from penstock_node_agent.output import Cursor, Output, OutputLine, Skim, read_all
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     BoundExceededError,
@@ -226,7 +226,9 @@ class FakeRuntime(Runtime):
         return tuple(worker.lines)[-lines:] if worker is not None else ()
 
     @override
-    async def follow(self, worker_id: str, cursor: Cursor) -> AsyncGenerator[Output, None]:
+    async def follow(
+        self, worker_id: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
         worker = self.host.workers.get(worker_id)
         if worker is None:
             return

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from penstock_common.messages import OutputName
 from penstock_node_agent.docker_logs import FrameReader, LogPosition
-from penstock_node_agent.output import LINE_BYTES, Cursor, LineCutter, OutputLine, OutputLost
+from penstock_node_agent.output import (
+    LINE_BYTES,
+    SKIM_KEEPS,
+    Cursor,
+    LineCutter,
+    OutputLine,
+    OutputLost,
+    read_all,
+)
 
 Cut = tuple[bytes, bool]
 
@@ -145,6 +153,33 @@ def test_a_log_is_gone_on_with_behind_any_line(
     if lines:
         n = data.draw(st.integers(0, len(lines) - 1))
         assert [x.data for x in read(lines[n].cursor)] == [x.data for x in lines[n + 1 :]]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.booleans()), max_size=200),
+    st.sets(st.sampled_from(NAMES)),
+)
+def test_what_is_skimmed_is_counted_and_its_last_lines_come(
+    steps: list[tuple[OutputName, bool]], skimmed: set[OutputName]
+) -> None:
+    frames = [
+        (name, at(n % 60, n) + b" " + (b"x" * LINE_BYTES if long else b"%d\n" % n))
+        for n, (name, long) in enumerate(steps)
+    ]
+    found = LogPosition("c").take_all(frames, skimmed.__contains__)
+
+    every = LogPosition("c").take_all(frames, read_all)
+    assert not any(isinstance(item, OutputLost) for item in every)
+    counted = sum((x.lines or 0) if isinstance(x, OutputLost) else 1 for x in found)
+    assert counted == len(every)
+    kept = [x for x in found if isinstance(x, OutputLine)]
+    for name in NAMES:
+        all_of = [x.data for x in every if isinstance(x, OutputLine) and x.stream == name]
+        kept_of = [x.data for x in kept if x.stream == name]
+        assert kept_of == all_of[len(all_of) - len(kept_of) :]
+        n_frames = sum(frame[0] == name for frame in frames)
+        if name not in skimmed or n_frames <= SKIM_KEEPS:
+            assert kept_of == all_of
 
 
 def test_a_log_that_lacks_the_last_line_has_lost_others_too() -> None:

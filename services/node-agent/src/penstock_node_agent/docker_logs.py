@@ -1,7 +1,7 @@
 """Reads the engine's logs of containers as they grow: one connection each, and no thread.
 
 The SDK would hold a thread for each container whose log is followed, so this asks the engine's
-HTTP API itself. A connection that breaks, or says nothing for a minute, is made again: where to
+HTTP API itself. A connection that breaks, or says nothing for 30 s, is made again: where to
 go on is known to the line, by the engine's time of each output's last line and how many lines had
 that very time. What was rotated away meanwhile is noticed, since that last line is gone as well.
 """
@@ -10,17 +10,26 @@ import asyncio
 import contextlib
 import logging
 import struct
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import aiohttp
 
 from penstock_common.messages import OutputName
 from penstock_common.nats_retry import Backoff
-from penstock_node_agent.output import LINE_BYTES, Cursor, Output, OutputLine, OutputLost
+from penstock_node_agent.output import (
+    LINE_BYTES,
+    SKIM_KEEPS,
+    Cursor,
+    Output,
+    OutputLine,
+    OutputLost,
+    Skim,
+    read_all,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,36 +38,41 @@ _OUTPUTS: Final[dict[int, OutputName]] = {1: "stdout", 2: "stderr"}
 _HEAD: Final = struct.Struct(">BxxxI")
 #: Longest wait for an answer; a stream of lines that is silent for longer is asked for again.
 _ANSWER_S: Final = 30.0
-_SILENCE_S: Final = 60.0
+_SILENCE_S: Final = 30.0
 #: The two outputs of a container are not written in the strict order of their times.
 _DISORDER: Final = timedelta(seconds=5)
 _PAUSE_CAP_S: Final = 5.0
+#: A reader that was held up for so long asks anew.
+_HELD_UP_S: Final = 0.5
+#: Of the engine's `2026-01-02T03:04:05.123456789Z`.
+_TIME_LENGTH: Final = 30
+
+
+#: Which output, and what it says: the time, a space, a text.
+Frame: TypeAlias = tuple[OutputName, bytes]
 
 
 class FrameReader:
     """The frames in an engine's stream of a log. Pure."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = b""
 
-    def feed(self, data: bytes) -> Iterator[tuple[OutputName, bytes]]:
+    def feed(self, data: bytes) -> list[Frame]:
         """The frames that are whole now: which output, and what follows."""
-        buffer = self._buffer
-        buffer += data
-        at = 0
-        try:
-            while at + _HEAD.size <= len(buffer):
-                output, length = _HEAD.unpack_from(buffer, at)
-                end = at + _HEAD.size + length
-                if end > len(buffer):
-                    return
-                frame = bytes(buffer[at + _HEAD.size : end])
-                at = end
-                name = _OUTPUTS.get(output)
-                if name is not None:
-                    yield name, frame
-        finally:
-            del buffer[:at]
+        buffer = self._rest + data
+        found = []
+        at, size = 0, len(buffer)
+        while at + _HEAD.size <= size:
+            output, length = _HEAD.unpack_from(buffer, at)
+            begin = at + _HEAD.size
+            if begin + length > size:
+                break
+            at = begin + length
+            if output in _OUTPUTS:
+                found.append((_OUTPUTS[output], buffer[begin:at]))
+        self._rest = buffer[at:]
+        return found
 
 
 @dataclass(slots=True)
@@ -117,6 +131,34 @@ class LogPosition:
             return None
         since = _instant(last.time) - _DISORDER
         return f"{since.timestamp():.6f}000"
+
+    def take_all(self, frames: Sequence[Frame], skim: Skim) -> Output:
+        """What these frames bring; of an output that is skimmed, the last lines and a number."""
+        left: dict[OutputName, int] = {}
+        if self._anchor is None:  # else it is not known yet which frames are new
+            for name in _OUTPUTS.values():
+                if skim(name):
+                    left[name] = sum(frame[0] == name for frame in frames) - SKIM_KEEPS
+        found: Output = []
+        skimmed = 0
+        for name, frame in frames:
+            if left.get(name, 0) > 0:
+                left[name] -= 1
+                skimmed += self._skim(self._marks[name], frame)
+                continue
+            if skimmed:
+                found.append(OutputLost(skimmed, self.cursor))
+                skimmed = 0
+            found += self.take(name, frame)
+        return found
+
+    def _skim(self, mark: _Mark, frame: bytes) -> int:
+        """Pass over a frame; gives 1 where a line begins with it."""
+        begins = not mark.inside
+        mark.inside = not frame.endswith(b"\n") and len(frame) > LINE_BYTES
+        mark.time = frame[:_TIME_LENGTH].decode("ascii", "replace")
+        mark.count = mark.repeated = 1
+        return int(begins)
 
     def take(self, stream: OutputName, frame: bytes) -> Output:
         """What a frame brings: a line, perhaps the word that others were lost before it."""
@@ -184,7 +226,9 @@ class EngineLogs:
         if self._made is not None:
             await self._made.close()
 
-    async def follow(self, name: str, cursor: Cursor) -> AsyncGenerator[Output, None]:
+    async def follow(
+        self, name: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
         """What the container with this name writes; see `OutputFollower.follow`."""
         position: LogPosition | None = None
         backoff = Backoff(first_s=0.1, cap_s=_PAUSE_CAP_S)
@@ -193,11 +237,15 @@ class EngineLogs:
             try:
                 inspected = await self._inspect(name)
                 if inspected is None or inspected["State"]["Status"] == "created":
+                    if position is not None:  # removed before its log was read to the end
+                        yield [OutputLost(None, position.cursor)]
                     return
                 if position is None or position.container_id != inspected["Id"]:
                     position = LogPosition(inspected["Id"], cursor)
                 running = bool(inspected["State"].get("Running"))
-                async with contextlib.aclosing(self._read(position, follow=running)) as outputs:
+                async with contextlib.aclosing(
+                    self._read(position, skim, follow=running)
+                ) as outputs:
                     async for output in outputs:
                         backoff.reset()
                         silent = 0
@@ -229,13 +277,16 @@ class EngineLogs:
             inspected: dict[str, Any] = await answer.json()
             return inspected
 
-    async def _read(self, position: LogPosition, *, follow: bool) -> AsyncGenerator[Output, None]:
+    async def _read(
+        self, position: LogPosition, skim: Skim, *, follow: bool
+    ) -> AsyncGenerator[Output, None]:
         """What the log holds behind the position and, with `follow`, what comes to it."""
         query = {"stdout": "1", "stderr": "1", "timestamps": "1", "follow": str(int(follow))}
         since = position.reconnect()
         if since is not None:
             query["since"] = since
         frames = FrameReader()
+        loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(_ANSWER_S):
                 answer = await stack.enter_async_context(
@@ -252,6 +303,11 @@ class EngineLogs:
                     return
                 if not data:
                     return
-                output = [item for frame in frames.feed(data) for item in position.take(*frame)]
+                output = position.take_all(frames.feed(data), skim)
                 if output:
+                    given_at = loop.time()
                     yield output
+                    if follow and loop.time() - given_at > _HELD_UP_S:
+                        # The engine passes over whole files of a reader that is too slow, without
+                        # a word; a new connection finds out.
+                        return

@@ -37,7 +37,7 @@ from penstock_node_agent.docker_logs import EngineLogs
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.log_files import clipped
-from penstock_node_agent.output import Cursor, Output
+from penstock_node_agent.output import Cursor, Output, Skim, read_all
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     BoundExceededError,
@@ -284,9 +284,11 @@ class DockerRuntime(Runtime):
         return tuple(clipped(line) for line in found)
 
     @override
-    def follow(self, worker_id: str, cursor: Cursor) -> AsyncGenerator[Output, None]:
+    def follow(
+        self, worker_id: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
         """From the engine's log of the container."""
-        return self._logs.follow(containers.container_name(worker_id), cursor)
+        return self._logs.follow(containers.container_name(worker_id), cursor, skim)
 
     @override
     async def remove(self, worker_id: str) -> None:

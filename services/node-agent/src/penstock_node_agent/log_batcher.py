@@ -89,10 +89,15 @@ class LogBatcher:
         """So much waits that nobody should read on."""
         return self._waiting_bytes >= MOST_WAITING_BYTES
 
+    def skims(self, stream: OutputName) -> bool:
+        """Whether lines of this output would be dropped: they need only be counted."""
+        purse = self._purses[stream]
+        return purse.dropping and purse.bytes < REFILL_BYTES
+
     @property
     def dropping(self) -> bool:
         """The worker writes more than its share."""
-        return any(purse.dropping for purse in self._purses.values())
+        return self.skims("stdout") or self.skims("stderr")
 
     @property
     def waiting(self) -> bool:

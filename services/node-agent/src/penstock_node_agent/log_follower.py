@@ -132,7 +132,7 @@ class LogFollower:
 
     async def _read(self) -> None:
         clock, batcher = self._tools.clock, self._batcher
-        outputs = self._tools.runtime.follow(self.worker_id, self._progress.cursor)
+        outputs = self._tools.runtime.follow(self.worker_id, self._progress.cursor, batcher.skims)
         async with contextlib.aclosing(outputs):
             async for output in outputs:
                 cost = batcher.add(output, clock.utc(), clock.monotonic())

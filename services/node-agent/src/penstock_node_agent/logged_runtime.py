@@ -18,14 +18,14 @@ from penstock_common.connection import Bus
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import RuntimeKind
 from penstock_node_agent.log_follower import FollowerTools, LogFollower
-from penstock_node_agent.output import Cursor, Output
+from penstock_node_agent.output import Cursor, Output, Skim, read_all
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import Exit, Found, Progress, Runtime, Started, StartOrder
 
 logger = logging.getLogger(__name__)
 
 #: Longest wait for the end of an ended worker's output before its remains are removed.
-FINISH_S: Final = 5.0
+FINISH_S: Final = 10.0
 #: At the agent's end, lines that were read get so long to be published.
 LINGER_S: Final = 1.0
 #: A follower that failed is begun again after so long.
@@ -115,9 +115,11 @@ class LoggedRuntime(Runtime):
         return await self._inner.log_tail(worker_id, lines)
 
     @override
-    def follow(self, worker_id: str, cursor: Cursor) -> AsyncGenerator[Output, None]:
+    def follow(
+        self, worker_id: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
         """What it writes."""
-        return self._inner.follow(worker_id, cursor)
+        return self._inner.follow(worker_id, cursor, skim)
 
     @override
     async def remove(self, worker_id: str) -> None:

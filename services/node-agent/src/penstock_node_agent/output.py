@@ -40,10 +40,25 @@ class OutputLost(NamedTuple):
 Output: TypeAlias = list[OutputLine | OutputLost]
 
 
+#: Asked from time to time: whether lines of this output are only to be counted.
+Skim: TypeAlias = Callable[[OutputName], bool]
+
+#: Lines of what is only counted that are given all the same, where that is not little: they may be
+#: the last ones.
+SKIM_KEEPS: Final = 50
+
+
+def read_all(_stream: OutputName) -> bool:
+    """Skim nothing."""
+    return False
+
+
 class OutputFollower(Protocol):
     """Reads the output of workers. Both runtimes are one."""
 
-    def follow(self, worker_id: str, cursor: Cursor) -> AsyncGenerator[Output, None]:
+    def follow(
+        self, worker_id: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
         """What a worker writes, until it has ended and all that it wrote was given.
 
         It begins at the first byte, or behind `cursor` when that is of the same run of the worker.
@@ -53,6 +68,7 @@ class OutputFollower(Protocol):
         Args:
             worker_id: a worker that was started; nothing comes of one that never was.
             cursor: of the last line that somebody has already; () = none.
+            skim: what is only counted comes as `OutputLost` with its number of lines.
         """
         ...
 

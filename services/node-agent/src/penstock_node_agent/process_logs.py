@@ -13,13 +13,22 @@ from typing import Final
 
 from penstock_common.messages import OutputName
 from penstock_node_agent import log_files
-from penstock_node_agent.output import Cursor, LineCutter, Output, OutputLine, OutputLost
+from penstock_node_agent.output import (
+    Cursor,
+    LineCutter,
+    Output,
+    OutputLine,
+    OutputLost,
+    Skim,
+    read_all,
+)
 
 #: Name of the file of each output, in the worker's folder.
 OUTPUT_FILES: Final[dict[OutputName, str]] = {"stdout": "stdout.log", "stderr": "stderr.log"}
 
 _READ_BYTES: Final = 64 * 1024
-#: Who is further behind than this only counts lines until it is near the end again.
+#: Who is further behind than this only counts lines until it is near the end again; who skims, at
+#: twice near.
 _FAR_BYTES: Final = 4 * 1024 * 1024
 _NEAR_BYTES: Final = 256 * 1024
 _COUNT_BYTES: Final = 1024 * 1024
@@ -54,15 +63,17 @@ class _File:
 class ProcessOutput:
     """Both outputs of one run of a worker. Its methods block, but for `grown`."""
 
-    def __init__(self, folder: Path, run: str, cursor: Cursor) -> None:
+    def __init__(self, folder: Path, run: str, cursor: Cursor, skim: Skim = read_all) -> None:
         """Open the files in this folder.
 
         Args:
             folder: the worker's.
             run: names this run of the worker; a cursor of another one is void.
             cursor: as for `OutputFollower.follow`.
+            skim: as for `OutputFollower.follow`; asked in the thread that reads.
         """
         self._run = run
+        self._skim = skim
         begun = [int(at) for at in cursor[1:]] if cursor and cursor[0] == run else []
         self._files: list[_File] = []
         for n, (stream, path) in enumerate(zip(OUTPUT_FILES, output_paths(folder), strict=True)):
@@ -108,7 +119,8 @@ class ProcessOutput:
         if size < file.offset:  # cut to nothing
             self._go_on_at(file, 0, found)
         data = self._read_whole(file, found)
-        if size - file.offset > _FAR_BYTES:
+        far_bytes = 2 * _NEAR_BYTES if self._skim(file.stream) else _FAR_BYTES
+        if size - file.offset > far_bytes:
             self._skip(file, size - _NEAR_BYTES, found)
             data = self._read_whole(file, found)
         begin = file.offset

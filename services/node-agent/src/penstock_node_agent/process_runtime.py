@@ -27,7 +27,7 @@ from penstock_common.messages import RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import log_files, process_table
 from penstock_node_agent.daemon_threads import DaemonThreads
-from penstock_node_agent.output import Cursor, Output, nothing
+from penstock_node_agent.output import Cursor, Output, Skim, nothing, read_all
 from penstock_node_agent.ports import PortPicker, is_free
 from penstock_node_agent.process_logs import ProcessOutput, follow_files, output_paths
 from penstock_node_agent.process_record import (
@@ -376,7 +376,9 @@ class ProcessRuntime(Runtime):
         return await self._in_thread(lambda: log_files.tail(output_paths(worker.folder), lines))
 
     @override
-    def follow(self, worker_id: str, cursor: Cursor) -> AsyncGenerator[Output, None]:
+    def follow(
+        self, worker_id: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
         """From its files; a run is named by the boot, the pid and the start of its process."""
         worker = self._workers.get(worker_id)
         if worker is None:
@@ -384,7 +386,7 @@ class ProcessRuntime(Runtime):
         record = worker.record
         run = f"{record.boot_id}.{record.pid}.{record.started_ticks}"
         return follow_files(
-            lambda: ProcessOutput(worker.folder, run, cursor),
+            lambda: ProcessOutput(worker.folder, run, cursor, skim),
             lambda: worker.exit is not None,
             self._threads.run,
         )
