@@ -327,6 +327,26 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(api: ApiServer) -> N
     assert not consumers.get("consumers")
 
 
+async def test_a_client_that_reads_nothing_is_cut_off(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock_api.routes.logs.WRITE_TIMEOUT_S", 0.2)
+    writer = await writer_of(api)
+    await writer.assign()
+    for _ in range(60):  # more than the kernel holds for a connection
+        await writer.write("x" * 400_000)
+    reader, socket = await asyncio.open_connection("127.0.0.1", api.settings.port, limit=1)
+    request = f"GET {path_of()} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_KEY}\r\n\r\n"
+    socket.write(request.encode())
+    assert await reader.readexactly(12) == b"HTTP/1.1 200"
+
+    async def freed() -> bool:
+        return await subscriptions(api) == 0
+
+    await eventually(freed)
+    socket.transport.abort()
+
+
 async def test_an_api_that_stops_does_not_wait_for_its_readers(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,18 @@ from penstock_common.messages import LogGap, LogLine
 from penstock_common.states import WorkerReason, WorkerState
 from penstock_common.streams import ensure_streams
 from penstock_node_agent import log_follower
-from penstock_node_agent.docker_containers import DockerSettings
+from penstock_node_agent.docker_containers import DockerSettings, container_name
+from penstock_node_agent.docker_logs import EngineLogs
 from penstock_node_agent.docker_runtime import DockerRuntime
 from penstock_node_agent.logged_runtime import LoggedRuntime
+from penstock_node_agent.output import (
+    Cursor,
+    Output,
+    OutputLine,
+    OutputLost,
+    Skim,
+    read_all,
+)
 from penstock_node_agent.process_runtime import ProcessRuntime
 from penstock_node_agent.runtime import BoundExceededError, StartOrder
 from tests.fakes.runtime import FakeHost, FakeRuntime
@@ -190,6 +199,122 @@ async def test_a_worker_s_oldest_lines_go_when_it_has_too_many(
     assert 100 <= len(texts) <= 300
     assert entries[-1].n == 1000
     assert entries[0].n > 1
+
+
+class Stumbling(FakeRuntime):
+    """Its first reading of an output breaks after what there is."""
+
+    stumbled = False
+
+    async def follow(
+        self, worker_id: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
+        async for output in super().follow(worker_id, cursor, skim):
+            yield output
+            if not self.stumbled:
+                self.stumbled = True
+                await asyncio.sleep(0.3)  # what was read is published meanwhile
+                raise RuntimeError("nobody expected this")
+
+
+async def test_a_follower_that_fails_is_begun_again_behind_what_it_published(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock_node_agent.logged_runtime.RETRY_S", 0.05)
+    host = FakeHost()
+    async with connected(nats_server.url) as bus:
+        await ensure_streams(bus)
+        inner = Stumbling(host)
+        runtime = LoggedRuntime(inner, bus, "node-test", SystemClock())
+        order = StartOrder("wk-1", ENDPOINT, 1, None, (), ("print", "one", "two"), 8000, {})
+        await runtime.start(order)
+        await eventually(lambda: inner.stumbled)
+        host.workers["wk-1"].write("three")
+        await runtime.stop("wk-1", 1)
+        await eventually(lambda: runtime.followers == 0)
+
+        page = await LogStream(bus).after(0, ENDPOINT, "wk-1")
+        await runtime.remove("wk-1")
+        await runtime.close()
+    entries = [entry for stored in page.batches for entry in stored.batch.entries]
+    assert [e.text for e in entries if isinstance(e, LogLine)] == ["one", "two", "three"]
+    assert numbers(entries) == 3
+    await host.close()
+
+
+class EngineRelay:
+    """Between the agent and the engine's socket; cuts all connections when told."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        self.path = str(folder / "engine.sock")
+        self._target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.accepted = 0
+
+    async def __aenter__(self) -> "EngineRelay":
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        up_reader, up_writer = await asyncio.open_unix_connection(self._target)
+        self._writers |= {writer, up_writer}
+        for source, target in ((reader, up_writer), (up_reader, writer)):
+            task = asyncio.create_task(self._pump(source, target), name="relay to the engine")
+            self._tasks.add(task)
+
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                target.write(data)
+                await target.drain()
+        except OSError:
+            pass  # cut
+        finally:
+            target.close()
+
+
+@pytest.mark.docker
+async def test_a_broken_connection_to_the_engine_loses_and_repeats_no_line(tmp_path: Path) -> None:
+    engine = docker_host()
+    if not engine.startswith("unix://"):
+        pytest.skip("SKIPPED: the Docker engine is not behind a unix socket")
+    settings = DockerSettings(
+        docker_host=engine, node_id=f"node-{uuid.uuid4().hex[:8]}", address="127.0.0.1"
+    )
+    runtime = DockerRuntime(settings)
+    await runtime.open()
+    program = "import time\nfor n in range(60):\n print(n, flush=True)\n time.sleep(0.02)"
+    worker_id = entropy.random_id(ids.WORKER)
+    command = ("python3", "-c", program)
+    order = StartOrder(worker_id, ENDPOINT, 1, IMAGE, (), command, 8000, {})
+    texts: list[str] = []
+    async with EngineRelay(tmp_path, engine.removeprefix("unix://")) as relay:
+        logs = EngineLogs(f"unix://{relay.path}")
+        try:
+            await runtime.start(order)
+            async for output in logs.follow(container_name(worker_id), ()):
+                assert not any(isinstance(item, OutputLost) for item in output)
+                texts += [item.data.decode() for item in output if isinstance(item, OutputLine)]
+                if len(texts) in range(20, 26):
+                    relay.cut()
+        finally:
+            await logs.close()
+            await runtime.stop(worker_id, 0)
+            await runtime.remove(worker_id)
+            await runtime.close()
+    assert texts == [str(n) for n in range(60)]
+    assert relay.accepted > 4
 
 
 # ---- the last lines in the status, by each kind of failure

@@ -221,7 +221,7 @@ class LogFollower:
             self._log_retry("a worker's oldest lines not dropped", error)
 
     def _log_retry(self, message: str, error: PenstockError) -> None:
-        logger.info(
+        logger.warning(
             message,
             extra={"action": "log_retried", "worker_id": self.worker_id, "error": str(error)},
         )
