@@ -35,6 +35,7 @@ from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import AgentRig, agent_rig, endpoint_spec
 from tests.support.bus import connected, eventually
 from tests.support.docker_engine import IMAGE, docker_host
+from tests.support.engine_relay import EngineRelay
 from tests.support.nats_server import NatsServer
 from tests.support.process_workers import process_settings
 
@@ -240,48 +241,6 @@ async def test_a_follower_that_fails_is_begun_again_behind_what_it_published(
     assert [e.text for e in entries if isinstance(e, LogLine)] == ["one", "two", "three"]
     assert numbers(entries) == 3
     await host.close()
-
-
-class EngineRelay:
-    """Between the agent and the engine's socket; cuts all connections when told."""
-
-    def __init__(self, folder: Path, target: str) -> None:
-        self.path = str(folder / "engine.sock")
-        self._target = target
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.accepted = 0
-
-    async def __aenter__(self) -> "EngineRelay":
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.cut()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def cut(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        up_reader, up_writer = await asyncio.open_unix_connection(self._target)
-        self._writers |= {writer, up_writer}
-        for source, target in ((reader, up_writer), (up_reader, writer)):
-            task = asyncio.create_task(self._pump(source, target), name="relay to the engine")
-            self._tasks.add(task)
-
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65_536):
-                target.write(data)
-                await target.drain()
-        except OSError:
-            pass  # cut
-        finally:
-            target.close()
 
 
 @pytest.mark.docker
