@@ -22,6 +22,9 @@ from penstock_common.messages import (
     GrantReply,
     HeldLeases,
     LentSlot,
+    LogBatch,
+    LogGap,
+    LogLine,
     Message,
     NodeOrder,
     NodeRecord,
@@ -206,12 +209,35 @@ EXAMPLES: list[Message] = [
         ended_at=AT,
     ),
     Sight(bucket="PENSTOCK_ENDPOINTS", key="ep-1", revision=7),
+    LogBatch(
+        worker_id="wk-1",
+        endpoint_id="ep-1",
+        node_id="node-1",
+        entries=(
+            LogLine(n=1, at=AT, stream="stderr", text="ü", cut=True),
+            LogGap(n=2, last=9, at=AT, why="too_fast"),
+        ),
+        next_n=10,
+        cursor=("run", 7, "x"),
+        previous=3,
+        ended=True,
+    ),
 ]
 
 
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
-    parts = {EngineProblem, Gpu, GpuReading, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
+    parts = {
+        EngineProblem,
+        Gpu,
+        GpuReading,
+        LentSlot,
+        LogGap,
+        LogLine,
+        WorkerLoad,
+        ScaleDecision,
+        ScaleInputs,
+    }
     types = {
         value
         for name, value in vars(messages).items()

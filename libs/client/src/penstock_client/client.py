@@ -10,7 +10,8 @@ Endpoints are named by id or by `app_name`. Every call raises `ApiError` when th
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -28,6 +29,8 @@ from penstock_client.documents import (
     EndpointDocument,
     EndpointList,
     GroupBy,
+    LogEndDocument,
+    LogEntryDocument,
     NodeDetail,
     NodeList,
     ProblemDocument,
@@ -42,6 +45,7 @@ from penstock_client.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
+from penstock_client.logs import read_lines
 from penstock_common.states import EndpointState, NodeWish
 
 D = TypeVar("D", bound=Document)
@@ -193,6 +197,43 @@ class PenstockClient:
         if deadline_s is not None:
             document["deadline_s"] = deadline_s
         return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/drain", document)
+
+    def logs(
+        self,
+        endpoint: str,
+        worker: str | None = None,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+    ) -> AsyncGenerator[LogEntryDocument | LogEndDocument, None]:
+        """Lines of one worker, or of all of an endpoint, and the word of those that are missing.
+
+        It goes on over connections that break, and ends with a `LogEndDocument`.
+
+        Args:
+            endpoint: id or `app_name`.
+            worker: its id; None = all workers of the endpoint.
+            follow: whether to go on when all that there is has come.
+            tail: begin with the last lines, so many; None = with the first that there is.
+
+        Raises:
+            ApiError: the api refused (404: there was no such worker), while iterating.
+            UnreachableError: it could not be reached for a minute, while iterating.
+        """
+        assert self._session is not None, "use it as `async with PenstockClient(...)`"
+        session = self._session
+        path = _path(endpoint) + (f"/workers/{quote(worker, safe='')}" if worker else "") + "/logs"
+        query = f"?follow={str(follow).lower()}" + (f"&tail={tail}" if tail is not None else "")
+        url = URL(self._url + path + query, encoded=True)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total)
+
+        def ask(headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+            return session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
+
+        async def refuse(answer: aiohttp.ClientResponse) -> object:
+            return self._parse(answer.status, await answer.read())
+
+        return read_lines(ask, refuse)
 
     async def wait_until(
         self,

@@ -102,6 +102,23 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
         "allow_direct": True,
         "max_consumers": _MAX_CONSUMERS,
     },
+    {
+        "name": subjects.LOGS,
+        "subjects": [subjects.LOGS_ALL],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        # Lines are no state: they are acknowledged before they are on disk (see `_of_copies`).
+        "persist_mode": "async",
+        "compression": "s2",
+        "max_age": 7 * 24 * 3600 * _NS,
+        # A worker's batches; its bytes are bounded by its node agent.
+        "max_msgs_per_subject": 8_192,
+        "max_bytes": 1024 * 1024 * 1024,
+        "max_msg_size": 512 * 1024,
+        "allow_direct": True,
+        "max_consumers": _MAX_CONSUMERS,
+    },
 )
 
 
@@ -120,7 +137,7 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
         BusRefusedError: the server refused to make a stream; the message says why.
         BusDisconnectedError, BusTimeoutError, NoRespondersError: it could not be asked.
     """
-    streams = [{**declared, "num_replicas": replicas} for declared in STREAMS]
+    streams = [_of_copies(declared, replicas) for declared in STREAMS]
 
     async def make_missing() -> None:
         # One question, since a thousand services ask it when their server has restarted.
@@ -132,6 +149,12 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
     for declared in streams:
         await _ensure_stream(bus, declared)
     bus.ensure("streams", make_missing)
+
+
+def _of_copies(declared: Mapping[str, Any], replicas: int) -> Mapping[str, Any]:
+    """The declaration with so many copies; only a stream of one copy can be written behind."""
+    unfit = {"persist_mode"} if replicas > 1 else set()
+    return {k: v for k, v in declared.items() if k not in unfit} | {"num_replicas": replicas}
 
 
 async def _ensure_stream(bus: Bus, declared: Mapping[str, Any]) -> None:

@@ -33,10 +33,12 @@ WORKER_KEYS: Final = "*.*"
 TICKETS: Final = "PENSTOCK_TICKETS"
 EVENTS: Final = "PENSTOCK_EVENTS"
 USAGE: Final = "PENSTOCK_USAGE"
+LOGS: Final = "PENSTOCK_LOGS"
 
 TICKETS_ALL: Final = f"{PREFIX}.tickets.*"
 EVENTS_ALL: Final = f"{PREFIX}.events.>"
 USAGE_ALL: Final = f"{PREFIX}.usage.*"
+LOGS_ALL: Final = f"{PREFIX}.logs.*.*"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
 
@@ -143,3 +145,8 @@ def node_event(node_id: str, verb: str) -> str:
 def scale_event(endpoint_id: str) -> str:
     """Event: the autoscaler changed the desired number of workers."""
     return f"{PREFIX}.events.scale.{endpoint_id}.decided"
+
+
+def logs(endpoint_id: str, worker_id: str) -> str:
+    """Where node agents publish the lines of one worker (`LogBatch`); `*` = any worker."""
+    return f"{PREFIX}.logs.{endpoint_id}.{worker_id}"

@@ -20,6 +20,7 @@ from penstock_api.docs_page import docs_page
 from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
+from penstock_api.log_reader import MAX_STREAMS, LogReader, OpenStreams
 from penstock_api.openapi import openapi_document
 from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
 from penstock_api.rate_limits import RateLimits
@@ -30,6 +31,7 @@ from penstock_api.routes import (
     documentation,
     endpoints,
     health,
+    logs,
     nodes,
     registry_auths,
     usage,
@@ -44,6 +46,7 @@ from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
 from penstock_common.kv import Bucket
+from penstock_common.log_stream import LogStream
 from penstock_common.messages import QueueReport
 from penstock_common.sealing import Sealer
 from penstock_common.streams import check_durability, ensure_streams
@@ -55,6 +58,7 @@ logger = logging.getLogger(__name__)
 ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
     *workers.ROUTES,
+    *logs.ROUTES,
     *nodes.ROUTES,
     *registry_auths.ROUTES,
     *api_keys.ROUTES,
@@ -179,11 +183,20 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
             await store.put_api_key(auth.ADMIN_KEY_ID, auth.hash_key(admin_key))
             repeats = Repeats(Bucket(bus, REPEATS), sealer)
             limits = RateLimits(settings.rate_limit_per_s, settings.rate_limit_burst)
-            events, usage_reader = EventPublisher(bus, clock), UsageReader(bus)
+            streams = OpenStreams(MAX_STREAMS)
             api = Api(
-                settings, clock, store, Loads(), events, sealer, repeats, limits, usage_reader
+                settings,
+                clock,
+                store,
+                Loads(),
+                EventPublisher(bus, clock),
+                sealer,
+                repeats,
+                limits,
+                UsageReader(bus),
+                LogReader(LogStream(bus), store, clock, streams),
             )
-            await _serve_http(api, bus, stopping)
+            await _serve_http(api, bus, streams, stopping)
         finally:
             await store.stop()
     finally:
@@ -209,7 +222,7 @@ def read_sealer(settings: ApiSettings) -> Sealer:
         ) from None
 
 
-async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
+async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asyncio.Event) -> None:
     settings = api.settings
     sweep = ConnectionSweep(settings.head_timeout_s)
     runner = web.AppRunner(
@@ -249,6 +262,7 @@ async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
             url = f"http://{host}:{runner.addresses[0][1]}"
             lifecycle.notify_ready(health_url=f"{url}/readyz", url=url)
             await stopping.wait()
+            streams.close()  # else they would be waited for
             await runner.cleanup()
             await api.events.flush(FLUSH_S)
             for loop in loops:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
+from penstock_api.log_reader import LogReader
 from penstock_api.rate_limits import RateLimits
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
@@ -26,3 +27,4 @@ class Api:
     repeats: Repeats
     limits: RateLimits
     usage: UsageReader
+    logs: LogReader

@@ -207,6 +207,11 @@ class Store:
         assigned = [(key, row.value) for key, row in rows if row.value is not None]
         return dict(sorted(assigned, key=lambda pair: (pair[1].decided_at, pair[1].worker_id)))
 
+    def is_assigned(self, key: str) -> bool:
+        """Whether a worker has an assignment under this key; while that is not known, it has."""
+        row = self._workers.rows.get(key)
+        return not self._workers.synced or (row is not None and row.value is not None)
+
     def assignments_by_node(self) -> dict[str, list[WorkerAssignment]]:
         """Node id → the assignments placed on it."""
         placed: dict[str, list[WorkerAssignment]] = {}

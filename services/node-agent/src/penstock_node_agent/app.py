@@ -18,6 +18,7 @@ from penstock_node_agent.gpus import GpuInventory, static_inventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import read_host_facts
 from penstock_node_agent.leftovers import stop_leftovers
+from penstock_node_agent.logged_runtime import LoggedRuntime
 from penstock_node_agent.node_identity import (
     lasting_node_id,
     lock_data_dir,
@@ -76,7 +77,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
             AgentParts(
                 node_id=node_id,
                 bus=bus,
-                runtime=runtime,
+                runtime=LoggedRuntime(runtime, bus, node_id, clock),
                 heartbeat=heartbeat,
                 clock=clock,
                 sealer=_read_sealer(settings.secret_key_file),

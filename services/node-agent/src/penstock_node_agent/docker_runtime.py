@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
@@ -33,10 +33,12 @@ from penstock_node_agent.docker_errors import (
     start_failure,
 )
 from penstock_node_agent.docker_events import DeathWatch
+from penstock_node_agent.docker_logs import EngineLogs
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.docker_watch import EngineWatch
 from penstock_node_agent.log_files import clipped
+from penstock_node_agent.output import Cursor, Output, Skim, read_all
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     Exit,
@@ -76,6 +78,7 @@ class DockerRuntime(Runtime):
             # It may be another one now, or differently configured.
             on_back=self._maker.forget_engine,
         )
+        self._logs = EngineLogs(settings.docker_host)
         self._ends = ContainerEnds(self._engine, self._watch, self._disks.problem)
         #: workers of the last look whose containers nobody here has begun
         self._strays: set[str] = set()
@@ -259,6 +262,13 @@ class DockerRuntime(Runtime):
         return tuple(clipped(line) for line in found)
 
     @override
+    def follow(
+        self, worker_id: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
+        """From the engine's log of the container."""
+        return self._logs.follow(containers.container_name(worker_id), cursor, skim)
+
+    @override
     async def remove(self, worker_id: str) -> None:
         """Remove the ended container and its volumes."""
         await self._engine.call_for(worker_id, lambda: self._remove_container(worker_id))
@@ -303,6 +313,7 @@ class DockerRuntime(Runtime):
     @override
     async def close(self) -> None:
         """Let go; containers run on."""
+        await self._logs.close()
         if self._deaths is not None:
             # Not in a thread of the pool: with an engine that hangs, all of them may.
             await DaemonThreads(1, "docker-close").run(self._deaths.stop)

@@ -20,6 +20,7 @@ from penstock_common.sealing import Sealer
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
 from penstock_node_agent.advice import advised
 from penstock_node_agent.health_watch import HealthWatch
+from penstock_node_agent.last_lines import with_last_lines
 from penstock_node_agent.orders import start_order
 from penstock_node_agent.probes import ProbeTarget
 from penstock_node_agent.pull_bytes import PulledBytes
@@ -147,6 +148,10 @@ class Keeper:
 
     async def run(self) -> None:
         """Keep it until it is forgotten."""
+        view = self._view
+        if view.presence is Presence.REMAINS and view.ending is not None:
+            ending = await with_last_lines(view.ending, self._tools.runtime, self.worker_id)
+            self._view = replace(view, ending=ending)
         while (step := self._decide()) is not Step.FORGET:
             await self._carry_out(step)
         self._report.forget()

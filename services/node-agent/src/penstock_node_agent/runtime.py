@@ -14,6 +14,7 @@ from penstock_common.errors import PenstockError
 from penstock_common.messages import RuntimeKind
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
+from penstock_node_agent.output import OutputFollower
 from penstock_node_agent.pull_bytes import PulledBytes
 
 
@@ -99,6 +100,8 @@ class Found:
     created_only: bool = False
     #: set when it has ended
     exit: Exit | None = None
+    #: empty when nothing of it says whose it is
+    endpoint_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class BoundExceededError(PenstockError):
         super().__init__(message)
 
 
-class Runtime(Protocol):
+class Runtime(OutputFollower, Protocol):
     """Starts and ends workers on this node."""
 
     @property

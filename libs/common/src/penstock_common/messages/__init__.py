@@ -20,6 +20,7 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
+from penstock_common.messages.logs import GapReason, LogBatch, LogGap, LogLine, OutputName
 from penstock_common.messages.node_orders import NodeOrder
 from penstock_common.messages.nodes import (
     EngineProblem,
@@ -51,6 +52,7 @@ __all__ = [
     "EndpointRecord",
     "EndpointStatus",
     "EngineProblem",
+    "GapReason",
     "Gpu",
     "GpuNews",
     "GpuReading",
@@ -59,9 +61,13 @@ __all__ = [
     "HeldLeases",
     "KeyScope",
     "LentSlot",
+    "LogBatch",
+    "LogGap",
+    "LogLine",
     "Message",
     "NodeOrder",
     "NodeRecord",
+    "OutputName",
     "QueueReport",
     "Recall",
     "RegistryAuthRecord",

@@ -20,7 +20,7 @@ Scope = Literal["open", "read", "deploy", "admin"]
 #: Under this name a request carries the record of the key it came with.
 CALLER: Final = web.RequestKey("caller", ApiKeyRecord)
 
-Handler = Callable[["Api", web.Request], Awaitable[web.Response]]
+Handler = Callable[["Api", web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
