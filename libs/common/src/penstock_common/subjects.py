@@ -120,7 +120,7 @@ def worker_event(worker_id: str, verb: str) -> str:
 
 
 def node_event(node_id: str, verb: str) -> str:
-    """Event about a node: joined, left, lost."""
+    """Event about a node: joined, left, lost, engine_lost, engine_found."""
     return f"{PREFIX}.events.node.{node_id}.{verb}"
 
 
