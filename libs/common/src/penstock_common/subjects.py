@@ -138,7 +138,9 @@ def worker_event(worker_id: str, verb: str) -> str:
 
 
 def node_event(node_id: str, verb: str) -> str:
-    """Event about a node: joined, restarting, left, lost; cordoned, uncordoned, draining, drained."""
+    """Event about a node: joined, restarting, left, lost; cordoned, uncordoned, draining, drained;
+    engine_lost, engine_found; gpu_unhealthy, gpu_healthy.
+    """
     return f"{PREFIX}.events.node.{node_id}.{verb}"
 
 

@@ -52,6 +52,9 @@ _MEANINGS: Final[tuple[tuple[WorkerReason, tuple[str, ...]], ...]] = (
 )
 
 
+_AUTH_ADVICE: Final = (
+    "; name a registry auth whose username and password may pull it (image.registry_auth_id)"
+)
 #: Looked for in this order, in lower case: what to do about a container that cannot be started.
 _HINTS: Final = (
     (
@@ -76,7 +79,8 @@ def pull_failure(image: str, text: str) -> StartFailedError:
     lowered = text.lower()
     for reason, signs in _MEANINGS:
         if any(sign in lowered for sign in signs):
-            return StartFailedError(reason, f"pull of {image}: {text}")
+            advice = _AUTH_ADVICE if reason is WorkerReason.REGISTRY_AUTH_FAILED else ""
+            return StartFailedError(reason, f"pull of {image}: {text}{advice}")
     return StartFailedError(WorkerReason.ENGINE_ERROR, f"pull of {image}: {text}")
 
 
