@@ -138,8 +138,10 @@ def worker_event(worker_id: str, verb: str) -> str:
 
 
 def node_event(node_id: str, verb: str) -> str:
-    """Event about a node: joined, restarting, left, lost; cordoned, uncordoned, draining, drained;
-    engine_lost, engine_found; gpu_unhealthy, gpu_healthy.
+    """Event about a node.
+
+    Verbs: joined, restarting, left, lost; cordoned, uncordoned, draining, drained; engine_lost,
+    engine_found; gpu_unhealthy, gpu_healthy.
     """
     return f"{PREFIX}.events.node.{node_id}.{verb}"
 
