@@ -104,7 +104,8 @@ async def test_an_endpoint_lives_its_life_by_flags(penstock: Penstock) -> None:
     assert listed.code == 0
     assert listed.out.splitlines()[1].split()[:2] == ["echo", "deploying"]
     assert json.loads((await penstock("endpoint", "list", "--json")).out) == {
-        "endpoints": [document]
+        "endpoints": [document],
+        "next_cursor": None,
     }
     assert document["url"] in (await penstock("endpoint", "show", "echo")).out
 
