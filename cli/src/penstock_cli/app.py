@@ -12,6 +12,7 @@ from penstock_cli.exits import CliError
 from penstock_cli.node import nodes_app
 from penstock_cli.simulate import simulate
 from penstock_cli.up import up
+from penstock_cli.volume import volumes_app
 from penstock_cli.worker import workers_app
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command()(simulate)
 app.add_typer(endpoints_app, name="endpoint")
 app.add_typer(workers_app, name="worker")
 app.add_typer(nodes_app, name="node")
+app.add_typer(volumes_app, name="volume")
 
 
 def _print_version(wanted: bool) -> None:

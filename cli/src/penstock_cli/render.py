@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from rich.console import Console
 from rich.table import Table
@@ -15,9 +15,16 @@ from penstock_client.documents import (
     EndpointDocument,
     NodeDocument,
     RevisionDocument,
+    VolumeDocument,
     WorkerDocument,
 )
 from penstock_common.messages import ScaleDecision
+from penstock_common.volumes import (
+    DriverOptionsSource,
+    HostPathSource,
+    NfsSource,
+    VolumeSource,
+)
 
 #: Lines are not folded or cut when somebody else than a terminal reads them.
 _WIDE: Final = 10_000
@@ -216,6 +223,30 @@ def print_nodes(nodes: Sequence[NodeDocument]) -> None:
         ),
         "no nodes report; is a node agent running?",
     )
+
+
+def print_volumes(volumes: Sequence[VolumeDocument]) -> None:
+    """A table, one network volume a line."""
+    _print_table(
+        ("VOLUME", "NAME", "SOURCE", "ENDPOINTS"),
+        (
+            (volume.id, volume.name, _source(volume.source), ", ".join(volume.endpoints) or "-")
+            for volume in volumes
+        ),
+        "no network volumes; make one with `penstock volume create`",
+    )
+
+
+def _source(source: VolumeSource) -> str:
+    match source:
+        case NfsSource():
+            return f"nfs {source.server}:{source.path} ({source.options})"
+        case HostPathSource():
+            return f"host path {source.path}"
+        case DriverOptionsSource():
+            return "driver options " + " ".join(f"{k}={v}" for k, v in source.options.items())
+        case _:
+            assert_never(source)
 
 
 def print_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,5 +1,6 @@
 """Wire types: each survives its encoding, ignores what a newer Penstock adds, and is immutable."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +33,7 @@ from penstock_common.messages import (
     ScaleInputs,
     Tally,
     Ticket,
+    VolumeRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -46,6 +48,7 @@ from penstock_common.states import (
     WorkerReason,
     WorkerState,
 )
+from penstock_common.volumes import NfsSource
 
 AT = datetime(2030, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 SPEC = parse_endpoint({"name": "n", "app_name": "a", "image": {"command": "x"}, "env": {"A": "b"}})
@@ -143,6 +146,13 @@ EXAMPLES: list[Message] = [
         sealed={"password": "gAAA"},
         created_at=AT,
     ),
+    VolumeRecord(
+        volume_id="vol-1",
+        name="models",
+        source=NfsSource(type="nfs", server="nas", path="/export"),
+        created_at=AT,
+        updated_at=AT,
+    ),
     ApiKeyRecord(key_id="key-1", sha256="0" * 64, scope="invoke", created_at=AT),
     QueueReport(
         router_id="rt-1",
@@ -219,6 +229,13 @@ def test_a_cut_message_is_an_error_that_callers_expect(example: Message, cut: fl
     data = example.encode()
     with pytest.raises(ValidationError):
         type(example).decode(data[: int(len(data) * cut)])
+
+
+def test_what_a_newer_penstock_says_of_a_volumes_source_is_ignored() -> None:
+    record = next(e for e in EXAMPLES if isinstance(e, VolumeRecord))
+    document = record.model_dump(mode="json")
+    document["source"] |= {"newer": 1}
+    assert VolumeRecord.decode(json.dumps(document).encode()) == record
 
 
 def test_instants_without_a_zone_are_refused() -> None:

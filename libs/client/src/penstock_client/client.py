@@ -27,6 +27,8 @@ from penstock_client.documents import (
     NodeList,
     ProblemDocument,
     RevisionList,
+    VolumeDocument,
+    VolumeList,
     WorkerList,
 )
 from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
@@ -121,6 +123,27 @@ class PenstockClient:
     async def list_nodes(self) -> NodeList:
         """The nodes whose agents report."""
         return await self._ask(NodeList, "GET", "/v1/nodes")
+
+    async def create_volume(self, document: Mapping[str, Any]) -> VolumeDocument:
+        """The network volume made known by this document (docs/storage.md)."""
+        return await self._ask(VolumeDocument, "POST", "/v1/volumes", document)
+
+    async def list_volumes(self) -> VolumeList:
+        """All network volumes, oldest first."""
+        return await self._ask(VolumeList, "GET", "/v1/volumes")
+
+    async def show_volume(self, volume: str) -> VolumeDocument:
+        """The network volume with this id."""
+        return await self._ask(VolumeDocument, "GET", f"/v1/volumes/{quote(volume, safe='')}")
+
+    async def rename_volume(self, volume: str, name: str) -> VolumeDocument:
+        """The network volume with this id, from now on with another name."""
+        path = f"/v1/volumes/{quote(volume, safe='')}"
+        return await self._ask(VolumeDocument, "PATCH", path, {"name": name})
+
+    async def delete_volume(self, volume: str) -> VolumeDocument:
+        """The network volume as it was; Penstock knows it no longer, its data stay."""
+        return await self._ask(VolumeDocument, "DELETE", f"/v1/volumes/{quote(volume, safe='')}")
 
     async def wait_until(
         self,

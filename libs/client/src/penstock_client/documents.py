@@ -28,6 +28,7 @@ from penstock_common.states import (
     WorkerReason,
     WorkerState,
 )
+from penstock_common.volumes import VolumeSource
 
 
 class Document(BaseModel):
@@ -235,6 +236,10 @@ class NodeDocument(Document):
     memory_bytes: int
     disk_free_bytes: int
     labels: Mapping[str, str]
+    #: host paths that its operator lets network volumes lie in
+    volume_paths: tuple[str, ...] = ()
+    #: what else of network volumes it can mount: `nfs`, `driver_options`
+    volume_kinds: tuple[str, ...] = ()
     version: str
     started_at: AwareDatetime
     #: ids of the workers placed on it
@@ -260,6 +265,24 @@ class RegistryAuthList(Document):
     """The registry auths, oldest first."""
 
     registry_auths: tuple[RegistryAuthDocument, ...]
+
+
+class VolumeDocument(Document):
+    """A network volume, and who names it."""
+
+    id: str
+    name: str
+    source: VolumeSource
+    #: `app_name`s of the endpoints whose document names it
+    endpoints: tuple[str, ...]
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+class VolumeList(Document):
+    """The network volumes, oldest first."""
+
+    volumes: tuple[VolumeDocument, ...]
 
 
 class HealthDocument(Document):

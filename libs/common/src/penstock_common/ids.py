@@ -15,6 +15,7 @@ SLOT_LEASE: Final = "sl"
 API_KEY: Final = "key"
 EVENT: Final = "ev"
 REGISTRY_AUTH: Final = "ra"
+VOLUME: Final = "vol"
 
 #: Characters of an id behind its prefix, and what they are taken from.
 DIGITS: Final = 13

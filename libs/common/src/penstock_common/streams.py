@@ -53,6 +53,7 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
     _bucket(subjects.WORKER_STATUS, memory=False),
     _bucket(subjects.API_KEYS, memory=False),
     _bucket(subjects.REGISTRY_AUTHS, memory=False),
+    _bucket(subjects.VOLUMES, memory=False),
     _bucket(subjects.NODES, memory=True),
     _bucket(subjects.ROUTERS, memory=True),
     {

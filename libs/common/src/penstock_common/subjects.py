@@ -19,6 +19,7 @@ NODES: Final = "PENSTOCK_NODES"  # <node_id> → NodeRecord, by node-agent, expi
 ROUTERS: Final = "PENSTOCK_ROUTERS"  # <router_id> → RouterRecord, by router, expiring
 API_KEYS: Final = "PENSTOCK_API_KEYS"  # <key_id> → ApiKeyRecord, by api
 REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"  # <id> → RegistryAuthRecord, by api
+VOLUMES: Final = "PENSTOCK_VOLUMES"  # <volume_id> → VolumeRecord, by api
 
 # The scheduler's lease lives in the bucket that it guards, since a server-side fence reaches only
 # the stream of the write (docs/adr/0002). "lease" is never a node id: those begin with "node-".

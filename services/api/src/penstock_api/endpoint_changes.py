@@ -105,6 +105,7 @@ def plan_creation(
     seal: Seal,
     now: datetime,
     registry_auths: Container[str] = (),
+    volumes: Container[str] = (),
 ) -> EndpointRecord:
     """The record of a new endpoint.
 
@@ -115,13 +116,14 @@ def plan_creation(
         seal: seals secrets' values.
         now: the instant of creation.
         registry_auths: ids of the registry auths that exist.
+        volumes: ids of the network volumes that exist.
 
     Raises:
         InvalidDocumentError: with every problem found.
     """
     if not isinstance(document, Mapping):
         raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    spec = _parse(_with_names(document, suffix), registry_auths)
+    spec = _parse(_with_names(document, suffix), registry_auths, volumes)
     return EndpointRecord(
         endpoint_id=endpoint_id,
         spec=spec.model_copy(update={"secrets": dict(seal(spec.secrets))}),
@@ -138,6 +140,7 @@ def plan_change(
     seal: Seal,
     now: datetime,
     registry_auths: Container[str] = (),
+    volumes: Container[str] = (),
 ) -> EndpointRecord:
     """The record with a merge patch applied; `record` itself when that changes nothing.
 
@@ -156,7 +159,7 @@ def plan_change(
     health = patch.get("health")
     if isinstance(health, Mapping) and "path" in health and health["path"] is None:
         merged["health"]["path"] = None
-    spec = _parse(merged, registry_auths)
+    spec = _parse(merged, registry_auths, volumes)
     written = _written_secrets(patch)
     sealed = seal({name: value for name, value in spec.secrets.items() if name in written})
     spec = spec.model_copy(update={"secrets": {**spec.secrets, **sealed}})
@@ -246,8 +249,10 @@ def _with_names(document: Mapping[str, Any], suffix: str) -> dict[str, Any]:
     return completed
 
 
-def _parse(document: Mapping[str, Any], registry_auths: Container[str]) -> EndpointSpec:
-    problems = _beyond_this_version(document, registry_auths)
+def _parse(
+    document: Mapping[str, Any], registry_auths: Container[str], volumes: Container[str]
+) -> EndpointSpec:
+    problems = _beyond_this_version(document, registry_auths, volumes)
     try:
         spec = parse_endpoint(document)
     except InvalidDocumentError as error:
@@ -272,7 +277,7 @@ def _plainer(problem: Problem, document: Mapping[str, Any]) -> Problem:
 
 
 def _beyond_this_version(
-    document: Mapping[str, Any], registry_auths: Container[str]
+    document: Mapping[str, Any], registry_auths: Container[str], known_volumes: Container[str]
 ) -> list[Problem]:
     """Problems that the document's form cannot show: what it refers to does not exist."""
     problems = []
@@ -284,9 +289,12 @@ def _beyond_this_version(
     volumes = storage.get("volumes") if isinstance(storage, Mapping) else None
     if isinstance(volumes, list):
         problems += [
-            Problem(f"/storage/volumes/{place}/id", "no such network volume; use a local one")
+            Problem(f"/storage/volumes/{place}/id", "no such network volume; make it first")
             for place, volume in enumerate(volumes)
-            if isinstance(volume, Mapping) and volume.get("type") == "network"
+            if isinstance(volume, Mapping)
+            and volume.get("type") == "network"
+            and isinstance(volume.get("id"), str)
+            and volume["id"] not in known_volumes
         ]
     app_name = document.get("app_name")
     if isinstance(app_name, str) and _ENDPOINT_ID.fullmatch(app_name):

@@ -29,10 +29,12 @@ from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
+    Message,
     NodeRecord,
     RegistryAuthRecord,
     RevisionRecord,
     ScaleHistory,
+    VolumeRecord,
     WorkerAssignment,
     WorkerStatus,
 )
@@ -44,6 +46,7 @@ from penstock_common.subjects import (
     REGISTRY_AUTHS,
     REVISIONS,
     SCALE_HISTORY,
+    VOLUMES,
     WORKER_KEYS,
     WORKER_STATUS,
     WORKERS,
@@ -65,6 +68,7 @@ MAX_RECORD_BYTES: Final = 192 * 1024
 _POKING: Final = frozenset({ENDPOINTS, ENDPOINT_STATUS, WORKERS})
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 class EndpointNotFoundError(PenstockError):
@@ -113,7 +117,6 @@ class Store:
         self._endpoints_bucket = Bucket(bus, ENDPOINTS)
         self._api_keys_bucket = Bucket(bus, API_KEYS)
         self._revisions_bucket = Bucket(bus, REVISIONS)
-        self._registry_auths_bucket = Bucket(bus, REGISTRY_AUTHS)
         self._turn = asyncio.Lock()
         self._settling: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[], None]] = []
@@ -126,6 +129,7 @@ class Store:
         self.nodes = self._table(NODES, NodeRecord.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
+        self.volumes = self._table(VOLUMES, VolumeRecord.decode)
         self._tables: dict[str, WatchedTable[Any]] = {
             ENDPOINTS: self.endpoints,
             ENDPOINT_STATUS: self.endpoint_status,
@@ -136,6 +140,7 @@ class Store:
             NODES: self.nodes,
             API_KEYS: self.api_keys,
             REGISTRY_AUTHS: self.registry_auths,
+            VOLUMES: self.volumes,
         }
 
     async def start(self) -> None:
@@ -281,10 +286,7 @@ class Store:
         Raises:
             PenstockError: NATS is away, or timed out: then it may or may not have been stored.
         """
-        key = record.registry_auth_id
-        async with self._writing():
-            revision = await self._registry_auths_bucket.put(key, record.encode(), revision=0)
-            await self._settle(self.registry_auths, key, revision)
+        await self.create_record(REGISTRY_AUTHS, record.registry_auth_id, record)
 
     async def remove_registry_auth(self, registry_auth_id: str) -> RegistryAuthRecord:
         """Remove a registry auth that no endpoint names; gives what it was.
@@ -293,20 +295,75 @@ class Store:
             PenstockError: `RegistryAuthNotFoundError`; `RegistryAuthInUseError`; NATS is away or
                 timed out, in which case it may or may not be gone.
         """
-        async with self._writing():
-            record = self.find_registry_auth(registry_auth_id)
+        removed: list[RegistryAuthRecord] = []
+
+        def check() -> None:
+            removed[:] = [self.find_registry_auth(registry_auth_id)]
             for row in self.endpoints.rows.values():
                 if row.value.spec.image.registry_auth_id == registry_auth_id:
                     raise RegistryAuthInUseError(
                         f"endpoint '{row.value.spec.app_name}' pulls with '{registry_auth_id}'; "
                         "change the endpoint first"
                     )
-            await self._registry_auths_bucket.delete(registry_auth_id)
+
+        await self.remove_record(REGISTRY_AUTHS, registry_auth_id, check)
+        return removed[0]
+
+    async def create_record(self, bucket: str, key: str, record: Message) -> None:
+        """Store a new record of a bucket that has nothing of its own to check.
+
+        Raises:
+            PenstockError: NATS is away, or timed out: then it may or may not have been stored.
+        """
+        async with self._writing():
+            revision = await Bucket(self._bus, bucket).put(key, record.encode(), revision=0)
+            await self._settle(self._tables[bucket], key, revision)
+
+    async def change_record(
+        self, bucket: str, key: str, plan: Callable[[bytes | None], M | None]
+    ) -> M | None:
+        """Change a record by compare-and-set; gives what was written, None = nothing.
+
+        Args:
+            bucket: of this api.
+            key: of the record.
+            plan: the value as it is, or None, → the record to write, or None to leave it; called
+                again after a lost race.
+
+        Raises:
+            PenstockError: what `plan` raises; NATS is away or timed out, in which case the change
+                may or may not have been made.
+        """
+        async with self._writing():
+            for _ in range(MAX_ATTEMPTS):
+                entry, last = await Bucket(self._bus, bucket).latest(key)
+                record = plan(entry.value if entry else None)
+                if record is None:
+                    return None
+                try:
+                    revision = await Bucket(self._bus, bucket).put(
+                        key, record.encode(), revision=last
+                    )
+                except WrongRevisionError:
+                    continue
+                await self._settle(self._tables[bucket], key, revision)
+                return record
+        raise WrongRevisionError(f"'{key}' is being changed by others; try again")
+
+    async def remove_record(self, bucket: str, key: str, check: Callable[[], None]) -> None:
+        """Remove a record, once `check`, called in this process's turn to write, has not raised.
+
+        Raises:
+            PenstockError: what `check` raises; NATS is away or timed out, in which case the record
+                may or may not be gone.
+        """
+        async with self._writing():
+            check()
+            await Bucket(self._bus, bucket).delete(key)
             with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
                 async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                    while registry_auth_id in self.registry_auths.rows:
+                    while key in self._tables[bucket].rows:
                         await self._next_change()
-        return record
 
     async def put_api_key(self, key_id: str, sha256: str) -> None:
         """Have an administrator's key with this hash under this id; the id's old one is gone."""

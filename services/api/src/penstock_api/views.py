@@ -176,6 +176,8 @@ def node_document(node: NodeRecord, assignments: Collection[WorkerAssignment]) -
         memory_bytes=node.memory_bytes,
         disk_free_bytes=node.disk_free_bytes,
         labels=node.labels,
+        volume_paths=node.volume_paths,
+        volume_kinds=node.volume_kinds,
         version=node.version,
         started_at=node.started_at,
         workers=tuple(sorted(assignment.worker_id for assignment in assignments)),

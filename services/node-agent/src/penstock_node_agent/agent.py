@@ -23,6 +23,7 @@ from penstock_common.sealing import Sealer
 from penstock_common.states import DesiredState, WorkerReason
 from penstock_node_agent.heartbeat import Heartbeat
 from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
+from penstock_node_agent.network_volumes import NetworkVolumes
 from penstock_node_agent.registry_auths import RegistryAuths
 from penstock_node_agent.runtime import Found, Runtime
 from penstock_node_agent.status_board import StatusBoard
@@ -70,6 +71,7 @@ class Agent:
             clock=parts.clock,
             sealer=parts.sealer,
             open_auth=RegistryAuths(Bucket(parts.bus, subjects.REGISTRY_AUTHS), parts.sealer).open,
+            read_mounts=NetworkVolumes(Bucket(parts.bus, subjects.VOLUMES)).mounts,
         )
         keys = subjects.node_worker_keys(node_id)
         self._assignments = WatchedTable(

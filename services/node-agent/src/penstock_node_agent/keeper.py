@@ -17,6 +17,7 @@ from penstock_common.clock import Clock
 from penstock_common.messages import WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
+from penstock_node_agent.network_volumes import ReadMounts
 from penstock_node_agent.orders import start_order
 from penstock_node_agent.probes import ProbeTarget, asked, readiness_interval
 from penstock_node_agent.pull_bytes import PulledBytes
@@ -72,6 +73,8 @@ class KeeperTools:
     sealer: Sealer | None
     #: gives the credentials that a pull needs
     open_auth: OpenAuth
+    #: gives the network volumes that a worker mounts
+    read_mounts: ReadMounts
 
 
 @dataclass(slots=True)
@@ -272,7 +275,10 @@ class Keeper:
         assert self._assignment is not None
         tools = self._tools
         try:
-            order = start_order(self._assignment, tools.runtime.kind, tools.sealer, tools.open_auth)
+            mounts = await tools.read_mounts(self._assignment.spec)
+            order = start_order(
+                self._assignment, tools.runtime.kind, tools.sealer, tools.open_auth, mounts
+            )
         except StartFailedError as error:  # nothing was begun
             self._fail(error.reason, str(error))
             return

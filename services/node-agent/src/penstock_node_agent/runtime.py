@@ -13,6 +13,7 @@ from penstock_common.errors import PenstockError
 from penstock_common.messages import RuntimeKind
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
+from penstock_common.volumes import VolumeSource
 from penstock_node_agent.pull_bytes import PulledBytes
 
 
@@ -38,6 +39,17 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """A network volume as one worker sees it."""
+
+    volume_id: str
+    source: VolumeSource
+    #: where the worker sees it
+    mount_path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StartOrder:
     """All that a runtime needs to start a worker."""
 
@@ -58,6 +70,8 @@ class StartOrder:
     gpus: tuple[str, ...] = ()
     #: volumes that live and die with it
     volumes: tuple[LocalVolume, ...] = ()
+    #: volumes that outlive it; process: none
+    mounts: tuple[VolumeMount, ...] = ()
     #: most that it may hold on its own disk, volumes apart; None = no bound; process: ignored
     disk_bytes: int | None = None
     #: gives the credentials to pull with, asked only when the image must be pulled; it raises

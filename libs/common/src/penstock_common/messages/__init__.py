@@ -27,6 +27,7 @@ from penstock_common.messages.slots import (
     Release,
     Tally,
 )
+from penstock_common.messages.storage import VolumeRecord
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "ScaleInputs",
     "Tally",
     "Ticket",
+    "VolumeRecord",
     "WorkerAssignment",
     "WorkerLoad",
     "WorkerStatus",

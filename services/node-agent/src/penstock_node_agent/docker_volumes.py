@@ -1,0 +1,167 @@
+"""Volumes of container workers: their own local ones, and network volumes.
+
+A local volume is one of the engine's, labelled with its worker and removed with it; `docker_disks`
+measures it. A network volume by NFS or by raw options is a volume of the engine, too, one for each
+network volume: the engine mounts it once however many workers use it, and unmounts it after the
+last. It stays defined when nobody uses it, and is never removed from here, so that no fault of ours
+can reach the data. A host path is mounted as it is.
+
+Host paths. What the operator allows is a list of directories. A path counts as inside one when it
+is so after every symbolic link is resolved (`trusted_path`), and the resolved path is what the
+engine is told, so a link that leads out is refused. Whoever can write in a directory above a
+volume could put a link in its place between the look and the mount: so give no workers a writable
+volume that has others inside.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+from docker import APIClient
+from docker.types import Mount
+
+from penstock_common.states import WorkerReason
+from penstock_common.volumes import DriverOptionsSource, HostPathSource, NfsSource, allowed_root
+from penstock_node_agent.runtime import StartFailedError, StartOrder, VolumeMount
+
+VOLUME_LABEL: Final = "penstock.volume"
+_MANAGED: Final = {"penstock.managed": "1"}
+_FILESYSTEMS: Final = Path("/proc/filesystems")
+_MODULES: Final = Path("/lib/modules")
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePolicy:
+    """What this node's operator lets network volumes be."""
+
+    #: directories of the host in which they may lie
+    paths: tuple[str, ...] = ()
+    #: by the kernel's NFS client
+    nfs: bool = False
+    #: by raw options of Docker's local driver, which can mount anything of the host
+    driver_options: bool = False
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """As in the node's record."""
+        return ("nfs",) * self.nfs + ("driver_options",) * self.driver_options
+
+
+def kernel_has_nfs() -> bool:
+    """Whether this machine's kernel can mount NFS, now or after loading its module."""
+    try:
+        if "nfs" in _FILESYSTEMS.read_text().replace("nfs4", "nfs").split():
+            return True
+        folder = _MODULES / os.uname().release
+        return any(
+            "/nfs.ko" in (folder / name).read_text()
+            for name in ("modules.dep", "modules.builtin")
+            if (folder / name).exists()
+        )
+    except OSError:
+        return False
+
+
+def volume_name(volume_id: str) -> str:
+    """The engine's name of a network volume."""
+    return f"penstock-{volume_id}"
+
+
+def trusted_path(path: str, roots: tuple[str, ...]) -> str:
+    """The path with every link resolved, if it is a directory inside one of these.
+
+    Raises:
+        StartFailedError: it is not; `volume_unavailable`.
+    """
+    if allowed_root(path, roots) is None:
+        raise _unavailable(f"{path} is not in volume_paths of this node")
+    try:
+        found = os.path.realpath(path, strict=True)
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise _unavailable(f"{path} cannot be opened on this node: {why}") from None
+    if allowed_root(found, tuple(os.path.realpath(root) for root in roots)) is None:
+        raise _unavailable(f"{path} leads out of volume_paths of this node, to {found}")
+    if not Path(found).is_dir():
+        raise _unavailable(f"{path} is no directory on this node")
+    return found
+
+
+def network_mounts(client: APIClient, order: StartOrder, policy: VolumePolicy) -> list[Mount]:
+    """The worker's network volumes for the SDK's `create_host_config`; makes what they need.
+
+    Raises:
+        StartFailedError: this node cannot mount one; `volume_unavailable`.
+        DockerException, RequestException: the engine refused or did not answer.
+    """
+    return [_mount(client, mount, policy) for mount in order.mounts]
+
+
+def _mount(client: APIClient, mount: VolumeMount, policy: VolumePolicy) -> Mount:
+    source = mount.source
+    try:
+        if isinstance(source, HostPathSource):
+            path = trusted_path(source.path, policy.paths)
+            return Mount(mount.mount_path, path, type="bind", read_only=mount.read_only)
+        options = driver_options(source, policy)
+    except StartFailedError as error:
+        raise _unavailable(f"volume {mount.volume_id}: {error}") from None
+    name = volume_name(mount.volume_id)
+    client.create_volume(
+        name, driver="local", driver_opts=options, labels={**_MANAGED, VOLUME_LABEL: mount.volume_id}
+    )
+    # What the image has at this path is not copied into a volume that others use.
+    return Mount(mount.mount_path, name, type="volume", read_only=mount.read_only, no_copy=True)
+
+
+def driver_options(
+    source: NfsSource | DriverOptionsSource, policy: VolumePolicy
+) -> dict[str, str]:
+    """Options of Docker's local driver for this source.
+
+    Raises:
+        StartFailedError: this node's operator does not allow it; `volume_unavailable`.
+    """
+    match source:
+        case NfsSource():
+            if not policy.nfs:
+                raise _unavailable("this node cannot mount NFS")
+            options = f"addr={source.server},{source.options}"
+            return {"type": "nfs", "device": f":{source.path}", "o": options}
+        case DriverOptionsSource():
+            if not policy.driver_options:
+                raise _unavailable("this node does not allow volume_driver_options")
+            return dict(source.options)
+        case _:
+            assert_never(source)
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeUse:
+    """What a worker's local volume holds."""
+
+    worker_id: str
+    mount_path: str
+    used_bytes: int
+    limit_bytes: int
+
+
+WORKER_LABEL: Final = "penstock.worker"
+SIZE_LABEL: Final = "penstock.size-bytes"
+PATH_LABEL: Final = "penstock.mount-path"
+
+
+def read_volume_use(item: Mapping[str, Any]) -> VolumeUse | None:
+    """The use in one volume of the engine's account of its disk; None where none is bounded."""
+    found = item.get("Labels") or {}
+    worker_id, limit = found.get(WORKER_LABEL), found.get(SIZE_LABEL)
+    used = (item.get("UsageData") or {}).get("Size", -1)
+    if not worker_id or not limit or used < 0:  # below 0: the engine does not know
+        return None
+    return VolumeUse(worker_id, found.get(PATH_LABEL, ""), used, int(limit))
+
+
+def _unavailable(message: str) -> StartFailedError:
+    return StartFailedError(WorkerReason.VOLUME_UNAVAILABLE, message)
