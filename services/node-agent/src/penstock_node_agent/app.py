@@ -23,6 +23,7 @@ from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
 from penstock_node_agent.reaper import SubreaperRefusedError, become_subreaper
 from penstock_node_agent.runtime import Runtime
 from penstock_node_agent.settings import Settings
+from penstock_node_agent.volume_policy import VolumePolicy, kernel_has_nfs
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,16 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
         await ensure_streams(bus, replicas=settings.nats_replicas)
         await ensure_streams(beat_bus, replicas=settings.nats_replicas)
         await check_durability(bus, settings.nats_monitor_url)
+        # A process worker sees the node's disk and no volumes.
+        policy = _volume_policy(settings) if runtime.kind == "docker" else VolumePolicy()
         identity = NodeIdentity(
             node_id=node_id,
             address=settings.node_address,
             labels=settings.labels,
             version=version("penstock-node-agent"),
             started_at=clock.utc(),
+            volume_paths=policy.paths,
+            volume_kinds=policy.kinds,
         )
         heartbeat = Heartbeat(
             bus=beat_bus,
@@ -116,6 +121,7 @@ async def _choose_runtime(
                 gpu_way=None if settings.docker_gpu_way == "auto" else settings.docker_gpu_way,
                 cpus=settings.docker_cpus,
                 memory_bytes=settings.docker_memory_bytes,
+                volumes=_volume_policy(settings),
             )
         )
     if settings.runtime == "docker":
@@ -127,6 +133,15 @@ async def _choose_runtime(
         extra={"action": "runtime_chosen", "runtime": "process", "error": problem},
     )
     return _process_runtime(settings, data_dir)
+
+
+def _volume_policy(settings: Settings) -> VolumePolicy:
+    asked = settings.volume_nfs
+    return VolumePolicy(
+        paths=settings.volume_paths,
+        nfs=kernel_has_nfs() if asked == "auto" else asked == "yes",
+        driver_options=settings.volume_driver_options,
+    )
 
 
 def _process_runtime(settings: Settings, data_dir: Path) -> ProcessRuntime:

@@ -1,4 +1,4 @@
-"""Workers' own disks, measured where the engine cannot bound them itself."""
+"""Workers' own disks and local volumes, measured where the engine cannot bound them itself."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from docker import APIClient
 
 from penstock_node_agent import docker_containers as containers
+from penstock_node_agent import docker_volumes as volumes
 from penstock_node_agent.docker_containers import DiskUse
+from penstock_node_agent.docker_volumes import VolumeUse
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,7 +19,8 @@ logger = logging.getLogger(__name__)
 #: The engine walks all that containers wrote to measure it.
 _PERIOD_TICKS: Final = 10
 
-_Measure: TypeAlias = Callable[[APIClient], list[DiskUse]]
+_Use: TypeAlias = DiskUse | VolumeUse
+_Measure: TypeAlias = Callable[[APIClient], list[_Use]]
 
 
 class DiskWatch:
@@ -25,13 +28,12 @@ class DiskWatch:
 
     def __init__(self, node_id: str, on_exceeded: Callable[[str], object]) -> None:
         """Watch the containers of one node; `on_exceeded` is called once with a worker id."""
-        self._filters = {
-            "status": "running",
-            "label": [f"{containers.NODE_LABEL}={node_id}", containers.DISK_LABEL],
-        }
+        node = f"{containers.NODE_LABEL}={node_id}"
+        self._disks = {"status": "running", "label": [node, containers.DISK_LABEL]}
+        self._volumes = {"label": [node, volumes.SIZE_LABEL]}
         self._on_exceeded = on_exceeded
         self._exceeded: dict[str, str] = {}
-        self._measuring: asyncio.Future[list[DiskUse]] | None = None
+        self._measuring: asyncio.Future[list[_Use]] | None = None
         self._ticks = 0
 
     def problem(self, worker_id: str) -> str | None:
@@ -42,7 +44,7 @@ class DiskWatch:
         """The worker is gone."""
         self._exceeded.pop(worker_id, None)
 
-    def tend(self, in_thread: "Callable[[_Measure], asyncio.Future[list[DiskUse]]]") -> None:
+    def tend(self, in_thread: "Callable[[_Measure], asyncio.Future[list[_Use]]]") -> None:
         """See what was measured, and measure again; a slow engine holds nobody up.
 
         Args:
@@ -63,15 +65,32 @@ class DiskWatch:
         if self._measuring is None and self._ticks % _PERIOD_TICKS == 0:
             self._measuring = in_thread(self._measure)
 
-    def _measure(self, client: APIClient) -> list[DiskUse]:
-        found = client.containers(size=True, filters=self._filters)
-        return [use for item in found if (use := containers.read_disk_use(item)) is not None]
+    def _measure(self, client: APIClient) -> list[_Use]:
+        found = client.containers(size=True, filters=self._disks)
+        uses = [use for item in found if (use := containers.read_disk_use(item)) is not None]
+        return [*uses, *self._measure_volumes(client)]
 
-    def _judge(self, uses: Sequence[DiskUse]) -> None:
+    def _measure_volumes(self, client: APIClient) -> list[VolumeUse]:
+        listed = client.volumes(filters=self._volumes)["Volumes"] or ()
+        ours = {volume["Name"] for volume in listed}
+        if not ours:  # an account of the whole disk is dear
+            return []
+        account = client.df()["Volumes"] or ()
+        uses = (volumes.read_volume_use(item) for item in account if item["Name"] in ours)
+        return [use for use in uses if use is not None]
+
+    def _judge(self, uses: Sequence[_Use]) -> None:
         for use in uses:
             if use.used_bytes > use.limit_bytes and use.worker_id not in self._exceeded:
-                self._exceeded[use.worker_id] = (
-                    f"holds {use.used_bytes / 1e9:.1f} GB on its own disk, more than the "
-                    f"{use.limit_bytes / 1e9:g} GB of storage.container_disk_gb"
-                )
+                self._exceeded[use.worker_id] = _sentence(use)
                 self._on_exceeded(use.worker_id)
+
+
+def _sentence(use: _Use) -> str:
+    where, bound = "on its own disk", "storage.container_disk_gb"
+    if isinstance(use, VolumeUse):
+        where, bound = f"in its local volume at {use.mount_path}", "its size_gb"
+    return (
+        f"holds {use.used_bytes / 1e9:.1f} GB {where}, more than the "
+        f"{use.limit_bytes / 1e9:g} GB of {bound}"
+    )

@@ -52,6 +52,16 @@ _MEANINGS: Final[tuple[tuple[WorkerReason, tuple[str, ...]], ...]] = (
 )
 
 
+#: What the engine says when it could not mount a volume or a host path.
+_NO_MOUNT: Final = (
+    "failed to mount local volume",
+    "error while mounting volume",
+    "bind source path does not exist",
+    "error resolving passed in network volume address",
+    "error resolving passed in nfs address",
+)
+
+
 def pull_failure(image: str, text: str) -> StartFailedError:
     """The error to raise when the engine could not pull `image` and said `text`."""
     lowered = text.lower()
@@ -66,6 +76,8 @@ def start_failure(error: Exception) -> StartFailedError:
     text = explanation(error)
     if "no space left on device" in text.lower():
         return StartFailedError(WorkerReason.NO_SPACE, text)
+    if any(sign in text for sign in _NO_MOUNT):
+        return StartFailedError(WorkerReason.VOLUME_UNAVAILABLE, text)
     if "could not select device driver" in text:
         hint = "the engine has no NVIDIA support; install the NVIDIA container toolkit"
         return StartFailedError(WorkerReason.START_FAILED, f"{hint} ({text})")

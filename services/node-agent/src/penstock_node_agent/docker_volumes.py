@@ -21,47 +21,19 @@ from typing import Any, Final, assert_never
 
 from docker import APIClient
 from docker.types import Mount
+from requests.exceptions import Timeout
 
 from penstock_common.states import WorkerReason
 from penstock_common.volumes import DriverOptionsSource, HostPathSource, NfsSource, allowed_root
+from penstock_node_agent import docker_containers as containers
 from penstock_node_agent.runtime import StartFailedError, StartOrder, VolumeMount
+from penstock_node_agent.volume_policy import VolumePolicy
 
+#: Id of the network volume that a volume of the engine mounts.
 VOLUME_LABEL: Final = "penstock.volume"
-_MANAGED: Final = {"penstock.managed": "1"}
-_FILESYSTEMS: Final = Path("/proc/filesystems")
-_MODULES: Final = Path("/lib/modules")
-
-
-@dataclass(frozen=True, slots=True)
-class VolumePolicy:
-    """What this node's operator lets network volumes be."""
-
-    #: directories of the host in which they may lie
-    paths: tuple[str, ...] = ()
-    #: by the kernel's NFS client
-    nfs: bool = False
-    #: by raw options of Docker's local driver, which can mount anything of the host
-    driver_options: bool = False
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """As in the node's record."""
-        return ("nfs",) * self.nfs + ("driver_options",) * self.driver_options
-
-
-def kernel_has_nfs() -> bool:
-    """Whether this machine's kernel can mount NFS, now or after loading its module."""
-    try:
-        if "nfs" in _FILESYSTEMS.read_text().replace("nfs4", "nfs").split():
-            return True
-        folder = _MODULES / os.uname().release
-        return any(
-            "/nfs.ko" in (folder / name).read_text()
-            for name in ("modules.dep", "modules.builtin")
-            if (folder / name).exists()
-        )
-    except OSError:
-        return False
+#: Of a worker's local volume: its bound in bytes, and where the worker sees it.
+SIZE_LABEL: Final = "penstock.size-bytes"
+PATH_LABEL: Final = "penstock.mount-path"
 
 
 def volume_name(volume_id: str) -> str:
@@ -89,6 +61,21 @@ def trusted_path(path: str, roots: tuple[str, ...]) -> str:
     return found
 
 
+def make_local_volumes(client: APIClient, order: StartOrder, node_id: str) -> None:
+    """Have the worker's own volumes, which go with it.
+
+    Raises:
+        DockerException, RequestException: the engine refused or did not answer.
+    """
+    for name, volume in zip(containers.volume_names(order), order.volumes, strict=True):
+        labels = {
+            **containers.labels(order, node_id),
+            SIZE_LABEL: str(volume.size_gb * 1_000_000_000),
+            PATH_LABEL: volume.mount_path,
+        }
+        client.create_volume(name, labels=labels)
+
+
 def network_mounts(client: APIClient, order: StartOrder, policy: VolumePolicy) -> list[Mount]:
     """The worker's network volumes for the SDK's `create_host_config`; makes what they need.
 
@@ -110,15 +97,16 @@ def _mount(client: APIClient, mount: VolumeMount, policy: VolumePolicy) -> Mount
         raise _unavailable(f"volume {mount.volume_id}: {error}") from None
     name = volume_name(mount.volume_id)
     client.create_volume(
-        name, driver="local", driver_opts=options, labels={**_MANAGED, VOLUME_LABEL: mount.volume_id}
+        name,
+        driver="local",
+        driver_opts=options,
+        labels={containers.MANAGED_LABEL: "1", VOLUME_LABEL: mount.volume_id},
     )
     # What the image has at this path is not copied into a volume that others use.
     return Mount(mount.mount_path, name, type="volume", read_only=mount.read_only, no_copy=True)
 
 
-def driver_options(
-    source: NfsSource | DriverOptionsSource, policy: VolumePolicy
-) -> dict[str, str]:
+def driver_options(source: NfsSource | DriverOptionsSource, policy: VolumePolicy) -> dict[str, str]:
     """Options of Docker's local driver for this source.
 
     Raises:
@@ -138,6 +126,20 @@ def driver_options(
             assert_never(source)
 
 
+def raise_if_hung(error: Exception, order: StartOrder) -> None:
+    """Say what is known when the engine did not answer while it mounted a worker's volumes.
+
+    Raises:
+        StartFailedError: that was so; `volume_unavailable`.
+    """
+    servers = [m.source.server for m in order.mounts if isinstance(m.source, NfsSource)]
+    if servers and isinstance(error, Timeout):
+        raise _unavailable(
+            f"the engine did not answer while it mounted NFS volumes of {', '.join(servers)}; is "
+            "the server up?"
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class VolumeUse:
     """What a worker's local volume holds."""
@@ -148,15 +150,10 @@ class VolumeUse:
     limit_bytes: int
 
 
-WORKER_LABEL: Final = "penstock.worker"
-SIZE_LABEL: Final = "penstock.size-bytes"
-PATH_LABEL: Final = "penstock.mount-path"
-
-
 def read_volume_use(item: Mapping[str, Any]) -> VolumeUse | None:
     """The use in one volume of the engine's account of its disk; None where none is bounded."""
     found = item.get("Labels") or {}
-    worker_id, limit = found.get(WORKER_LABEL), found.get(SIZE_LABEL)
+    worker_id, limit = found.get(containers.WORKER_LABEL), found.get(SIZE_LABEL)
     used = (item.get("UsageData") or {}).get("Size", -1)
     if not worker_id or not limit or used < 0:  # below 0: the engine does not know
         return None

@@ -34,6 +34,9 @@ class NodeIdentity:
     labels: Mapping[str, str]
     version: str
     started_at: datetime
+    #: what of network volumes it can mount, as in `NodeRecord`
+    volume_paths: tuple[str, ...] = ()
+    volume_kinds: tuple[str, ...] = ()
 
 
 class Heartbeat:
@@ -93,6 +96,8 @@ class Heartbeat:
             disk_free_bytes=host.disk_free_bytes,
             images=self._images,
             labels=identity.labels,
+            volume_paths=identity.volume_paths,
+            volume_kinds=identity.volume_kinds,
             version=identity.version,
             started_at=identity.started_at,
             beat=self._beat,

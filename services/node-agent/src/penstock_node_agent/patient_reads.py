@@ -46,6 +46,4 @@ async def read_patiently(bucket: Bucket, key: str, what: str) -> bytes | None:
             await asyncio.sleep(pause_s)
         else:
             return entry.value if entry is not None else None
-    raise StartFailedError(
-        WorkerReason.START_FAILED, f"{what} could not be read: NATS is away"
-    )
+    raise StartFailedError(WorkerReason.START_FAILED, f"{what} could not be read: NATS is away")

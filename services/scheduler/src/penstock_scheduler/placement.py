@@ -1,7 +1,7 @@
 """Where a worker runs: filter → score → pick.
 
 Filter (`lacks.py`), first reason wins: the node's runtime can run the image or command, it has the
-labels of `placement.node_selector`, it has the product, it has that many GPUs of one product, its
+labels of `placement.node_selector`, it can mount the network volumes, it has the product, it has that many GPUs of one product, its
 driver's CUDA is new enough, they are healthy, they are free. Score, per node and product:
 acceptable products in their order of preference come first; then a weighted sum of "the image is
 there", "few workers of the same endpoint are there" (one node's death should not take all), "few
@@ -15,12 +15,13 @@ there are groups, not nodes.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
 from penstock_scheduler.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
-from penstock_scheduler.lacks import describe, unfit
+from penstock_scheduler.lacks import Volumes, describe, unfit
 
 _IMAGE_WEIGHT: Final = 4.0
 _SPREAD_WEIGHT: Final = 2.0
@@ -41,6 +42,8 @@ class Request:
     spec: EndpointSpec
     #: nodes on which this endpoint just failed to start: taken only if there is no other
     avoid: frozenset[str] = frozenset()
+    #: network volumes by id
+    volumes: Volumes = field(default_factory=lambda: MappingProxyType({}))
     #: acceptable products in lower case with their rank; empty = any
     products: tuple[tuple[int, str], ...] = field(init=False)
 
@@ -111,7 +114,9 @@ class Cluster:
         if len(placements) == n:
             return placements, None
         names = [name for _, name in request.products]
-        return placements, NoCapacity(describe(self._fleet.kinds, request.spec, names))
+        return placements, NoCapacity(
+            describe(self._fleet.kinds, request.spec, names, request.volumes)
+        )
 
 
 class Search:
@@ -163,8 +168,9 @@ class Search:
     def _fits(self, kind: Kind) -> bool:
         fits = self._fit.get(kind)
         if fits is None:
-            names = [name for _, name in self._request.products]
-            fits = self._fit[kind] = unfit(kind, self._request.spec, names) is None
+            request = self._request
+            names = [name for _, name in request.products]
+            fits = self._fit[kind] = unfit(kind, request.spec, names, request.volumes) is None
         return fits
 
     def _score(self, group: Group) -> float:

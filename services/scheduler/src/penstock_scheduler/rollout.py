@@ -83,7 +83,9 @@ def plan_workers(
     old.sort(key=_least_missed)
 
     n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
-    request = Request(record.endpoint_id, record.spec, avoid=backoff.nodes)
+    request = Request(
+        record.endpoint_id, record.spec, avoid=backoff.nodes, volumes=snapshot.tables.volumes
+    )
     lacking = _start(draft, record, request, n_new)
 
     if old:

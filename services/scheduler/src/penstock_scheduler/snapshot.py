@@ -18,6 +18,7 @@ from penstock_common.messages import (
     NodeRecord,
     QueueReport,
     ScaleHistory,
+    VolumeRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -144,6 +145,8 @@ class Tables:
     #: with the revision in KV
     assignments: Mapping[str, tuple[WorkerAssignment, int]] = field(default_factory=dict)
     worker_statuses: Mapping[str, WorkerStatus] = field(default_factory=dict)
+    #: network volumes
+    volumes: Mapping[str, VolumeRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from penstock_common.messages import (
     NodeRecord,
     RouterRecord,
     ScaleHistory,
+    VolumeRecord,
     WorkerAssignment,
     WorkerStatus,
 )
@@ -121,6 +122,9 @@ class Store:
         self.worker_statuses = WatchedTable(
             bus, subjects.WORKER_STATUS, WorkerStatus.decode, on_change=changed, on_synced=on_change
         )
+        self.volumes = WatchedTable(
+            bus, subjects.VOLUMES, VolumeRecord.decode, on_change=changed, on_synced=on_change
+        )
         self.nodes = WatchedTable(
             bus,
             subjects.NODES,
@@ -141,6 +145,7 @@ class Store:
             self.histories,
             self.assignments,
             self.worker_statuses,
+            self.volumes,
             self.nodes,
             self.routers,
         )  # type: ignore[assignment]  # a table of T is read here only for what all have
@@ -191,6 +196,7 @@ class Store:
             routers=frozenset(self.routers.rows),
             assignments=assignments,
             worker_statuses=_values(self.worker_statuses.rows),
+            volumes=_values(self.volumes.rows),
         )
         nodes = {assignment.node_id for assignment, _ in assignments.values()}
         routers = {router for _, router in reports} | {
