@@ -74,7 +74,7 @@ class Site:
         )
         running = await self.rig.start(runtime, stop_workers_on_exit=False)
         if calls is not None:
-            runtime._api = cast("APIClient", DyingClient(runtime._client, calls))
+            runtime._engine._api = cast("APIClient", DyingClient(runtime._engine.client, calls))
         return running
 
     def left(self) -> list[str]:

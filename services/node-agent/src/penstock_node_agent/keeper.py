@@ -17,9 +17,10 @@ from penstock_common.clock import Clock
 from penstock_common.messages import WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
+from penstock_node_agent.health_watch import HealthWatch
 from penstock_node_agent.network_volumes import ReadMounts
 from penstock_node_agent.orders import start_order
-from penstock_node_agent.probes import ProbeTarget, asked, readiness_interval
+from penstock_node_agent.probes import ProbeTarget
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.registry_auths import OpenAuth
 from penstock_node_agent.runtime import (
@@ -45,6 +46,7 @@ from penstock_node_agent.worker import (
     newer,
 )
 from penstock_node_agent.worker_events import WorkerEvents
+from penstock_node_agent.worker_report import WorkerReport
 
 logger = logging.getLogger(__name__)
 
@@ -94,16 +96,11 @@ class Keeper:
     def __init__(self, worker_id: str, key: str, tools: KeeperTools, resumed: Resumed) -> None:
         """A keeper that is not run yet; `key` is the worker's key in WORKER_STATUS."""
         self.worker_id = worker_id
-        self._key = key
         self._tools = tools
         self._view = resumed.view
         self._address = resumed.address
-        self._phases = dict(resumed.phases)
-        self._reported = resumed.status
-        status = resumed.status
-        self._pulled: PulledBytes | None = None
-        if status is not None and status.pull_bytes is not None:
-            self._pulled = PulledBytes(status.pull_bytes, status.pull_total_bytes or 0)
+        self._report = WorkerReport(key, tools.board, tools.events, tools.clock, resumed.status)
+        self._report.phases.update(resumed.phases)
         #: the record as last read, and the one that counts (see `newer`)
         self._read: WorkerAssignment | None = None
         self._assignment: WorkerAssignment | None = None
@@ -125,9 +122,9 @@ class Keeper:
         else:
             self._assignment = newer(self._assignment, assignment)
             self._wanted = self._assignment.desired
-            self._phases.setdefault(Phase.DECIDED, self._assignment.decided_at)
-            self._phases.setdefault(Phase.ASSIGNED, self._assignment.assigned_at)
-            self._note(Phase.RECEIVED)
+            self._report.phases.setdefault(Phase.DECIDED, self._assignment.decided_at)
+            self._report.phases.setdefault(Phase.ASSIGNED, self._assignment.assigned_at)
+            self._report.note(Phase.RECEIVED)
         self._poke()
 
     def end(self, reason: WorkerReason, grace_limit_s: float) -> None:
@@ -141,7 +138,7 @@ class Keeper:
         """Keep it until it is forgotten."""
         while (step := self._decide()) is not Step.FORGET:
             await self._carry_out(step)
-        self._tools.board.delete(self._key)
+        self._report.forget()
 
     # ---- decide and report
 
@@ -152,61 +149,15 @@ class Keeper:
         if decision.state in ENDED and self._view.ending is None:
             reason = self._assignment.reason if self._assignment is not None else None
             self._view = replace(self._view, ending=Ending(decision.state, reason))
-        self._report()
+        self._tell()
         if self._view.state in ENDED and self._view.presence is Presence.ABSENT:
             self.settled.set()
         return decision.step
 
-    def _report(self) -> None:
-        assignment = self._assignment
-        if assignment is None or self._wanted is None:
+    def _tell(self) -> None:
+        if self._assignment is None or self._wanted is None:
             return  # nobody reads it any more; it is deleted soon
-        view = self._view
-        ending = view.ending or Ending(view.state, assignment.reason)
-        address = self._address if view.ready else None
-        status = WorkerStatus(
-            worker_id=self.worker_id,
-            node_id=self._tools.node_id,
-            endpoint_id=assignment.endpoint_id,
-            revision=assignment.revision,
-            state=view.state,
-            reason=ending.reason,
-            message=ending.message,
-            host=address.host if address else None,
-            port=address.port if address else None,
-            phases=dict(self._phases),
-            pull_bytes=self._pulled.done if self._pulled else None,
-            pull_total_bytes=self._pulled.total if self._pulled else None,
-            exit_code=ending.exit_code,
-            log_tail=ending.log_tail,
-            updated_at=self._tools.clock.utc(),
-        )
-        before = self._reported
-        if before is not None and before == status.model_copy(
-            update={"updated_at": before.updated_at}
-        ):
-            # Said before, perhaps by an earlier agent process: the board must know it all the same.
-            if not self._tools.board.knows(self._key):
-                self._tools.board.put(self._key, before)
-            return
-        self._reported = status
-        self._tools.board.put(self._key, status)
-        if before is None or before.state is not status.state:
-            logger.info(
-                "worker state changed",
-                extra={
-                    "action": "worker_state",
-                    "worker_id": self.worker_id,
-                    "endpoint_id": status.endpoint_id,
-                    "state": status.state,
-                    "reason": status.reason,
-                    "error": status.message,
-                },
-            )
-            self._tools.events.worker(status)
-
-    def _note(self, phase: Phase) -> None:
-        self._phases.setdefault(phase, self._tools.clock.utc())
+        self._report.tell(self._assignment, self._view, self._address)
 
     def _poke(self) -> None:
         if self._changed is not None and not self._changed.done():
@@ -295,16 +246,16 @@ class Keeper:
 
     def _on_progress(self, progress: Progress) -> None:
         if progress in _PHASES:
-            self._note(_PHASES[progress])
+            self._report.note(_PHASES[progress])
         if self._view.state in (WorkerState.PENDING, WorkerState.PULLING):
             pulling = progress is Progress.PULLING
             state = WorkerState.PULLING if pulling else WorkerState.STARTING
             self._view = replace(self._view, state=state)
-        self._report()
+        self._tell()
 
     def _on_bytes(self, pulled: PulledBytes) -> None:
-        self._pulled = pulled
-        self._report()
+        self._report.pulled = pulled
+        self._tell()
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -364,43 +315,20 @@ class Keeper:
         """Until it is ready, then as long as it is healthy."""
         assert self._assignment is not None
         assert self._address is not None
-        health = self._assignment.spec.health
-        target = ProbeTarget(self._address, health.path, self._tools.runtime.proxied_ports)
-        if not self._view.ready and not await self._until_ready(target):
-            return
-        failures, problem = 0, ""
-        while failures < health.failure_threshold:
-            await asyncio.sleep(health.interval_s)
-            async with asked(target, health.timeout_s) as answer:
-                failures = 0 if answer.healthy else failures + 1
-                problem = answer.problem
-        times = "probe" if failures == 1 else "probes in a row"
-        self._fail(WorkerReason.UNHEALTHY, f"{failures} {times} failed; the last: {problem}")
+        spec, tools = self._assignment.spec, self._tools
+        target = ProbeTarget(self._address, spec.health.path, tools.runtime.proxied_ports)
+        watch = HealthWatch(target, spec, tools.clock, self._on_listening, self._on_healthy)
+        if not self._view.ready:
+            started_at = self._report.phases.setdefault(Phase.STARTED, tools.clock.utc())
+            if (problem := await watch.until_ready(started_at)) is not None:
+                self._fail(WorkerReason.START_TIMEOUT, problem)
+                return
+        self._fail(WorkerReason.UNHEALTHY, await watch.until_unhealthy())
 
-    async def _until_ready(self, target: ProbeTarget) -> bool:
-        assert self._assignment is not None
-        spec, clock = self._assignment.spec, self._tools.clock
-        started_at = self._phases.setdefault(Phase.STARTED, clock.utc())
-        ran_s = max(0.0, (clock.utc() - started_at).total_seconds())
-        begun = clock.monotonic() - ran_s
-        problem = ""
-        while (elapsed := clock.monotonic() - begun) < spec.workers.start_timeout_s:
-            left_s = spec.workers.start_timeout_s - elapsed
-            async with asked(target, min(spec.health.timeout_s, left_s)) as answer:
-                if answer.listening:
-                    self._note(Phase.LISTENING)
-                if answer.healthy:
-                    self._note(Phase.HEALTHY)
-                    self._view = replace(self._view, ready=True)
-                    self._decide()  # requests may wait for it: reported here, not a step later
-            if self._view.ready:
-                return True
-            # A probe that the deadline cut short says nothing against what an earlier one said.
-            cut_short = answer.timed_out and left_s < spec.health.timeout_s
-            problem = problem if problem and cut_short else answer.problem
-            await asyncio.sleep(min(readiness_interval(elapsed), left_s))
-        self._fail(
-            WorkerReason.START_TIMEOUT,
-            f"not healthy within {spec.workers.start_timeout_s:g} s; the last probe: {problem or 'none was made'}",
-        )
-        return False
+    def _on_listening(self) -> None:
+        self._report.note(Phase.LISTENING)
+
+    def _on_healthy(self) -> None:
+        self._report.note(Phase.HEALTHY)
+        self._view = replace(self._view, ready=True)
+        self._decide()  # requests may wait for it: reported here, not a step later
