@@ -68,8 +68,11 @@ class PrivateRegistry:
         """The reference of an image in it."""
         return f"127.0.0.1:{self.port}/{name}:1"
 
-    def push(self, engine: APIClient, name: str) -> str:
-        """Make a small image, push it, and take it off the engine; gives its reference."""
+    def push(self, engine: APIClient, name: str, version: str = "1") -> str:
+        """Make a small image, push it, and take it off the engine; gives its reference.
+
+        The reference stays the same for every `version`, which is a label of the image.
+        """
         reference = self.reference(name)
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as archive:
@@ -80,7 +83,7 @@ class PrivateRegistry:
             layer.getvalue(),
             repository=reference.removesuffix(":1"),
             tag="1",
-            changes=['CMD ["/no-such-program"]'],
+            changes=['CMD ["/no-such-program"]', f"LABEL version={version}"],
         )
         credentials = {"username": USERNAME, "password": PASSWORD}
         lines: Any = engine.push(reference, stream=True, decode=True, auth_config=credentials)

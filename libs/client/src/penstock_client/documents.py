@@ -83,6 +83,8 @@ class EndpointDocument(Document):
     revision: int
     #: the revision that could not start, while the api goes back from it
     failed_revision: int | None = None
+    #: digest of the image that every worker of the present revision runs; null = none has told yet
+    image_digest: str | None = None
     #: workers that answer requests
     workers_running: int
     workers_starting: int
@@ -195,6 +197,10 @@ class WorkerDocument(Document):
     in_flight: int | None
     #: seconds since its last request ended, 0 when busy; null as for `in_flight`
     idle_s: float | None
+    #: digest of the image that it runs; null = not known yet, or it has none
+    image_digest: str | None = None
+    #: one sentence, when the image is not what its registry says of the tag now
+    image_note: str | None = None
     exit_code: int | None
     log_tail: tuple[str, ...]
 

@@ -36,6 +36,7 @@ READ_ONLY: Final = frozenset(
         "message",
         "revision",
         "failed_revision",
+        "image_digest",
         "workers_running",
         "workers_starting",
         "workers_draining",

@@ -31,6 +31,7 @@ from penstock_node_agent.docker_errors import (
     start_failure,
 )
 from penstock_node_agent.docker_events import DeathWatch
+from penstock_node_agent.docker_images import WorkerImages
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.log_files import clipped
@@ -59,6 +60,7 @@ class DockerRuntime(Runtime):
         self._settings = settings
         self._engine = EngineCalls(settings)
         self._puller = ImagePuller(self._engine.new_client, settings.pull_pauses_s)
+        self._images = WorkerImages(self._engine, self._puller)
         self._deaths: DeathWatch | None = None
         self._disks = DiskWatch(settings.node_id, lambda worker_id: self._ends.look_at(worker_id))
         self._ends = ContainerEnds(self._engine, self._disks.problem)
@@ -132,18 +134,18 @@ class DockerRuntime(Runtime):
     ) -> Started:
         """Create the container, pulling its image when it is absent, and start it."""
         report = on_progress or (lambda _progress: None)
-        if not await self._try_create(order):
-            assert order.image is not None
+        chosen = await self._images.choose(order)
+        if not await self._try_create(replace(order, image=chosen.reference)):
             report(Progress.PULLING)
-            credentials = await order.credentials() if order.credentials else None
-            await self._puller.pull(order.image, credentials, on_bytes)
+            chosen = await self._images.pull(order, chosen, on_bytes)
             report(Progress.PULLED)
-            if not await self._try_create(order):
+            if not await self._try_create(replace(order, image=chosen.reference)):
                 raise StartFailedError(
-                    WorkerReason.IMAGE_NOT_FOUND, f"{order.image} is gone after its pull"
+                    WorkerReason.IMAGE_NOT_FOUND, f"{chosen.reference} is gone after its pull"
                 )
         else:
             report(Progress.PULLED)
+        order = replace(order, image=chosen.reference)
         self._ends.note(order.worker_id)
         report(Progress.CREATED)
         async with _start_errors():
@@ -151,7 +153,7 @@ class DockerRuntime(Runtime):
                 order.worker_id, functools.partial(self._maker.start, self._engine.client, order)
             )
         report(Progress.STARTED)
-        return Started(self._settings.address, port)
+        return Started(self._settings.address, port, chosen.image)
 
     async def _try_create(self, order: StartOrder) -> bool:
         async with _start_errors():
@@ -218,9 +220,10 @@ class DockerRuntime(Runtime):
 
     @override
     async def images(self) -> tuple[str, ...]:
-        """Tags of the engine's images."""
+        """Tags and digests of the engine's images."""
         images = await self._engine.call(lambda: self._engine.client.images())
-        return tuple(sorted({t for i in images for t in i.get("RepoTags") or () if "<" not in t}))
+        names = (i.get(kind) or () for i in images for kind in ("RepoTags", "RepoDigests"))
+        return tuple(sorted({name for of_one in names for name in of_one if "<" not in name}))
 
     @override
     async def tend(self) -> None:

@@ -242,6 +242,7 @@ class Keeper:
         except RuntimeFailedError as error:
             self._fail(WorkerReason.ENGINE_ERROR, str(error))
         else:
+            self._report.image = self._address.image or self._report.image
             self._view = replace(self._view, presence=Presence.UP)
 
     def _on_progress(self, progress: Progress) -> None:

@@ -51,6 +51,7 @@ def start_order(
         command=tuple(shlex.split(spec.image.command or "")),
         http_port=spec.image.http_port,
         env={**spec.env, **_open(spec.secrets, sealer)},
+        image_digest=assignment.image_digest,
         gpus=assignment.gpus,
         volumes=spec.storage.local_volumes,
         mounts=mounts,

@@ -66,6 +66,8 @@ class StartOrder:
     http_port: int
     #: the endpoint's variables, secrets opened
     env: Mapping[str, str]
+    #: digest that the image must have; None = the one that its tag has now
+    image_digest: str | None = None
     #: ids of the GPUs that belong to it alone
     gpus: tuple[str, ...] = ()
     #: volumes that live and die with it
@@ -80,11 +82,23 @@ class StartOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class RunningImage:
+    """Which image a worker runs."""
+
+    #: `sha256:…`; None = it has no digest, as no registry has it
+    digest: str | None = None
+    #: one sentence, when it is not what its registry says of the tag now
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """Where a started worker's HTTP server listens, or will."""
 
     host: str
     port: int
+    #: None = not known, or it runs no image
+    image: RunningImage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,8 +114,10 @@ class Draft:
 
     # ---- steps
 
-    def create(self, record: EndpointRecord, placement: Placement) -> None:
-        """Start a worker there."""
+    def create(
+        self, record: EndpointRecord, placement: Placement, image_digest: str | None = None
+    ) -> None:
+        """Start a worker there; `image_digest`: what it must run, None = what the tag is."""
         utc = self.snapshot.utc
         assignment = WorkerAssignment(
             worker_id=self._new_id(),
@@ -124,6 +126,7 @@ class Draft:
             revision=record.revision,
             spec=record.spec,
             gpus=placement.gpus,
+            image_digest=image_digest,
             driver=self.drives.pick(record.endpoint_id),
             fencing_token=self.token,
             decided_at=utc,

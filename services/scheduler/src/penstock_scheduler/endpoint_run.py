@@ -1,6 +1,7 @@
 """One endpoint in the making of one plan: sweep, roll out, finish drains, tell (`reconcile.py`)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -24,6 +25,7 @@ from penstock_scheduler.backoff import (
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_status import Facts, decide_status, same_news
 from penstock_scheduler.fleet import Booking
+from penstock_scheduler.image_pins import learn_pins, pin_of
 from penstock_scheduler.memory import Age, EndpointMemory
 from penstock_scheduler.rollout import Rollout, drain_all, plan_workers
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
@@ -44,6 +46,7 @@ def begin_memory(snapshot: Snapshot, endpoint_id: str) -> EndpointMemory:
     return EndpointMemory(
         backoff=recall(status, now=snapshot.now, utc=snapshot.utc),
         desired=status.desired_workers if status else 0,
+        pins=status.image_digests if status else {},
     )
 
 
@@ -116,10 +119,16 @@ class EndpointRun:
                 if before is None or before.stage is not Stage.RUNNING:
                     scale = _learn_start(scale, worker)
                 backoff = self._forgive(backoff, worker, age)
+        pins = self._learn_pins()
         self._workers = [w for w in self._workers if not self._draft.is_deleted(w)]
         self.memory = replace(
-            self.memory, scale=scale, backoff=backoff, ages=ages, noted=frozenset(noted)
+            self.memory, scale=scale, backoff=backoff, ages=ages, noted=frozenset(noted), pins=pins
         )
+
+    def _learn_pins(self) -> Mapping[int, str]:
+        if self._record is None:
+            return self.memory.pins
+        return learn_pins(self.memory.pins, self._workers, self._record)
 
     def _failure(self, worker: Worker, age: Age) -> tuple[Failure, bool] | None:
         """How a worker failed, by its node's word or by its node's silence."""
@@ -183,7 +192,12 @@ class EndpointRun:
             drain_all(self._draft, self._workers, WorkerReason.ENDPOINT_PAUSED)
         else:
             self.rollout = plan_workers(
-                self._draft, record, self._workers, self.memory.scale, self.memory.backoff
+                self._draft,
+                record,
+                self._workers,
+                self.memory.scale,
+                self.memory.backoff,
+                pin=pin_of(record, self.memory.pins),
             )
             self.memory = replace(self.memory, scale=self.rollout.scale)
 
@@ -296,6 +310,7 @@ class EndpointRun:
             lack=lacking[1] if lacking and self._snapshot.settled else None,
             settled=self._snapshot.settled,
             proven=self._proven(record, running),
+            pins=self.memory.pins,
         )
 
     def _proven(self, record: EndpointRecord, running: list[Worker]) -> int | None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from penstock_common.image_references import pinned
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
 from penstock_scheduler.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
@@ -44,13 +45,21 @@ class Request:
     avoid: frozenset[str] = frozenset()
     #: network volumes by id
     volumes: Volumes = field(default_factory=lambda: MappingProxyType({}))
+    #: digest that the image must have; None = any
+    image_digest: str | None = None
     #: acceptable products in lower case with their rank; empty = any
     products: tuple[tuple[int, str], ...] = field(init=False)
+    #: what a node that needs no pull has: the image by digest, else by tag
+    image: str | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work the products out once, not for every node."""
+        """Work out once what is asked of every node."""
         products = tuple(enumerate(name.lower() for name in self.spec.gpu.products))
         object.__setattr__(self, "products", products)
+        image = self.spec.image.image
+        if image is not None and self.image_digest is not None:
+            image = pinned(image, self.image_digest)
+        object.__setattr__(self, "image", image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +164,7 @@ class Search:
         """What this node is compared by; `score`: of its group."""
         self.scored += 1
         request, node_id = self._request, node.record.node_id
-        image = self._fleet.has_image(node, request.spec.image.image)
+        image = self._fleet.has_image(node, request.image)
         spread = _SPREAD_WEIGHT / (1 + node.workers.get(request.endpoint_id, 0))
         total = score + _IMAGE_WEIGHT * image + spread
         return node_id in request.avoid, rank, -total, node.n_workers, node.turn
@@ -182,7 +191,7 @@ class Search:
     def _candidates(self, group: Group) -> list[Node]:
         """The nodes of a group of which one is its best: the first of each sort."""
         fleet, request = self._fleet, self._request
-        image = request.spec.image.image
+        image = request.image
         most = _LOOKED_AT + len(request.avoid)
         return [
             *fleet.members_with_image(group, image, self._is_plain, most=most),
@@ -197,7 +206,7 @@ class Search:
 
     def _is_good_own(self, node: Node) -> bool:
         """The same among nodes that run as many workers of this endpoint."""
-        has_image = self._fleet.has_image(node, self._request.spec.image.image)
+        has_image = self._fleet.has_image(node, self._request.image)
         return has_image and node.record.node_id not in self._request.avoid
 
 

@@ -12,8 +12,9 @@ Order of steps, each seeing the ones before it:
    first (`penstock_autoscaler.idle`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from penstock_autoscaler.decide import Decision, ScaleMemory, decide_workers
@@ -25,6 +26,7 @@ from penstock_common.specs import EndpointSpec
 from penstock_common.states import DesiredState, Phase, WorkerReason
 from penstock_scheduler.backoff import Backoff
 from penstock_scheduler.draft import Draft
+from penstock_scheduler.image_pins import strays
 from penstock_scheduler.placement import Cluster, Placement, Request
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
@@ -59,6 +61,8 @@ def plan_workers(
     workers: Sequence[Worker],
     scale: ScaleMemory,
     backoff: Backoff,
+    *,
+    pin: str | None = None,
 ) -> Rollout:
     """Add to `draft` what this endpoint's workers need.
 
@@ -68,6 +72,7 @@ def plan_workers(
         workers: its workers that have not ended.
         scale: the autoscaler's memory of it.
         backoff: its failed starts.
+        pin: digest of the image that the present revision runs; None = nobody has told.
     """
     snapshot, limits = draft.snapshot, record.spec.workers
     queue = snapshot.loads.get(record.endpoint_id, QueueLoad())
@@ -77,14 +82,22 @@ def plan_workers(
     decision, scale = decide_workers(record.spec, load, scale, snapshot.now, least=least)
     wanted = decision.desired
 
-    resumed = _resume(draft, record, workers, n_active=len(active), wanted=wanted, queue=queue)
-    new = [w for w in active if record.runs(w.assignment.revision)] + resumed
-    old = [w for w in active if not record.runs(w.assignment.revision)]
+    resumed = _resume(
+        draft, record, workers, n_active=len(active), wanted=wanted, queue=queue, pin=pin
+    )
+
+    is_old = partial(_is_old, record, pin)
+    new = [w for w in active if not is_old(w)] + resumed
+    old = [w for w in active if is_old(w)]
     old.sort(key=_least_missed)
 
     n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
     request = Request(
-        record.endpoint_id, record.spec, avoid=backoff.nodes, volumes=snapshot.tables.volumes
+        record.endpoint_id,
+        record.spec,
+        avoid=backoff.nodes,
+        volumes=snapshot.tables.volumes,
+        image_digest=pin,
     )
     lacking = _start(draft, record, request, n_new)
 
@@ -95,24 +108,29 @@ def plan_workers(
         if record.spec.scaling.cancel_starts:
             _cancel_starts(draft, new, decision)
     left = [w for w in (*old, *new) if draft.is_active(w)]
-    for worker in _over_max(left, record, n_created=draft.creates_of(record.endpoint_id)):
+    n_created = draft.creates_of(record.endpoint_id)
+    for worker in _over_max(left, record, is_old, n_created=n_created):
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
     n_left = sum(draft.is_active(w) for w in left)
     desired = max(wanted, min(n_left, limits.max))
     why = decision.why
     if desired < len(active):
-        if old:
-            cause = f"{wanted} wanted of revision {record.revision}"
-        elif len(active) > limits.max:
-            cause = f"workers.max is {limits.max}"
-        else:
-            cause = f"idle for {limits.idle_timeout_s:g} s"
-            if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
-                cause = f"no more were needed for {limits.idle_timeout_s:g} s"
-            if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
-                cause = "nobody waits for what starts"
-        why = f"{len(active)} → {desired}: {cause}"
+        fewer = f"{wanted} wanted of revision {record.revision}" if old else None
+        why = f"{len(active)} → {desired}: {fewer or _why_fewer(draft, record, active, new)}"
     return Rollout(desired, why, scale, decision, load, (request, lacking) if lacking else None)
+
+
+def _why_fewer(
+    draft: Draft, record: EndpointRecord, active: Sequence[Worker], new: Sequence[Worker]
+) -> str:
+    limits = record.spec.workers
+    if len(active) > limits.max:
+        return f"workers.max is {limits.max}"
+    if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
+        return "nobody waits for what starts"
+    if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
+        return f"no more were needed for {limits.idle_timeout_s:g} s"
+    return f"idle for {limits.idle_timeout_s:g} s"
 
 
 def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:
@@ -152,6 +170,11 @@ def find_room(draft: Draft, request: Request, candidates: Sequence[Worker]) -> l
 
 
 # ---- the steps
+
+
+def _is_old(record: EndpointRecord, pin: str | None, worker: Worker) -> bool:
+    """Whether another worker has to take its place: it runs an older revision or a stray image."""
+    return not record.runs(worker.assignment.revision) or strays(worker, pin)
 
 
 def _load(
@@ -199,6 +222,7 @@ def _resume(
     n_active: int,
     wanted: int,
     queue: QueueLoad,
+    pin: str | None,
 ) -> list[Worker]:
     room = record.spec.workers.max - n_active
     if not queue.waiting:
@@ -208,6 +232,7 @@ def _resume(
         for w in workers
         if w.stage is Stage.DRAINING
         and record.runs(w.assignment.revision)
+        and not strays(w, pin)
         and w.assignment.reason in _RESUMABLE
     ]
     resumed = resumable[: max(0, room)]
@@ -241,7 +266,7 @@ def _start(draft: Draft, record: EndpointRecord, request: Request, n: int) -> st
         return None
     placements, lack = draft.cluster.place(request, n)
     for placement in placements:
-        draft.create(record, placement)
+        draft.create(record, placement, request.image_digest)
     return lack.message if lack else None
 
 
@@ -288,16 +313,18 @@ def _cancel_starts(draft: Draft, workers: Sequence[Worker], decision: Decision) 
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
 
 
-def _over_max(workers: Sequence[Worker], record: EndpointRecord, *, n_created: int) -> list[Worker]:
+def _over_max(
+    workers: Sequence[Worker],
+    record: EndpointRecord,
+    is_old: Callable[[Worker], bool],
+    *,
+    n_created: int,
+) -> list[Worker]:
     """Who goes when more run than may: older revisions first, then who is missed least.
 
     One more than `max` may run while one of the present revision replaces an older one. When all
     are old (another revision came in the middle), the one too many makes room for a new one.
     """
-
-    def is_old(worker: Worker) -> bool:
-        return not record.runs(worker.assignment.revision)
-
     left = sorted(workers, key=lambda w: (not is_old(w), *_least_missed(w)))
     going: list[Worker] = []
     while True:

@@ -1,0 +1,172 @@
+"""Which image a worker's container is made from, and having it on the node.
+
+A revision runs one image: its first worker finds the digest that the tag has, and every later one,
+on whatever node, is told that digest and runs it, though the tag has moved meanwhile.
+
+1. A digest in the assignment or in the reference: that image, pulled by digest when it is absent.
+2. Else the tag, and the image is absent: it is pulled by tag, and its digest read.
+3. Else the registry is asked what the tag is now, so that a new revision runs what was pushed last.
+   When it does not answer, what is on the node runs, and the worker says so.
+4. An image that no registry has (made on this node) has no digest. It runs by its id, and the
+   worker says so; other nodes run what they have under that name.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from penstock_common.image_references import digest_of, pinned, repository
+from penstock_common.states import WorkerReason
+from penstock_node_agent.docker_calls import EngineCalls
+from penstock_node_agent.docker_errors import (
+    ENGINE_ERRORS,
+    explanation,
+    is_status,
+    start_failure,
+)
+from penstock_node_agent.docker_pulls import ImagePuller
+from penstock_node_agent.pull_bytes import PulledBytes
+from penstock_node_agent.runtime import Credentials, RunningImage, StartFailedError, StartOrder
+
+logger = logging.getLogger(__name__)
+
+#: Longest wait for a registry's word on a tag.
+ASK_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalImage:
+    """What the engine has under a reference."""
+
+    image_id: str
+    #: that it has in the reference's repository; none = no registry gave it
+    digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The image to make a container from."""
+
+    #: for the engine: by digest, by id, or by tag when it must be pulled first
+    reference: str
+    image: RunningImage
+
+
+def read_local(inspected: Mapping[str, Any], reference: str) -> LocalImage:
+    """The image that the engine showed for this reference."""
+    prefix = f"{repository(reference)}@"
+    known: Sequence[str] = inspected.get("RepoDigests") or ()
+    digests = sorted(item.removeprefix(prefix) for item in known if item.startswith(prefix))
+    return LocalImage(inspected["Id"], tuple(digests))
+
+
+def choose_local(reference: str, local: LocalImage, note: str | None = None) -> Chosen:
+    """The image as it is on the node."""
+    if local.digests:
+        digest = local.digests[0]  # several name the very same image
+        return Chosen(pinned(reference, digest), RunningImage(digest, note))
+    note = (
+        f"no registry gave {reference}: this node runs its own image {local.image_id}, other nodes "
+        "run what they have under that name"
+    )
+    return Chosen(local.image_id, RunningImage(None, note))
+
+
+class WorkerImages:
+    """Chooses and pulls images on one engine."""
+
+    def __init__(self, engine: EngineCalls, puller: ImagePuller) -> None:
+        self._engine = engine
+        self._puller = puller
+
+    async def choose(self, order: StartOrder) -> Chosen:
+        """The image to try first, which may not be on the node.
+
+        Raises:
+            StartFailedError: the engine did not tell.
+        """
+        reference = order.image
+        assert reference is not None
+        digest = order.image_digest or digest_of(reference)
+        if digest is not None:
+            return Chosen(pinned(reference, digest), RunningImage(digest))
+        local = await self._look(reference)
+        if local is None:
+            return Chosen(reference, RunningImage())
+        if not local.digests:
+            return choose_local(reference, local)
+        try:
+            credentials = await order.credentials() if order.credentials else None
+            digest = await self._ask_registry(reference, credentials)
+        except (StartFailedError, *ENGINE_ERRORS) as error:
+            why = str(error) if isinstance(error, StartFailedError) else explanation(error)
+            logger.warning(
+                "registry did not say what a tag is; using what is on the node",
+                extra={"action": "tag_unresolved", "image": reference, "error": why},
+            )
+            note = f"its registry did not say what {reference} is now ({why}): runs what was there"
+            return choose_local(reference, local, note)
+        return Chosen(pinned(reference, digest), RunningImage(digest))
+
+    async def pull(
+        self,
+        order: StartOrder,
+        chosen: Chosen,
+        on_bytes: Callable[[PulledBytes], None] | None = None,
+    ) -> Chosen:
+        """Have the chosen image on the node; gives it with its digest.
+
+        Raises:
+            StartFailedError: it cannot be had; the reason says why.
+        """
+        credentials = await order.credentials() if order.credentials else None
+        try:
+            await self._puller.pull(chosen.reference, credentials, on_bytes)
+        except StartFailedError as error:
+            if error.reason is not WorkerReason.IMAGE_NOT_FOUND or not order.image_digest:
+                raise
+            raise StartFailedError(
+                error.reason,
+                f"{error}; it is the image that the revision's first worker ran, and the registry "
+                "has it no longer: a new revision takes the tag anew",
+            ) from error
+        if chosen.image.digest is not None:
+            return chosen
+        local = await self._look(chosen.reference)
+        if local is None:
+            raise StartFailedError(
+                WorkerReason.IMAGE_NOT_FOUND, f"{chosen.reference} is gone after its pull"
+            )
+        return choose_local(chosen.reference, local)
+
+    async def _look(self, reference: str) -> LocalImage | None:
+        try:
+            client: Any = self._engine.client  # the SDK has no type for this call
+            inspected = await self._engine.begin(lambda: client.inspect_image(reference))
+        except ENGINE_ERRORS as error:
+            if is_status(error, 404):
+                return None
+            raise start_failure(error) from error
+        return read_local(inspected, reference)
+
+    async def _ask_registry(self, reference: str, credentials: Credentials | None) -> str:
+        """The digest that the tag has now.
+
+        Raises:
+            DockerException, RequestException: the registry, or the engine, did not say.
+        """
+        auth = None
+        if credentials is not None:
+            auth = {"username": credentials.username, "password": credentials.password}
+
+        def ask() -> str:
+            client: Any = self._engine.new_client(ASK_S)  # the SDK has no type for this call
+            try:
+                return str(
+                    client.inspect_distribution(reference, auth_config=auth)["Descriptor"]["digest"]
+                )
+            finally:
+                client.close()
+
+        return await self._engine.begin(ask)
