@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
@@ -82,6 +82,8 @@ class FakeHost:
         #: status with which new workers' servers answer
         self.status = 200
         self.grace: dict[str, float] = {}
+        #: told by the next `tend`
+        self.images_removed: list[ImageRemoved] = []
 
     async def close(self) -> None:
         """End all."""
@@ -225,8 +227,9 @@ class FakeRuntime(Runtime):
         return ("fake:1",) if self._kind == "docker" else ()
 
     @override
-    async def tend(self) -> None:
-        return
+    async def tend(self) -> tuple[ImageRemoved, ...]:
+        removed, self.host.images_removed = tuple(self.host.images_removed), []
+        return removed
 
     @override
     async def close(self) -> None:

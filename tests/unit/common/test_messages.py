@@ -19,6 +19,7 @@ from penstock_common.messages import (
     Grant,
     GrantReply,
     HeldLeases,
+    ImageRemoved,
     LentSlot,
     Message,
     NodeRecord,
@@ -152,6 +153,15 @@ EXAMPLES: list[Message] = [
         source=NfsSource(type="nfs", server="nas", path="/export"),
         created_at=AT,
         updated_at=AT,
+    ),
+    ImageRemoved(
+        node_id="node-1",
+        image_id="sha256:1",
+        references=("a/b:1", "a/b@sha256:2"),
+        size_bytes=7,
+        disk_total_bytes=100,
+        free_before_bytes=10,
+        free_after_bytes=17,
     ),
     ApiKeyRecord(key_id="key-1", sha256="0" * 64, scope="invoke", created_at=AT),
     QueueReport(

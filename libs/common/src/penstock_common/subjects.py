@@ -121,7 +121,7 @@ def worker_event(worker_id: str, verb: str) -> str:
 
 
 def node_event(node_id: str, verb: str) -> str:
-    """Event about a node: joined, left, lost."""
+    """Event about a node: joined, left, lost, image_removed."""
     return f"{PREFIX}.events.node.{node_id}.{verb}"
 
 

@@ -150,7 +150,8 @@ class Agent:
         self._reconcile()
         if self._statuses.synced and self._assignments.synced:
             self._board.compare(self._statuses.rows)
-        await self._parts.runtime.tend()
+        for removed in await self._parts.runtime.tend():
+            self._events.node(self._parts.node_id, "image_removed", removed)
 
     def _wake_up(self) -> None:
         self._wake.set()

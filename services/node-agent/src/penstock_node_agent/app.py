@@ -17,6 +17,8 @@ from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory, static_inventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import read_host_facts
+from penstock_node_agent.image_choice import Marks
+from penstock_node_agent.image_ledger import IMAGE_LEDGER, ImageLedger
 from penstock_node_agent.node_identity import lasting_node_id, lock_data_dir
 from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
@@ -108,6 +110,7 @@ async def _choose_runtime(
     from penstock_node_agent.docker_client import engine_problem
     from penstock_node_agent.docker_containers import DockerSettings, default_shm_bytes
     from penstock_node_agent.docker_runtime import DockerRuntime
+    from penstock_node_agent.image_cleaner import ImageCare
 
     problem = await engine_problem(settings.docker_host)
     if problem is None:
@@ -122,7 +125,12 @@ async def _choose_runtime(
                 cpus=settings.docker_cpus,
                 memory_bytes=settings.docker_memory_bytes,
                 volumes=_volume_policy(settings),
-            )
+                pulls=settings.image_pulls,
+            ),
+            ImageCare(
+                ledger=ImageLedger(data_dir / IMAGE_LEDGER),
+                marks=Marks(settings.image_disk_low_ratio, settings.image_disk_low_bytes),
+            ),
         )
     if settings.runtime == "docker":
         raise MisconfiguredError(

@@ -67,6 +67,8 @@ class DockerSettings:
     memory_bytes: int | None = None
     #: before each repeated try of a pull whose registry did not answer
     pull_pauses_s: tuple[float, ...] = (1.0, 4.0)
+    #: most pulls at once
+    pulls: int = 4
     #: what network volumes may be here
     volumes: VolumePolicy = field(default_factory=VolumePolicy)
     #: longest wait for one answer of the engine, seconds

@@ -12,7 +12,9 @@ on whatever node, is told that digest and runs it, though the tag has moved mean
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from penstock_node_agent.docker_errors import (
     start_failure,
 )
 from penstock_node_agent.docker_pulls import ImagePuller
+from penstock_node_agent.image_cleaner import ImageCare
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import Credentials, RunningImage, StartFailedError, StartOrder
 
@@ -76,9 +79,27 @@ def choose_local(reference: str, local: LocalImage, note: str | None = None) -> 
 class WorkerImages:
     """Chooses and pulls images on one engine."""
 
-    def __init__(self, engine: EngineCalls, puller: ImagePuller) -> None:
+    def __init__(self, engine: EngineCalls, puller: ImagePuller, care: ImageCare) -> None:
         self._engine = engine
         self._puller = puller
+        self._care = care
+        #: references that starts under way need, with how many need each
+        self._held: Counter[str] = Counter()
+        #: the same as seen by other threads
+        self.wanted: frozenset[str] = frozenset()
+
+    @contextmanager
+    def held(self, order: StartOrder) -> Iterator[None]:
+        """Within it no image of the order's repository is cleaned up."""
+        assert order.image is not None
+        self._held[order.image] += 1
+        self.wanted = frozenset(self._held)
+        try:
+            yield
+        finally:
+            self._held[order.image] -= 1
+            self._held = +self._held
+            self.wanted = frozenset(self._held)
 
     async def choose(self, order: StartOrder) -> Chosen:
         """The image to try first, which may not be on the node.
@@ -121,6 +142,7 @@ class WorkerImages:
             StartFailedError: it cannot be had; the reason says why.
         """
         credentials = await order.credentials() if order.credentials else None
+        before = await self._image_ids()
         try:
             await self._puller.pull(chosen.reference, credentials, on_bytes)
         except StartFailedError as error:
@@ -131,14 +153,28 @@ class WorkerImages:
                 f"{error}; it is the image that the revision's first worker ran, and the registry "
                 "has it no longer: a new revision takes the tag anew",
             ) from error
-        if chosen.image.digest is not None:
-            return chosen
         local = await self._look(chosen.reference)
         if local is None:
             raise StartFailedError(
                 WorkerReason.IMAGE_NOT_FOUND, f"{chosen.reference} is gone after its pull"
             )
-        return choose_local(chosen.reference, local)
+        if (ledger := self._care.ledger) is not None:
+            at, was_there = self._care.clock.utc(), local.image_id in before
+            await self._engine.begin(
+                lambda: ledger.note_pulled(
+                    local.image_id, chosen.reference, was_there=was_there, at=at
+                )
+            )
+        return chosen if chosen.image.digest else choose_local(chosen.reference, local)
+
+    async def _image_ids(self) -> frozenset[str]:
+        if self._care.ledger is None:
+            return frozenset()
+        try:
+            images = await self._engine.begin(lambda: self._engine.client.images())
+        except ENGINE_ERRORS as error:
+            raise start_failure(error) from error
+        return frozenset(str(image["Id"]) for image in images)
 
     async def _look(self, reference: str) -> LocalImage | None:
         try:

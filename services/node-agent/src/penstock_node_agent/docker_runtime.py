@@ -16,7 +16,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
 from penstock_node_agent.docker_calls import EngineCalls
@@ -31,9 +31,10 @@ from penstock_node_agent.docker_errors import (
     start_failure,
 )
 from penstock_node_agent.docker_events import DeathWatch
-from penstock_node_agent.docker_images import WorkerImages
+from penstock_node_agent.docker_images import Chosen, WorkerImages
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
+from penstock_node_agent.image_cleaner import ImageCare, ImageCleaner
 from penstock_node_agent.log_files import clipped
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
@@ -56,11 +57,14 @@ _REMOVE_TRIES: Final = 20
 class DockerRuntime(Runtime):
     """Runs an image as a container, with one port published on one address."""
 
-    def __init__(self, settings: DockerSettings) -> None:
+    def __init__(self, settings: DockerSettings, care: ImageCare | None = None) -> None:
+        """A runtime that is not open; without `care` no image is ever removed."""
         self._settings = settings
         self._engine = EngineCalls(settings)
-        self._puller = ImagePuller(self._engine.new_client, settings.pull_pauses_s)
-        self._images = WorkerImages(self._engine, self._puller)
+        self._puller = ImagePuller(self._engine.new_client, settings.pull_pauses_s, settings.pulls)
+        care = care or ImageCare()
+        self._images = WorkerImages(self._engine, self._puller, care)
+        self._cleaner = ImageCleaner(settings.node_id, care, lambda: self._images.wanted)
         self._deaths: DeathWatch | None = None
         self._disks = DiskWatch(settings.node_id, lambda worker_id: self._ends.look_at(worker_id))
         self._ends = ContainerEnds(self._engine, self._disks.problem)
@@ -134,17 +138,8 @@ class DockerRuntime(Runtime):
     ) -> Started:
         """Create the container, pulling its image when it is absent, and start it."""
         report = on_progress or (lambda _progress: None)
-        chosen = await self._images.choose(order)
-        if not await self._try_create(replace(order, image=chosen.reference)):
-            report(Progress.PULLING)
-            chosen = await self._images.pull(order, chosen, on_bytes)
-            report(Progress.PULLED)
-            if not await self._try_create(replace(order, image=chosen.reference)):
-                raise StartFailedError(
-                    WorkerReason.IMAGE_NOT_FOUND, f"{chosen.reference} is gone after its pull"
-                )
-        else:
-            report(Progress.PULLED)
+        with self._images.held(order):
+            chosen = await self._create(order, report, on_bytes)
         order = replace(order, image=chosen.reference)
         self._ends.note(order.worker_id)
         report(Progress.CREATED)
@@ -154,6 +149,26 @@ class DockerRuntime(Runtime):
             )
         report(Progress.STARTED)
         return Started(self._settings.address, port, chosen.image)
+
+    async def _create(
+        self,
+        order: StartOrder,
+        report: Callable[[Progress], None],
+        on_bytes: Callable[[PulledBytes], None] | None,
+    ) -> Chosen:
+        """Have the container made; gives from which image."""
+        chosen = await self._images.choose(order)
+        if await self._try_create(replace(order, image=chosen.reference)):
+            report(Progress.PULLED)
+            return chosen
+        report(Progress.PULLING)
+        chosen = await self._images.pull(order, chosen, on_bytes)
+        report(Progress.PULLED)
+        if not await self._try_create(replace(order, image=chosen.reference)):
+            raise StartFailedError(
+                WorkerReason.IMAGE_NOT_FOUND, f"{chosen.reference} is gone after its pull"
+            )
+        return chosen
 
     async def _try_create(self, order: StartOrder) -> bool:
         async with _start_errors():
@@ -226,12 +241,18 @@ class DockerRuntime(Runtime):
         return tuple(sorted({name for of_one in names for name in of_one if "<" not in name}))
 
     @override
-    async def tend(self) -> None:
-        """Every few calls, look for ends that the event stream missed, and measure disks."""
+    async def tend(self) -> list[ImageRemoved]:
+        """Every few calls, look for ends that the event stream missed, measure disks, clean up."""
         self._ticks += 1
         self._disks.tend(lambda measure: self._engine.begin(lambda: measure(self._engine.client)))
-        if self._ticks % _LIST_PERIOD_TICKS:
-            return
+        removed = self._cleaner.tend(
+            lambda clean: self._engine.begin(lambda: clean(self._engine.client))
+        )
+        if self._ticks % _LIST_PERIOD_TICKS == 0:
+            await self._look_for_ends()
+        return removed
+
+    async def _look_for_ends(self) -> None:
         try:
             running = {item.worker_id for item in await self._list() if item.address is not None}
         except RuntimeFailedError as error:

@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 
 from typing_extensions import override
 
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import log_files, process_table
 from penstock_node_agent.daemon_threads import DaemonThreads
@@ -385,13 +385,14 @@ class ProcessRuntime(Runtime):
         return ()
 
     @override
-    async def tend(self) -> None:
-        """Cut long logs, reap orphans."""
+    async def tend(self) -> tuple[ImageRemoved, ...]:
+        """Cut long logs, reap orphans; there are no images."""
         self._oom_kills = process_table.oom_kill_count()
         paths = [worker.folder / LOG_NAME for worker in self._workers.values()]
         await self._in_thread(lambda: [log_files.cut_if_large(path) for path in paths])
         if self._settings.reap_orphans:
             reap_orphans({w.leader.pid for w in self._workers.values() if w.exit is None})
+        return ()
 
     @override
     async def close(self) -> None:

@@ -4,13 +4,13 @@ Every call names a worker by its id and may be repeated. Errors that a runtime m
 the ones below, so that no caller knows `docker` or an errno. `tests/contract` holds the promises.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from penstock_common.errors import PenstockError
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
 from penstock_common.volumes import VolumeSource
@@ -97,8 +97,8 @@ class Started:
 
     host: str
     port: int
-    #: None = not known, or it runs no image
-    image: RunningImage | None = None
+    #: None = not known, or it runs no image; no part of where it is
+    image: RunningImage | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +241,12 @@ class Runtime(Protocol):
         """Image references on the node; none for a runtime without images."""
         ...
 
-    async def tend(self) -> None:
-        """Housekeeping, called about once a second: log limits, ends that were not noticed."""
+    async def tend(self) -> Sequence[ImageRemoved]:
+        """Housekeeping, called about once a second: log limits, ends that were not noticed.
+
+        Returns:
+            Images that were removed since the last call, to be told.
+        """
         ...
 
     async def close(self) -> None:

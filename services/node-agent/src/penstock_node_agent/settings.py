@@ -62,6 +62,14 @@ class Settings(ServiceSettings):
     #: the host, so whoever makes volumes has root here
     volume_driver_options: bool = False
 
+    #: images that nothing uses are removed, least recently used first, when less than this share of
+    #: the engine's disk is free (0 = never by share), or fewer than so many bytes (0 = never by
+    #: bytes); only images that this agent pulled
+    image_disk_low_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    image_disk_low_bytes: Annotated[int, Field(ge=0)] = 0
+    #: pulls at once; each image once, however many wait for it
+    image_pulls: Annotated[int, Field(ge=1, le=64)] = 4
+
     #: working directory of process workers; default: the agent's
     process_cwd: Path | None = None
     #: ports of process workers, `first-last`; best outside the kernel's range for outgoing

@@ -27,7 +27,7 @@ from penstock_common.messages.slots import (
     Release,
     Tally,
 )
-from penstock_common.messages.storage import VolumeRecord
+from penstock_common.messages.storage import ImageRemoved, VolumeRecord
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Grant",
     "GrantReply",
     "HeldLeases",
+    "ImageRemoved",
     "LentSlot",
     "Message",
     "NodeRecord",
