@@ -312,6 +312,26 @@ async def test_volumes_are_made_listed_renamed_and_forgotten(penstock: Penstock)
         assert (await penstock("volume", "create", *wrong)).code == 2
 
 
+async def test_prewarms_are_made_listed_and_forgotten(penstock: Penstock) -> None:
+    assert (await penstock("prewarm", "list")).err.startswith("no prewarms")
+    made = await penstock(
+        "prewarm", "create", "acme/echo:1", "--node", "node-a", "--gpu", "t4-16gb"
+    )
+    assert made.code == 0, made.err
+    prewarm_id = made.out.split()[1].rstrip(":")
+    assert made.out == f"made {prewarm_id}: acme/echo:1 on 0 nodes so far\n"
+    (line,) = (await penstock("prewarm", "list")).out.splitlines()[1:]
+    assert line.split() == [
+        prewarm_id,
+        *["pending", "0", "of", "0", "node-a", "t4-16gb", "acme/echo:1"],
+    ]
+    shown = json.loads((await penstock("prewarm", "show", prewarm_id, "--json")).out)
+    assert (shown["nodes"], shown["products"], shown["progress"]) == (["node-a"], ["t4-16gb"], [])
+    assert "no node that it is for" in (await penstock("prewarm", "show", prewarm_id)).err
+    assert (await penstock("prewarm", "delete", prewarm_id)).out.startswith(f"forgot {prewarm_id}")
+    assert (await penstock("prewarm", "show", prewarm_id)).code == 1
+
+
 async def test_a_reader_that_leaves_early_is_no_error_for_people(penstock: Penstock) -> None:
     await penstock.api.create()
     process = await asyncio.create_subprocess_shell(

@@ -20,7 +20,9 @@ from penstock_node_agent.runtime import (
     BoundExceededError,
     Exit,
     Found,
+    ImageWish,
     Progress,
+    RunningImage,
     Runtime,
     RuntimeFailedError,
     Started,
@@ -82,6 +84,9 @@ class FakeHost:
         #: status with which new workers' servers answer
         self.status = 200
         self.grace: dict[str, float] = {}
+        #: images that were pulled ahead, in order, and that must stay
+        self.prewarmed: list[str] = []
+        self.kept_images: frozenset[str] = frozenset()
         #: told by the next `tend`
         self.images_removed: list[ImageRemoved] = []
 
@@ -221,6 +226,24 @@ class FakeRuntime(Runtime):
         if worker is not None and worker.exit is None:
             raise RuntimeFailedError(f"worker {worker_id} has not ended")
         self.host.workers.pop(worker_id, None)
+
+    @override
+    async def prewarm(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        self.host.prewarmed.append(wish.image)
+        if on_bytes is not None:
+            on_bytes(PulledBytes(5, 10))
+        await self.host.gate.wait()
+        if self.host.start_errors:
+            raise self.host.start_errors.popleft()
+        if on_bytes is not None:
+            on_bytes(PulledBytes(10, 10))
+        return RunningImage("sha256:1")
+
+    @override
+    def keep_images(self, images: frozenset[str]) -> None:
+        self.host.kept_images = images
 
     @override
     async def images(self) -> tuple[str, ...]:

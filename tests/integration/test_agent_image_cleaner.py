@@ -26,7 +26,7 @@ from penstock_node_agent.docker_runtime import DockerRuntime
 from penstock_node_agent.image_choice import DiskSpace, Marks
 from penstock_node_agent.image_cleaner import ImageCare, engine_disk
 from penstock_node_agent.image_ledger import ImageLedger
-from penstock_node_agent.runtime import Credentials, StartOrder
+from penstock_node_agent.runtime import Credentials, ImageWish, StartOrder
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import NODE, agent_rig
 from tests.support.docker_engine import docker_host
@@ -169,8 +169,7 @@ async def test_what_is_used_wanted_or_named_by_others_stays(rig: Rig) -> None:
     await asyncio.to_thread(rig.engine.tag, rig.images[1], repo, tag)
     rig.clock.later = timedelta(minutes=10)
 
-    order = StartOrder("wk-x", "ep-1", 1, rig.images[2], (), (), 8000, {})
-    with rig.runtime._images.held(order):
+    with rig.runtime._images.held(ImageWish(rig.images[2])):
         removed = await rig.clean()
 
     assert [told.references[0] for told in removed] == [rig.images[3]]
@@ -187,6 +186,28 @@ async def test_what_is_used_wanted_or_named_by_others_stays(rig: Rig) -> None:
     rig.clock.later = timedelta(minutes=20)
     assert [told.references[0] for told in await rig.clean()] == [rig.images[0]]
     assert rig.present(rig.engine) == {"named"}
+
+
+async def test_an_image_pulled_ahead_stays_as_long_as_it_is_ordered(rig: Rig) -> None:
+    image = await asyncio.to_thread(rig.registry.push, rig.engine, "ahead", "ahead")
+    rig.images.append(image)
+    seen: list[Any] = []
+    wish = ImageWish(image, credentials=credentials)
+    rig.runtime.keep_images(frozenset({image}))
+    pulled = await rig.runtime.prewarm(wish, seen.append)
+    assert pulled.digest is not None
+    assert seen[-1].done == seen[-1].total > 0
+    assert await rig.runtime.prewarm(wish) == pulled, "it is there already"
+    for name in ("one", "two"):
+        await rig.remove(await rig.run(name))
+    rig.clock.later = timedelta(minutes=10)
+
+    assert {told.references[0] for told in await rig.clean()} == set(rig.images[1:])
+    assert rig.present(rig.engine) == {"ahead"}
+    rig.runtime.keep_images(frozenset())
+    await rig.remove(await rig.run("three"))
+    rig.clock.later = timedelta(minutes=20)
+    assert {told.references[0] for told in await rig.clean()} == {image, rig.images[-1]}
 
 
 async def test_the_engines_own_disk_is_read(rig: Rig) -> None:

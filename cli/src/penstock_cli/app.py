@@ -10,6 +10,7 @@ from penstock_cli.demo import demo
 from penstock_cli.endpoint import endpoints_app
 from penstock_cli.exits import CliError
 from penstock_cli.node import nodes_app
+from penstock_cli.prewarm import prewarms_app
 from penstock_cli.simulate import simulate
 from penstock_cli.up import up
 from penstock_cli.volume import volumes_app
@@ -29,6 +30,7 @@ app.add_typer(endpoints_app, name="endpoint")
 app.add_typer(workers_app, name="worker")
 app.add_typer(nodes_app, name="node")
 app.add_typer(volumes_app, name="volume")
+app.add_typer(prewarms_app, name="prewarm")
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,6 +14,7 @@ from penstock_client.documents import (
     Document,
     EndpointDocument,
     NodeDocument,
+    PrewarmDocument,
     RevisionDocument,
     VolumeDocument,
     WorkerDocument,
@@ -235,6 +236,49 @@ def print_volumes(volumes: Sequence[VolumeDocument]) -> None:
         ),
         "no network volumes; make one with `penstock volume create`",
     )
+
+
+def print_prewarms(prewarms: Sequence[PrewarmDocument]) -> None:
+    """A table, one prewarm a line."""
+    _print_table(
+        ("PREWARM", "STATE", "NODES DONE", "FOR NODES", "FOR GPUS", "IMAGE"),
+        (
+            (
+                prewarm.id,
+                prewarm.state,
+                f"{sum(p.state == 'done' for p in prewarm.progress)} of {len(prewarm.progress)}",
+                ", ".join(prewarm.nodes) or "all",
+                ", ".join(prewarm.products) or "any",
+                prewarm.image,
+            )
+            for prewarm in prewarms
+        ),
+        "no prewarms; make one with `penstock prewarm create IMAGE`",
+    )
+
+
+def print_prewarm(prewarm: PrewarmDocument) -> None:
+    """A table, one node a line."""
+    _print_table(
+        ("NODE", "STATE", "PULLED", "DIGEST", "MESSAGE"),
+        (
+            (
+                progress.node_id,
+                _state(progress.state, progress.reason),
+                _pulled(progress.pull_bytes, progress.pull_total_bytes),
+                progress.image_digest or "-",
+                progress.message or "-",
+            )
+            for progress in prewarm.progress
+        ),
+        "no node that it is for reports",
+    )
+
+
+def _pulled(done: int | None, total: int | None) -> str:
+    if done is None or total is None:
+        return "-"
+    return f"{done / _GB:.2f} of {total / _GB:.2f} GB"
 
 
 def _source(source: VolumeSource) -> str:

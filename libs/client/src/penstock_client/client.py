@@ -25,6 +25,8 @@ from penstock_client.documents import (
     EndpointDocument,
     EndpointList,
     NodeList,
+    PrewarmDocument,
+    PrewarmList,
     ProblemDocument,
     RevisionList,
     VolumeDocument,
@@ -144,6 +146,23 @@ class PenstockClient:
     async def delete_volume(self, volume: str) -> VolumeDocument:
         """The network volume as it was; Penstock knows it no longer, its data stay."""
         return await self._ask(VolumeDocument, "DELETE", f"/v1/volumes/{quote(volume, safe='')}")
+
+    async def create_prewarm(self, document: Mapping[str, Any]) -> PrewarmDocument:
+        """The prewarm made from this document (docs/storage.md)."""
+        return await self._ask(PrewarmDocument, "POST", "/v1/prewarms", document)
+
+    async def list_prewarms(self) -> PrewarmList:
+        """All prewarms, oldest first."""
+        return await self._ask(PrewarmList, "GET", "/v1/prewarms")
+
+    async def show_prewarm(self, prewarm: str) -> PrewarmDocument:
+        """The prewarm with this id."""
+        return await self._ask(PrewarmDocument, "GET", f"/v1/prewarms/{quote(prewarm, safe='')}")
+
+    async def delete_prewarm(self, prewarm: str) -> PrewarmDocument:
+        """The prewarm as it was; its image may be cleaned up from now on."""
+        path = f"/v1/prewarms/{quote(prewarm, safe='')}"
+        return await self._ask(PrewarmDocument, "DELETE", path)
 
     async def wait_until(
         self,

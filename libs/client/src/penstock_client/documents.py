@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr
 
-from penstock_common.messages import RevisionCause, RuntimeKind, ScaleDecision
+from penstock_common.messages import PrewarmState, RevisionCause, RuntimeKind, ScaleDecision
 from penstock_common.specs import (
     GpuSpec,
     HealthSpec,
@@ -289,6 +289,43 @@ class VolumeList(Document):
     """The network volumes, oldest first."""
 
     volumes: tuple[VolumeDocument, ...]
+
+
+class PrewarmProgress(Document):
+    """How a prewarm is on one node."""
+
+    node_id: str
+    state: PrewarmState
+    reason: WorkerReason | None = None
+    #: one sentence for a person
+    message: str | None = None
+    pull_bytes: int | None = None
+    pull_total_bytes: int | None = None
+    image_digest: str | None = None
+    #: null = its node agent has said nothing yet
+    updated_at: AwareDatetime | None = None
+
+
+class PrewarmDocument(Document):
+    """An image that is to be on nodes ahead of need, and how far each node is."""
+
+    id: str
+    image: str
+    registry_auth_id: str | None
+    #: ids of nodes; empty = every node
+    nodes: tuple[str, ...]
+    #: only nodes with a GPU of one of these; empty = whatever they have
+    products: tuple[str, ...]
+    #: over all nodes; `pending` as long as there is none
+    state: PrewarmState
+    progress: tuple[PrewarmProgress, ...]
+    created_at: AwareDatetime
+
+
+class PrewarmList(Document):
+    """The prewarms, oldest first."""
+
+    prewarms: tuple[PrewarmDocument, ...]
 
 
 class HealthDocument(Document):

@@ -54,6 +54,8 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
     _bucket(subjects.API_KEYS, memory=False),
     _bucket(subjects.REGISTRY_AUTHS, memory=False),
     _bucket(subjects.VOLUMES, memory=False),
+    _bucket(subjects.PREWARMS, memory=False),
+    _bucket(subjects.PREWARM_STATUS, memory=False),
     _bucket(subjects.NODES, memory=True),
     _bucket(subjects.ROUTERS, memory=True),
     {

@@ -20,6 +20,10 @@ ROUTERS: Final = "PENSTOCK_ROUTERS"  # <router_id> → RouterRecord, by router, 
 API_KEYS: Final = "PENSTOCK_API_KEYS"  # <key_id> → ApiKeyRecord, by api
 REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"  # <id> → RegistryAuthRecord, by api
 VOLUMES: Final = "PENSTOCK_VOLUMES"  # <volume_id> → VolumeRecord, by api
+PREWARMS: Final = "PENSTOCK_PREWARMS"  # <prewarm_id> → PrewarmRecord, by api
+PREWARM_STATUS: Final = (
+    "PENSTOCK_PREWARM_STATUS"  # <node_id>.<prewarm_id> → PrewarmStatus, by agent
+)
 
 # The scheduler's lease lives in the bucket that it guards, since a server-side fence reaches only
 # the stream of the write (docs/adr/0002). "lease" is never a node id: those begin with "node-".
@@ -55,8 +59,13 @@ def revision_key(endpoint_id: str, revision: int) -> str:
     return f"{endpoint_id}.{revision}"
 
 
+def prewarm_status_key(node_id: str, prewarm_id: str) -> str:
+    """Key of how a prewarm is on a node, in `PREWARM_STATUS`."""
+    return f"{node_id}.{prewarm_id}"
+
+
 def node_worker_keys(node_id: str) -> str:
-    """Pattern of the keys of one node's workers."""
+    """Pattern of the keys of one node's workers, or of its prewarms."""
     return f"{node_id}.*"
 
 

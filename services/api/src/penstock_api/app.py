@@ -17,7 +17,15 @@ from penstock_api.loads import FRESH_S, Loads
 from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
 from penstock_api.reaper import Reaper
 from penstock_api.retreat import Retreat
-from penstock_api.routes import endpoints, health, nodes, registry_auths, volumes, workers
+from penstock_api.routes import (
+    endpoints,
+    health,
+    nodes,
+    prewarms,
+    registry_auths,
+    volumes,
+    workers,
+)
 from penstock_api.routes.route import Route
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
@@ -39,6 +47,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *nodes.ROUTES,
     *registry_auths.ROUTES,
     *volumes.ROUTES,
+    *prewarms.ROUTES,
     *health.ROUTES,
 )
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client

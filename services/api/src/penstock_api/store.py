@@ -31,6 +31,8 @@ from penstock_common.messages import (
     EndpointStatus,
     Message,
     NodeRecord,
+    PrewarmRecord,
+    PrewarmStatus,
     RegistryAuthRecord,
     RevisionRecord,
     ScaleHistory,
@@ -43,6 +45,8 @@ from penstock_common.subjects import (
     ENDPOINT_STATUS,
     ENDPOINTS,
     NODES,
+    PREWARM_STATUS,
+    PREWARMS,
     REGISTRY_AUTHS,
     REVISIONS,
     SCALE_HISTORY,
@@ -130,6 +134,8 @@ class Store:
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
         self.volumes = self._table(VOLUMES, VolumeRecord.decode)
+        self.prewarms = self._table(PREWARMS, PrewarmRecord.decode)
+        self.prewarm_status = self._table(PREWARM_STATUS, PrewarmStatus.decode)
         self._tables: dict[str, WatchedTable[Any]] = {
             ENDPOINTS: self.endpoints,
             ENDPOINT_STATUS: self.endpoint_status,
@@ -141,6 +147,8 @@ class Store:
             API_KEYS: self.api_keys,
             REGISTRY_AUTHS: self.registry_auths,
             VOLUMES: self.volumes,
+            PREWARMS: self.prewarms,
+            PREWARM_STATUS: self.prewarm_status,
         }
 
     async def start(self) -> None:
@@ -304,6 +312,11 @@ class Store:
                     raise RegistryAuthInUseError(
                         f"endpoint '{row.value.spec.app_name}' pulls with '{registry_auth_id}'; "
                         "change the endpoint first"
+                    )
+            for prewarm_id, prewarm in self.prewarms.rows.items():
+                if prewarm.value.registry_auth_id == registry_auth_id:
+                    raise RegistryAuthInUseError(
+                        f"prewarm '{prewarm_id}' pulls with '{registry_auth_id}'; delete it first"
                     )
 
         await self.remove_record(REGISTRY_AUTHS, registry_auth_id, check)

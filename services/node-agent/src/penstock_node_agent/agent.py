@@ -24,6 +24,7 @@ from penstock_common.states import DesiredState, WorkerReason
 from penstock_node_agent.heartbeat import Heartbeat
 from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
 from penstock_node_agent.network_volumes import NetworkVolumes
+from penstock_node_agent.prewarms import PrewarmParts, Prewarms
 from penstock_node_agent.registry_auths import RegistryAuths
 from penstock_node_agent.runtime import Found, Runtime
 from penstock_node_agent.status_board import StatusBoard
@@ -61,7 +62,9 @@ class Agent:
         """An agent that is not run yet; the runtime is not open yet."""
         node_id = parts.node_id
         self._parts = parts
-        self._board = StatusBoard(parts.bus, Bucket(parts.bus, subjects.WORKER_STATUS))
+        self._board: StatusBoard[WorkerStatus] = StatusBoard(
+            parts.bus, Bucket(parts.bus, subjects.WORKER_STATUS)
+        )
         self._events = WorkerEvents(parts.bus, parts.clock, f"/nodes/{node_id}")
         self._tools = KeeperTools(
             node_id=node_id,
@@ -72,6 +75,16 @@ class Agent:
             sealer=parts.sealer,
             open_auth=RegistryAuths(Bucket(parts.bus, subjects.REGISTRY_AUTHS), parts.sealer).open,
             read_mounts=NetworkVolumes(Bucket(parts.bus, subjects.VOLUMES)).mounts,
+        )
+        self._prewarms = Prewarms(
+            PrewarmParts(
+                node_id=node_id,
+                bus=parts.bus,
+                runtime=parts.runtime,
+                read_products=lambda: parts.heartbeat.products,
+                open_auth=self._tools.open_auth,
+                clock=parts.clock,
+            )
         )
         keys = subjects.node_worker_keys(node_id)
         self._assignments = WatchedTable(
@@ -123,6 +136,8 @@ class Agent:
                         group.create_task(parts.heartbeat.run(), name="heartbeat"),
                         group.create_task(self._loop(), name="reconcile loop"),
                     ]
+                    if parts.runtime.kind == "docker":
+                        loops.append(group.create_task(self._prewarms.run(), name="prewarms"))
                     ready.set()
                     await stopping.wait()
                     await _end(*loops)

@@ -30,7 +30,7 @@ from penstock_node_agent.docker_errors import (
 from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.image_cleaner import ImageCare
 from penstock_node_agent.pull_bytes import PulledBytes
-from penstock_node_agent.runtime import Credentials, RunningImage, StartFailedError, StartOrder
+from penstock_node_agent.runtime import Credentials, ImageWish, RunningImage, StartFailedError
 
 logger = logging.getLogger(__name__)
 
@@ -85,31 +85,53 @@ class WorkerImages:
         self._care = care
         #: references that starts under way need, with how many need each
         self._held: Counter[str] = Counter()
-        #: the same as seen by other threads
+        #: references that orders need
+        self._kept: frozenset[str] = frozenset()
+        #: all of these, for other threads
         self.wanted: frozenset[str] = frozenset()
 
     @contextmanager
-    def held(self, order: StartOrder) -> Iterator[None]:
-        """Within it no image of the order's repository is cleaned up."""
-        assert order.image is not None
-        self._held[order.image] += 1
-        self.wanted = frozenset(self._held)
+    def held(self, wish: ImageWish) -> Iterator[None]:
+        """Within it no image of the wish's repository is cleaned up."""
+        self._held[wish.image] += 1
+        self._note_wanted()
         try:
             yield
         finally:
-            self._held[order.image] -= 1
+            self._held[wish.image] -= 1
             self._held = +self._held
-            self.wanted = frozenset(self._held)
+            self._note_wanted()
 
-    async def choose(self, order: StartOrder) -> Chosen:
+    def keep(self, images: frozenset[str]) -> None:
+        """Clean up none of these references' repositories from now on."""
+        self._kept = images
+        self._note_wanted()
+
+    def _note_wanted(self) -> None:
+        self.wanted = self._kept | frozenset(self._held)
+
+    async def have(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        """Have an image on the node.
+
+        Raises:
+            StartFailedError: it cannot be had; the reason says why.
+        """
+        with self.held(wish):
+            chosen = await self.choose(wish)
+            if await self._look(chosen.reference) is None:
+                chosen = await self.pull(wish, chosen, on_bytes)
+        return chosen.image
+
+    async def choose(self, wish: ImageWish) -> Chosen:
         """The image to try first, which may not be on the node.
 
         Raises:
             StartFailedError: the engine did not tell.
         """
-        reference = order.image
-        assert reference is not None
-        digest = order.image_digest or digest_of(reference)
+        reference = wish.image
+        digest = wish.image_digest or digest_of(reference)
         if digest is not None:
             return Chosen(pinned(reference, digest), RunningImage(digest))
         local = await self._look(reference)
@@ -118,7 +140,7 @@ class WorkerImages:
         if not local.digests:
             return choose_local(reference, local)
         try:
-            credentials = await order.credentials() if order.credentials else None
+            credentials = await wish.credentials() if wish.credentials else None
             digest = await self._ask_registry(reference, credentials)
         except (StartFailedError, *ENGINE_ERRORS) as error:
             why = str(error) if isinstance(error, StartFailedError) else explanation(error)
@@ -132,7 +154,7 @@ class WorkerImages:
 
     async def pull(
         self,
-        order: StartOrder,
+        wish: ImageWish,
         chosen: Chosen,
         on_bytes: Callable[[PulledBytes], None] | None = None,
     ) -> Chosen:
@@ -141,12 +163,12 @@ class WorkerImages:
         Raises:
             StartFailedError: it cannot be had; the reason says why.
         """
-        credentials = await order.credentials() if order.credentials else None
+        credentials = await wish.credentials() if wish.credentials else None
         before = await self._image_ids()
         try:
             await self._puller.pull(chosen.reference, credentials, on_bytes)
         except StartFailedError as error:
-            if error.reason is not WorkerReason.IMAGE_NOT_FOUND or not order.image_digest:
+            if error.reason is not WorkerReason.IMAGE_NOT_FOUND or not wish.image_digest:
                 raise
             raise StartFailedError(
                 error.reason,

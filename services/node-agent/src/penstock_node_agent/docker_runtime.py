@@ -40,7 +40,9 @@ from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     Exit,
     Found,
+    ImageWish,
     Progress,
+    RunningImage,
     Runtime,
     RuntimeFailedError,
     Started,
@@ -138,7 +140,7 @@ class DockerRuntime(Runtime):
     ) -> Started:
         """Create the container, pulling its image when it is absent, and start it."""
         report = on_progress or (lambda _progress: None)
-        with self._images.held(order):
+        with self._images.held(order.wish):
             chosen = await self._create(order, report, on_bytes)
         order = replace(order, image=chosen.reference)
         self._ends.note(order.worker_id)
@@ -157,12 +159,12 @@ class DockerRuntime(Runtime):
         on_bytes: Callable[[PulledBytes], None] | None,
     ) -> Chosen:
         """Have the container made; gives from which image."""
-        chosen = await self._images.choose(order)
+        chosen = await self._images.choose(order.wish)
         if await self._try_create(replace(order, image=chosen.reference)):
             report(Progress.PULLED)
             return chosen
         report(Progress.PULLING)
-        chosen = await self._images.pull(order, chosen, on_bytes)
+        chosen = await self._images.pull(order.wish, chosen, on_bytes)
         report(Progress.PULLED)
         if not await self._try_create(replace(order, image=chosen.reference)):
             raise StartFailedError(
@@ -232,6 +234,18 @@ class DockerRuntime(Runtime):
             except ENGINE_ERRORS as error:
                 if not is_status(error, 404):
                     raise
+
+    @override
+    async def prewarm(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        """Pull the image, unless the node has it as its registry has it."""
+        return await self._images.have(wish, on_bytes)
+
+    @override
+    def keep_images(self, images: frozenset[str]) -> None:
+        """Clean up none of these references' repositories from now on."""
+        self._images.keep(images)
 
     @override
     async def images(self) -> tuple[str, ...]:

@@ -70,6 +70,11 @@ class Heartbeat:
         """Beat now, not at the next period."""
         self._soon.set()
 
+    @property
+    def products(self) -> frozenset[str]:
+        """Products of the node's GPUs as last read, in lower case."""
+        return frozenset(gpu.product.lower() for gpu in self._gpus.gpus)
+
     async def record(self) -> NodeRecord:
         """The record of the next beat."""
         if self._beat % _REREAD_BEATS == 0:

@@ -68,7 +68,7 @@ class KeeperTools:
 
     node_id: str
     runtime: Runtime
-    board: StatusBoard
+    board: StatusBoard[WorkerStatus]
     events: WorkerEvents
     clock: Clock
     #: opens secrets; None = the node has no key

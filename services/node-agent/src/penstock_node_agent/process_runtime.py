@@ -39,7 +39,9 @@ from penstock_node_agent.reaper import reap_orphans
 from penstock_node_agent.runtime import (
     Exit,
     Found,
+    ImageWish,
     Progress,
+    RunningImage,
     Runtime,
     RuntimeFailedError,
     Started,
@@ -378,6 +380,17 @@ class ProcessRuntime(Runtime):
             raise RuntimeFailedError(f"worker {worker_id} has not ended")
         await self._in_thread(lambda: shutil.rmtree(worker.folder, ignore_errors=True))
         self._workers.pop(worker_id, None)
+
+    @override
+    async def prewarm(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        """There are no images."""
+        raise StartFailedError(WorkerReason.NOT_RUNNABLE, "this node runs processes, not images")
+
+    @override
+    def keep_images(self, images: frozenset[str]) -> None:
+        """There are none."""
 
     @override
     async def images(self) -> tuple[str, ...]:

@@ -50,6 +50,18 @@ class VolumeMount:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageWish:
+    """An image that is to be on the node."""
+
+    #: reference
+    image: str
+    #: digest that it must have; None = the one that its tag has now
+    image_digest: str | None = None
+    #: gives the credentials to pull with; it raises `StartFailedError`. None = pulled without any
+    credentials: Callable[[], Awaitable[Credentials]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StartOrder:
     """All that a runtime needs to start a worker."""
 
@@ -79,6 +91,12 @@ class StartOrder:
     #: gives the credentials to pull with, asked only when the image must be pulled; it raises
     #: `StartFailedError`. None = pulled without any; process: ignored
     credentials: Callable[[], Awaitable[Credentials]] | None = None
+
+    @property
+    def wish(self) -> ImageWish:
+        """The image that it needs; docker: `image` is set."""
+        assert self.image is not None
+        return ImageWish(self.image, self.image_digest, self.credentials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +253,20 @@ class Runtime(Protocol):
         Raises:
             RuntimeFailedError: something is left.
         """
+        ...
+
+    async def prewarm(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        """Have an image on the node.
+
+        Raises:
+            StartFailedError: it cannot be had; the reason says why.
+        """
+        ...
+
+    def keep_images(self, images: frozenset[str]) -> None:
+        """Clean up none of these references' repositories from now on."""
         ...
 
     async def images(self) -> tuple[str, ...]:

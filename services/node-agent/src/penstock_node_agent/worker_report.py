@@ -24,7 +24,7 @@ class WorkerReport:
     def __init__(
         self,
         key: str,
-        board: StatusBoard,
+        board: StatusBoard[WorkerStatus],
         events: WorkerEvents,
         clock: Clock,
         reported: WorkerStatus | None,

@@ -27,7 +27,13 @@ from penstock_common.messages.slots import (
     Release,
     Tally,
 )
-from penstock_common.messages.storage import ImageRemoved, VolumeRecord
+from penstock_common.messages.storage import (
+    ImageRemoved,
+    PrewarmRecord,
+    PrewarmState,
+    PrewarmStatus,
+    VolumeRecord,
+)
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -43,6 +49,9 @@ __all__ = [
     "LentSlot",
     "Message",
     "NodeRecord",
+    "PrewarmRecord",
+    "PrewarmState",
+    "PrewarmStatus",
     "QueueReport",
     "Recall",
     "RegistryAuthRecord",
