@@ -14,6 +14,7 @@ from penstock_common.states import WorkerReason
 from penstock_common.volumes import DriverOptionsSource, HostPathSource, NfsSource
 from penstock_node_agent.docker_volumes import (
     VolumeUse,
+    directory_bytes,
     driver_options,
     raise_if_hung,
     read_volume_use,
@@ -138,6 +139,23 @@ def test_an_engine_that_hangs_on_an_nfs_server_is_understood() -> None:
     raise_if_hung(ReadTimeout(), order(VolumeMount("vol-2", path, "/data")))
 
 
+def test_what_a_directory_holds_is_counted_once(tmp_path: Path) -> None:
+    folder = tmp_path / "volume"
+    (folder / "a/b").mkdir(parents=True)
+    empty = directory_bytes(folder)
+    assert empty is not None
+    (folder / "a/b/x").write_bytes(b"x" * 100_000)
+    os.link(folder / "a/b/x", folder / "a/y")
+    (folder / "out").symlink_to(tmp_path)
+    (tmp_path / "large").write_bytes(b"x" * 1_000_000)
+    with (folder / "sparse").open("wb") as sparse:
+        sparse.truncate(10**9)
+    held = directory_bytes(folder)
+    assert held is not None
+    assert 100_000 <= held - empty <= 150_000
+    assert directory_bytes(tmp_path / "none") is None
+
+
 def test_a_volumes_use_is_read_where_it_is_bounded() -> None:
     labels = {
         "penstock.worker": "wk-1",
@@ -149,3 +167,4 @@ def test_a_volumes_use_is_read_where_it_is_bounded() -> None:
     assert read_volume_use(item | {"UsageData": {"Size": -1}}) is None
     assert read_volume_use(item | {"UsageData": None}) is None
     assert read_volume_use(item | {"Labels": None}) is None
+    assert read_volume_use({"Labels": labels}, 9) == VolumeUse("wk-1", "/data", 9, 5)

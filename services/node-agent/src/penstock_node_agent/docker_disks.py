@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from docker import APIClient
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 #: The engine walks all that containers wrote to measure it.
 _PERIOD_TICKS: Final = 10
+#: Where volumes cannot be read by this process the engine is asked for an account of its whole
+#: disk, every so many measurements: it walks everybody's volumes for that.
+_ACCOUNT_PERIOD: Final = 6
 
 _Use: TypeAlias = DiskUse | VolumeUse
 _Measure: TypeAlias = Callable[[APIClient], list[_Use]]
@@ -35,6 +39,7 @@ class DiskWatch:
         self._exceeded: dict[str, str] = {}
         self._measuring: asyncio.Future[list[_Use]] | None = None
         self._ticks = 0
+        self._measured = 0
 
     def problem(self, worker_id: str) -> str | None:
         """What is wrong with the worker's disk; None = nothing known."""
@@ -71,12 +76,19 @@ class DiskWatch:
         return [*uses, *self._measure_volumes(client)]
 
     def _measure_volumes(self, client: APIClient) -> list[VolumeUse]:
-        listed = client.volumes(filters=self._volumes)["Volumes"] or ()
-        ours = {volume["Name"] for volume in listed}
-        if not ours:  # an account of the whole disk is dear
-            return []
-        account = client.df()["Volumes"] or ()
-        uses = (volumes.read_volume_use(item) for item in account if item["Name"] in ours)
+        uses: list[VolumeUse | None] = []
+        unread: set[str] = set()
+        here = client.base_url.startswith("http+docker://")
+        for item in client.volumes(filters=self._volumes)["Volumes"] or ():
+            used = volumes.directory_bytes(Path(item["Mountpoint"])) if here else None
+            if used is None:
+                unread.add(item["Name"])
+            else:
+                uses.append(volumes.read_volume_use(item, used))
+        self._measured += 1
+        if unread and self._measured % _ACCOUNT_PERIOD == 1:
+            account = client.df()["Volumes"] or ()
+            uses += [volumes.read_volume_use(item) for item in account if item["Name"] in unread]
         return [use for use in uses if use is not None]
 
     def _judge(self, uses: Sequence[_Use]) -> None:

@@ -150,14 +150,48 @@ class VolumeUse:
     limit_bytes: int
 
 
-def read_volume_use(item: Mapping[str, Any]) -> VolumeUse | None:
-    """The use in one volume of the engine's account of its disk; None where none is bounded."""
+def read_volume_use(item: Mapping[str, Any], used_bytes: int | None = None) -> VolumeUse | None:
+    """The use of one volume of the engine; None where none is bounded or it is not known.
+
+    Args:
+        item: from the engine's list of volumes, or from its account of its disk.
+        used_bytes: what it holds; None = what the item says.
+    """
     found = item.get("Labels") or {}
     worker_id, limit = found.get(containers.WORKER_LABEL), found.get(SIZE_LABEL)
-    used = (item.get("UsageData") or {}).get("Size", -1)
+    used = (item.get("UsageData") or {}).get("Size", -1) if used_bytes is None else used_bytes
     if not worker_id or not limit or used < 0:  # below 0: the engine does not know
         return None
     return VolumeUse(worker_id, found.get(PATH_LABEL, ""), used, int(limit))
+
+
+def directory_bytes(folder: Path) -> int | None:
+    """What a directory holds on its disk, hard links counted once; None = it cannot be read here.
+
+    Blocks. What is removed while it looks does not count.
+    """
+    total, seen, left = 0, set[tuple[int, int]](), [folder]
+    while left:
+        inner = left.pop()
+        try:
+            entries = list(os.scandir(inner))
+        except OSError:
+            if inner == folder:
+                return None
+            continue  # it is gone
+        for entry in entries:
+            try:
+                stat = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                left.append(Path(entry.path))
+            elif (stat.st_dev, stat.st_ino) in seen:
+                continue
+            if stat.st_nlink > 1:
+                seen.add((stat.st_dev, stat.st_ino))
+            total += stat.st_blocks * 512
+    return total
 
 
 def _unavailable(message: str) -> StartFailedError:

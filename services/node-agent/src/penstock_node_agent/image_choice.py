@@ -5,6 +5,7 @@ that nobody is about to start from or ordered ahead, and that nobody gave anothe
 recently used first.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -67,7 +68,7 @@ class Marks:
         low = max(self.low_ratio * disk.total_bytes, self.low_bytes)
         if disk.free_bytes >= low:
             return 0
-        return round(min(low * _RELIEF, disk.total_bytes)) - disk.free_bytes
+        return math.ceil(min(low * _RELIEF, disk.total_bytes)) - disk.free_bytes
 
 
 def removable(
