@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_common.image_references import digest_of, pinned, repository
+from penstock_common.image_references import digest_of, familiar, pinned, repository
 
 DIGEST = "sha256:" + "0a" * 32
 
@@ -27,6 +27,20 @@ DIGEST = "sha256:" + "0a" * 32
 )
 def test_repositories_are_found(reference: str, expected: str) -> None:
     assert repository(reference) == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "listed"),
+    [
+        ("docker.io/library/python", "python:latest"),
+        ("python:3", "python:3"),
+        ("127.0.0.1:5000/acme/echo", "127.0.0.1:5000/acme/echo:latest"),
+        (f"docker.io/acme/echo:1@{DIGEST}", f"acme/echo@{DIGEST}"),
+    ],
+)
+def test_a_reference_is_written_as_the_engine_lists_it(reference: str, listed: str) -> None:
+    assert familiar(reference) == listed
+    assert familiar(listed) == listed
 
 
 def test_digests_are_found() -> None:

@@ -24,6 +24,15 @@ def repository(reference: str) -> str:
     return name.removeprefix(_DEFAULT_FOLDER) if name.count("/") == 1 else name
 
 
+def familiar(reference: str) -> str:
+    """The reference as the engine lists it: `repository@digest`, or `repository:tag`."""
+    name, _, digest = reference.partition("@")
+    if digest:
+        return f"{repository(reference)}@{digest}"
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return f"{repository(reference)}:{tag or 'latest'}"
+
+
 def digest_of(reference: str) -> str | None:
     """The digest that a reference names; None = it names none."""
     digest = reference.partition("@")[2]

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from penstock_common.image_references import digest_of, pinned, repository
+from penstock_common.image_references import digest_of, familiar, pinned, repository
 from penstock_common.states import WorkerReason
 from penstock_node_agent.docker_calls import EngineCalls
 from penstock_node_agent.docker_errors import (
@@ -184,7 +184,7 @@ class WorkerImages:
             at, was_there = self._care.clock.utc(), local.image_id in before
             await self._engine.begin(
                 lambda: ledger.note_pulled(
-                    local.image_id, chosen.reference, was_there=was_there, at=at
+                    local.image_id, familiar(chosen.reference), was_there=was_there, at=at
                 )
             )
         return chosen if chosen.image.digest else choose_local(chosen.reference, local)

@@ -65,7 +65,7 @@ class ImageLedger:
 
         Args:
             image_id: of the engine.
-            reference: by which it was pulled.
+            reference: by which it was pulled, as the engine lists it.
             was_there: the engine had the image before; one that the ledger does not know then is
                 somebody else's, and stays so.
             at: the instant.
