@@ -1,4 +1,4 @@
-"""What the api knows and writes: watched tables of every record, and its own three buckets.
+"""What the api knows and writes: watched tables of every record, and its own buckets.
 
 Reads come from the tables, also while NATS is away. A write goes to KV with the revision that it
 was computed from; when somebody else wrote first it is computed again from the new record. Then it
@@ -80,20 +80,6 @@ class EndpointNotFoundError(PenstockError):
 
     error_type: ClassVar[str] = "endpoint_not_found"
     status_hint: ClassVar[int] = 404
-
-
-class RegistryAuthNotFoundError(PenstockError):
-    """There is no such registry auth."""
-
-    error_type: ClassVar[str] = "registry_auth_not_found"
-    status_hint: ClassVar[int] = 404
-
-
-class RegistryAuthInUseError(PenstockError):
-    """An endpoint pulls with this registry auth; change the endpoint first."""
-
-    error_type: ClassVar[str] = "registry_auth_in_use"
-    status_hint: ClassVar[int] = 409
 
 
 class DocumentTooLargeError(PenstockError):
@@ -276,51 +262,6 @@ class Store:
         filed = [*self.revisions_of(record.endpoint_id)]
         for number in outdated(record, filed):
             await self._revisions_bucket.delete(revision_key(record.endpoint_id, number))
-
-    def find_registry_auth(self, registry_auth_id: str) -> RegistryAuthRecord:
-        """The registry auth with this id.
-
-        Raises:
-            RegistryAuthNotFoundError: there is none.
-        """
-        row = self.registry_auths.rows.get(registry_auth_id)
-        if row is None:
-            raise RegistryAuthNotFoundError(f"there is no registry auth '{registry_auth_id}'")
-        return row.value
-
-    async def create_registry_auth(self, record: RegistryAuthRecord) -> None:
-        """Store a new registry auth.
-
-        Raises:
-            PenstockError: NATS is away, or timed out: then it may or may not have been stored.
-        """
-        await self.create_record(REGISTRY_AUTHS, record.registry_auth_id, record)
-
-    async def remove_registry_auth(self, registry_auth_id: str) -> RegistryAuthRecord:
-        """Remove a registry auth that no endpoint names; gives what it was.
-
-        Raises:
-            PenstockError: `RegistryAuthNotFoundError`; `RegistryAuthInUseError`; NATS is away or
-                timed out, in which case it may or may not be gone.
-        """
-        removed: list[RegistryAuthRecord] = []
-
-        def check() -> None:
-            removed[:] = [self.find_registry_auth(registry_auth_id)]
-            for row in self.endpoints.rows.values():
-                if row.value.spec.image.registry_auth_id == registry_auth_id:
-                    raise RegistryAuthInUseError(
-                        f"endpoint '{row.value.spec.app_name}' pulls with '{registry_auth_id}'; "
-                        "change the endpoint first"
-                    )
-            for prewarm_id, prewarm in self.prewarms.rows.items():
-                if prewarm.value.registry_auth_id == registry_auth_id:
-                    raise RegistryAuthInUseError(
-                        f"prewarm '{prewarm_id}' pulls with '{registry_auth_id}'; delete it first"
-                    )
-
-        await self.remove_record(REGISTRY_AUTHS, registry_auth_id, check)
-        return removed[0]
 
     async def create_record(self, bucket: str, key: str, record: Message) -> None:
         """Store a new record of a bucket that has nothing of its own to check.
