@@ -3,6 +3,7 @@
 #   make demo [ONCE=1] [RUNTIME=docker]   set up, start everything, show the whole way of a request
 #   make demo-embeddings                  the same with a real sentence-embedding model
 #   make test                             set up, run every test
+#   make test-gpu                         set up, run the tests that need an NVIDIA GPU
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
 #   make bench-cold-start                 cold start through Penstock against the command alone
@@ -19,7 +20,7 @@ MEMBERS := libs/common libs/client libs/autoscaler services/api services/schedul
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-simulate bench-placement bench-fleet bench-router clean
+.PHONY: demo demo-embeddings setup check test test-gpu lock bench-cold-start bench-simulate bench-placement bench-fleet bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -53,6 +54,9 @@ check: setup $(VENV)/.embeddings
 
 test: setup $(VENV)/.embeddings
 	$(BIN)/pytest tests
+
+test-gpu: setup
+	$(BIN)/pytest -m gpu tests/gpu
 
 lock: setup
 	$(LOCK) requirements.in -o requirements.lock

@@ -359,6 +359,9 @@ async def test_a_graceful_end_may_leave_the_workers_running(rig: AgentRig, host:
     running = await rig.start(FakeRuntime(host), stop_workers_on_exit=False)
     worker = await rig.scheduler.assign(SERVE)
     await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+    before = await rig.scheduler.node()
+    assert before is not None
+    assert not before.restarting
 
     await running.stop(within_s=5)
 
@@ -366,7 +369,31 @@ async def test_a_graceful_end_may_leave_the_workers_running(rig: AgentRig, host:
     status = rig.scheduler.status(worker.worker_id)
     assert status is not None
     assert status.state is WorkerState.RUNNING
+    node = await rig.scheduler.node()
+    assert node is not None
+    assert node.restarting
+    assert node.gpus == before.gpus
+
+    await rig.start(FakeRuntime(host))
+    node = await rig.scheduler.node()
+    assert node is not None
+    assert not node.restarting
+    assert host.started == [worker.worker_id]
+
+
+async def test_an_agent_without_workers_or_without_a_grace_is_not_awaited_back(
+    rig: AgentRig, host: FakeHost
+) -> None:
+    running = await rig.start(FakeRuntime(host), stop_workers_on_exit=False)
+    await running.stop(within_s=5)
     assert await rig.scheduler.node() is None
+
+    running = await rig.start(FakeRuntime(host), stop_workers_on_exit=False, restart_grace_s=0)
+    worker = await rig.scheduler.assign(SERVE)
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+    await running.stop(within_s=5)
+    assert await rig.scheduler.node() is None
+    assert host.workers[worker.worker_id].exit is None
 
 
 async def test_a_new_agent_takes_running_workers_over(rig: AgentRig, host: FakeHost) -> None:

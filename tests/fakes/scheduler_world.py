@@ -2,10 +2,12 @@
 
 Node agents start workers after `start_s`, one router holds queues and slots and reports after
 every step, and after every plan the safety rules are asserted: no GPU twice, never above `max`
-(one more while a revision is replaced), no busy worker told to stop.
+(one more while workers are replaced), none placed on a node that takes none, no busy worker told to
+stop.
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     Gpu,
+    NodeOrder,
     NodeRecord,
     QueueReport,
     ScaleHistory,
@@ -26,6 +29,8 @@ from penstock_common.states import (
     ENDED,
     DesiredState,
     EndpointState,
+    GpuReason,
+    NodeWish,
     Phase,
     WorkerReason,
     WorkerState,
@@ -86,15 +91,15 @@ def make_node(
     cuda: str | None = "12.8",
     images: tuple[str, ...] = (),
     groups: tuple[int, ...] | None = None,
-    healthy: bool = True,
+    faults: Mapping[int, GpuReason] | None = None,
 ) -> NodeRecord:
-    """A node's heartbeat."""
+    """A node's heartbeat; `faults`: which of its GPUs went bad."""
     gpus = tuple(
         Gpu(
             uuid=f"GPU-{node_id}-{i}",
             product=product,
             vram_bytes=24 * 10**9,
-            healthy=healthy,
+            reason=(faults or {}).get(i),
             link_group=groups[i] if groups else 0,
         )
         for i in range(n_gpus)
@@ -149,6 +154,7 @@ class World:
         self.statuses: dict[str, EndpointStatus] = {}
         self.histories: dict[str, ScaleHistory] = {}
         self.nodes: dict[str, NodeRecord] = {}
+        self.orders: dict[str, NodeOrder] = {}
         self.lost_nodes: frozenset[str] = frozenset()
         self.lost_routers: frozenset[str] = frozenset()
         self.routers: frozenset[str] = frozenset({"rt-1"})
@@ -212,6 +218,17 @@ class World:
         record = self.endpoints[endpoint_id]
         self.endpoints[endpoint_id] = record.model_copy(update=update)
 
+    def order(
+        self, node_id: str, wish: NodeWish | None, *, deadline_s: float | None = None
+    ) -> None:
+        """An operator's order about a node; None takes it back."""
+        self.orders.pop(node_id, None)
+        if wish is not None:
+            deadline = None if deadline_s is None else self.utc + timedelta(seconds=deadline_s)
+            self.orders[node_id] = NodeOrder(
+                node_id=node_id, wish=wish, at=self.utc, deadline_at=deadline
+            )
+
     def replace_leader(self) -> None:
         """A new leader, which remembers nothing, takes over."""
         self.memory = Memory()
@@ -229,6 +246,14 @@ class World:
     def wanted(self, endpoint_id: str = "ep-1") -> list[WorkerAssignment]:
         return [a for a in self.of(endpoint_id) if a.desired is DesiredState.RUNNING]
 
+    def on(self, node_id: str) -> list[WorkerAssignment]:
+        return [a for a, _ in self.assignments.values() if a.node_id == node_id]
+
+    def told(self, event_type: str) -> list[str]:
+        """What the events of this type were about."""
+        events = (event for plan in self.plans for event in plan.events)
+        return [event.about for event in events if event.type == event_type]
+
     def running(self, endpoint_id: str = "ep-1") -> int:
         return sum(
             status.state is WorkerState.RUNNING
@@ -245,6 +270,7 @@ class World:
             endpoint_statuses=dict(self.statuses),
             histories=dict(self.histories),
             nodes={k: v for k, v in self.nodes.items() if k not in self.lost_nodes},
+            node_orders=dict(self.orders),
             routers=self.routers,
             assignments=dict(self.assignments),
             worker_statuses=dict(self.worker_statuses),
@@ -293,9 +319,12 @@ class World:
     def apply(self, plan: Plan) -> None:
         for assignment in (*plan.creates, *plan.changes):
             self._check_stop(assignment)
+            self._check_gpus(assignment, created=assignment in plan.creates)
             key = f"{assignment.node_id}.{assignment.worker_id}"
             self.assignments[key] = (assignment, next(self._revisions))
         for created in plan.creates:
+            assert created.node_id not in self.orders, f"placed against an order: {created}"
+            assert not self.nodes[created.node_id].restarting, f"its agent is away: {created}"
             self.starts.append((self.now, created.worker_id))
         for key in plan.deletes:
             del self.assignments[key]
@@ -330,10 +359,53 @@ class World:
             }
             told = {s.image_digest for k, s in self.worker_statuses.items() if k in alive}
             surge = len(told - {None}) > 1  # one of them strays, and is replaced
-            surge |= any(a.revision != record.revision for a in alive.values())
+            surge |= any(self._is_replaced(a, record) for a in alive.values())
             assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
 
+    def faults_of(self, assignment: WorkerAssignment) -> set[GpuReason]:
+        """What speaks against the worker's GPUs."""
+        node = self.nodes.get(assignment.node_id)
+        return {
+            gpu.reason
+            for gpu in (node.gpus if node else ())
+            if gpu.uuid in assignment.gpus and gpu.reason is not None
+        }
+
+    def _is_replaced(self, assignment: WorkerAssignment, record: EndpointRecord) -> bool:
+        return (
+            self._is_bad(assignment)
+            or self.is_draining(assignment.node_id)
+            or assignment.revision != record.revision
+        )
+
+    def is_draining(self, node_id: str) -> bool:
+        return node_id in self.orders and self.orders[node_id].wish is NodeWish.DRAINING
+
+    def _is_bad(self, assignment: WorkerAssignment) -> bool:
+        return bool(self.faults_of(assignment) - {GpuReason.NOT_ANSWERING})
+
+    def _check_gpus(self, assignment: WorkerAssignment, *, created: bool) -> None:
+        """Nothing is placed on a bad GPU; none leaves a good one for being bad."""
+        if created:
+            assert not self.faults_of(assignment), f"placed on a bad GPU: {assignment}"
+        before, _ = self.assignments.get(
+            f"{assignment.node_id}.{assignment.worker_id}", (assignment, 0)
+        )
+        if assignment.desired is before.desired:
+            return
+        if assignment.desired is DesiredState.RUNNING:
+            assert not self._is_bad(assignment), f"back on a bad GPU: {assignment}"
+        if assignment.reason is WorkerReason.GPU_LOST:
+            assert GpuReason.LOST in self.faults_of(assignment)
+        if (
+            assignment.reason is WorkerReason.GPU_UNHEALTHY
+            and assignment.desired is DesiredState.DRAINING
+        ):
+            assert self._is_bad(assignment), f"drained from a good GPU: {assignment}"
+
     def _check_stop(self, assignment: WorkerAssignment) -> None:
+        if assignment.reason is WorkerReason.GPU_LOST:
+            return
         if assignment.desired is DesiredState.STOPPED and assignment.driver in self.routers:
             assert not self.in_flight(assignment.worker_id), f"stopped while busy: {assignment}"
 

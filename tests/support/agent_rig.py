@@ -19,6 +19,7 @@ from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import HostFacts
+from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.runtime import Runtime
 from tests.support.nats_server import NatsServer
 
@@ -180,8 +181,10 @@ class AgentRig:
         runtime: Runtime,
         *,
         inventory: GpuInventory | None = None,
+        probe: NvmlProbe | None = None,
         sealer: Sealer | None = None,
         stop_workers_on_exit: bool = True,
+        restart_grace_s: int = 30,
     ) -> RunningAgent:
         """Start an agent and wait until it serves."""
         bus, beats = await self.bus("agent"), await self.bus("agent beats")
@@ -196,10 +199,12 @@ class AgentRig:
             bucket=Bucket(beats, subjects.NODES),
             identity=NodeIdentity(NODE, "127.0.0.1", {"zone": "a"}, "0.0", self._clock.utc()),
             runtime=runtime,
-            read_gpus=read_gpus,
+            read_gpus=probe.inventory if probe else read_gpus,
             read_host=lambda: HostFacts("test-host", 2, 1_000, 2_000),
             clock=self._clock,
         )
+        if probe:
+            probe.on_news = heartbeat.beat_soon
         agent = Agent(
             AgentParts(
                 node_id=NODE,
@@ -209,6 +214,7 @@ class AgentRig:
                 clock=self._clock,
                 sealer=sealer,
                 stop_workers_on_exit=stop_workers_on_exit,
+                restart_grace_s=restart_grace_s,
             )
         )
         stopping, ready = asyncio.Event(), asyncio.Event()

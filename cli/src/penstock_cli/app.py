@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from penstock_cli.demo import demo
+from penstock_cli.doctor.command import doctor
 from penstock_cli.endpoint import endpoints_app
 from penstock_cli.exits import CliError
 from penstock_cli.node import nodes_app
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(up)
 app.command()(demo)
 app.command()(simulate)
+app.command()(doctor)
 app.add_typer(endpoints_app, name="endpoint")
 app.add_typer(workers_app, name="worker")
 app.add_typer(nodes_app, name="node")

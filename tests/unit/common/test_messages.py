@@ -16,12 +16,15 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     Gpu,
+    GpuNews,
+    GpuReading,
     Grant,
     GrantReply,
     HeldLeases,
     ImageRemoved,
     LentSlot,
     Message,
+    NodeOrder,
     NodeRecord,
     PrewarmRecord,
     PrewarmState,
@@ -30,6 +33,7 @@ from penstock_common.messages import (
     Recall,
     RegistryAuthRecord,
     Release,
+    RepeatRecord,
     RevisionRecord,
     RouterRecord,
     ScaleDecision,
@@ -48,6 +52,8 @@ from penstock_common.states import (
     DesiredState,
     EndpointReason,
     EndpointState,
+    GpuReason,
+    NodeWish,
     Phase,
     WorkerReason,
     WorkerState,
@@ -58,6 +64,7 @@ AT = datetime(2030, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 SPEC = parse_endpoint({"name": "n", "app_name": "a", "image": {"command": "x"}, "env": {"A": "b"}})
 
 EXAMPLES: list[Message] = [
+    NodeOrder(node_id="node-a", wish=NodeWish.DRAINING, reason="fan", at=AT, deadline_at=AT),
     EndpointRecord(endpoint_id="ep-1", revision=2, created_at=AT, updated_at=AT, spec=SPEC),
     RevisionRecord(
         endpoint_id="ep-1", revision=3, created_at=AT, cause="updated", same_as=(1,), spec=SPEC
@@ -126,12 +133,19 @@ EXAMPLES: list[Message] = [
         phases={Phase.DECIDED: AT, Phase.HEALTHY: AT},
         updated_at=AT,
     ),
+    GpuNews(
+        node_id="node-1",
+        hostname="h",
+        gpu=Gpu(uuid="GPU-1", product="rtx-4090-24gb", vram_bytes=1),
+        before=GpuReason.NOT_ANSWERING,
+    ),
     NodeRecord(
         node_id="node-1",
         hostname="h",
         address="127.0.0.1",
         runtime="process",
-        gpus=(Gpu(uuid="GPU-1", product="rtx-4090-24gb", vram_bytes=1),),
+        gpus=(Gpu(uuid="GPU-1", product="rtx-4090-24gb", vram_bytes=1, reason=GpuReason.LOST),),
+        gpu_readings={"GPU-1": GpuReading(power_w=71.5, xids=(31,))},
         cpu_count=1,
         memory_bytes=1,
         disk_free_bytes=1,
@@ -143,6 +157,7 @@ EXAMPLES: list[Message] = [
     RouterRecord(
         router_id="rt-1", hostname="h", url="http://x", version="1", started_at=AT, beat=1
     ),
+    RepeatRecord(fingerprint="0" * 64, sealed={"answer": "gAAA"}),
     RegistryAuthRecord(
         registry_auth_id="ra-1",
         name="ours",
@@ -213,7 +228,7 @@ EXAMPLES: list[Message] = [
 
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
-    parts = {Gpu, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
+    parts = {Gpu, GpuReading, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
     types = {
         value
         for name, value in vars(messages).items()

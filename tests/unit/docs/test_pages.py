@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+from penstock_common.states import NodeState
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -17,3 +19,10 @@ def test_states_page_is_drawn_from_the_tables() -> None:
 
 def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_states_of_nodes_are_explained() -> None:
+    page = (ROOT / "docs/nodes.md").read_text()
+    table = page.split("## States\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line.split("|")[1].strip(" `") for line in table.splitlines() if line.startswith("|")]
+    assert rows[2:] == [state.value for state in NodeState]

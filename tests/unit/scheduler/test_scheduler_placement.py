@@ -9,6 +9,7 @@ from hypothesis import given
 
 from penstock_common.messages import NodeRecord, VolumeRecord
 from penstock_common.specs import StorageSpec
+from penstock_common.states import GpuReason
 from penstock_common.volumes import (
     DriverOptionsSource,
     HostPathSource,
@@ -86,7 +87,16 @@ def test_reasons_are_counted_over_the_nodes() -> None:
         (make_node(n_gpus=0), request(), "1 node has no GPUs"),
         (make_node(), request(products=["h100-80gb", "a100"]), "1 node has no h100-80gb or a100"),
         (make_node(), request(count=3), "1 node has fewer than 3 GPUs of one product"),
-        (make_node(healthy=False), request(), "1 node has unhealthy GPUs"),
+        (
+            make_node(faults={0: GpuReason.XID, 1: GpuReason.LOST}),
+            request(),
+            "1 node has unhealthy GPUs",
+        ),
+        (
+            make_node(n_gpus=3, product="h100-80gb-mig-1g-10gb"),
+            request(count=2),
+            "1 node has only MIG instances, and a worker can use one of them, not 2",
+        ),
         (
             make_node(cuda="12.10"),
             request(min_cuda_version="12.11"),
@@ -179,15 +189,46 @@ def test_what_is_released_is_free_again() -> None:
     assert cluster.place(request())[1] is None
 
 
+def test_a_mig_instance_is_a_gpu_of_its_own() -> None:
+    node = make_node(n_gpus=2, product="h100-80gb-mig-1g-10gb")
+    placements, lack = Cluster([node], ()).place(request(products=["H100-80GB-MIG-1g-10gb"]), 3)
+    assert len({placement.gpus for placement in placements}) == 2
+    assert lack is not None
+
+
+def test_several_gpus_come_of_no_mig_instances_though_they_are_cheaper() -> None:
+    mig = make_node("node-a", n_gpus=7, product="h100-80gb-mig-1g-10gb")
+    whole = make_node("node-b", n_gpus=8)
+    both = mig.model_copy(update={"gpus": mig.gpus + whole.gpus})
+    found = place([both], request(count=2))
+    assert isinstance(found, Placement)
+    assert set(found.gpus) <= {gpu.uuid for gpu in whole.gpus}
+
+
+def test_groups_of_one_numa_node_go_together() -> None:
+    node = make_node(n_gpus=8, groups=(0, 0, 2, 2, 4, 4, 6, 6))
+    near = {0: 0, 2: 1, 4: 0, 6: 1}
+    free = {
+        gpu.uuid: gpu.model_copy(update={"numa_node": near[gpu.link_group]}) for gpu in node.gpus
+    }
+    picked = pick_gpus(free, 4)
+    assert len({free[uuid].link_group for uuid in picked}) == 2
+    assert len({free[uuid].numa_node for uuid in picked}) == 1
+
+
 # ---- what always holds
 
 clusters = st.lists(
-    st.tuples(st.integers(0, 8), st.sampled_from(["rtx-4090-24gb", "h100-80gb"]), st.booleans()),
+    st.tuples(
+        st.integers(0, 8),
+        st.sampled_from(["rtx-4090-24gb", "h100-80gb"]),
+        st.dictionaries(st.integers(0, 7), st.sampled_from(GpuReason), max_size=4),
+    ),
     max_size=6,
 ).map(
     lambda nodes: [
-        make_node(f"node-{i}", n_gpus=n, product=product, healthy=healthy)
-        for i, (n, product, healthy) in enumerate(nodes)
+        make_node(f"node-{i}", n_gpus=n, product=product, faults=faults)
+        for i, (n, product, faults) in enumerate(nodes)
     ]
 )
 

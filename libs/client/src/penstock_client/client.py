@@ -10,7 +10,7 @@ Endpoints are named by id or by `app_name`. Every call raises `ApiError` when th
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
@@ -24,6 +24,7 @@ from penstock_client.documents import (
     Document,
     EndpointDocument,
     EndpointList,
+    NodeDetail,
     NodeList,
     PrewarmDocument,
     PrewarmList,
@@ -33,8 +34,14 @@ from penstock_client.documents import (
     VolumeList,
     WorkerList,
 )
-from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
-from penstock_common.states import EndpointState
+from penstock_client.errors import (
+    ApiError,
+    DrainEndedError,
+    NotServingError,
+    UnreachableError,
+    WaitTimeoutError,
+)
+from penstock_common.states import EndpointState, NodeWish
 
 D = TypeVar("D", bound=Document)
 
@@ -123,7 +130,7 @@ class PenstockClient:
         return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/rollback", document)
 
     async def list_nodes(self) -> NodeList:
-        """The nodes whose agents report."""
+        """The nodes that report, have workers, or have an order."""
         return await self._ask(NodeList, "GET", "/v1/nodes")
 
     async def create_volume(self, document: Mapping[str, Any]) -> VolumeDocument:
@@ -163,6 +170,35 @@ class PenstockClient:
         """The prewarm as it was; its image may be cleaned up from now on."""
         path = f"/v1/prewarms/{quote(prewarm, safe='')}"
         return await self._ask(PrewarmDocument, "DELETE", path)
+
+    async def show_node(self, node: str) -> NodeDetail:
+        """The node with this id, and its workers."""
+        return await self._ask(NodeDetail, "GET", _node_path(node))
+
+    async def cordon_node(self, node: str, reason: str | None = None) -> NodeDetail:
+        """The node, from now on taking no new worker; None = keep the reason it has."""
+        document = {} if reason is None else {"reason": reason}
+        return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/cordon", document)
+
+    async def uncordon_node(self, node: str) -> NodeDetail:
+        """The node, from now on taking workers."""
+        return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/uncordon")
+
+    async def drain_node(
+        self, node: str, reason: str | None = None, *, deadline_s: float | None = None
+    ) -> NodeDetail:
+        """The node, from now on getting empty: its workers move elsewhere.
+
+        Args:
+            node: its id.
+            reason: for people; None = keep the one it has.
+            deadline_s: seconds after which workers that found no other place are drained all the
+                same; None = keep the deadline it has, at first none.
+        """
+        document: dict[str, object] = {} if reason is None else {"reason": reason}
+        if deadline_s is not None:
+            document["deadline_s"] = deadline_s
+        return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/drain", document)
 
     async def wait_until(
         self,
@@ -221,6 +257,44 @@ class PenstockClient:
             WaitTimeoutError, ApiError: as for `wait_until`.
         """
         await self.wait_until(endpoint, lambda seen: seen is None, timeout_s=timeout_s)
+
+    async def wait_until_drained(
+        self,
+        node: str,
+        *,
+        timeout_s: float,
+        tell: Callable[[NodeDetail], Awaitable[None]] | None = None,
+        poll_s: float = 0.5,
+    ) -> NodeDetail:
+        """The node once it is drained, or is gone with all its workers.
+
+        Goes on while the api is away for a moment; `tell` is given each look.
+
+        Raises:
+            DrainEndedError: somebody took the order to drain back.
+            WaitTimeoutError: it was not drained within `timeout_s` seconds.
+            ApiError: the api refused; 404 when there is no such node.
+        """
+        seen: NodeDetail | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        seen = await self.show_node(node)
+                        if tell is not None:
+                            await tell(seen)
+                    except (ApiError, UnreachableError) as error:
+                        if isinstance(error, ApiError) and error.status < 500:
+                            raise
+                    else:
+                        if seen.order is None or seen.order.wish is not NodeWish.DRAINING:
+                            raise DrainEndedError(f"'{node}' is no longer to drain")
+                        if not seen.workers:
+                            return seen
+                    await asyncio.sleep(poll_s)
+        except TimeoutError:
+            left = f" has {len(seen.workers)} workers left" if seen else " was not seen"
+            raise WaitTimeoutError(f"after {timeout_s:g} s '{node}'{left}") from None
 
     async def send(self, method: str, path: str, document: object = None) -> Any:  # noqa: ANN401
         """The parsed JSON of any route's answer, for what has no method of its own.
@@ -291,3 +365,7 @@ class PenstockClient:
 
 def _path(endpoint: str) -> str:
     return f"/v1/endpoints/{quote(endpoint, safe='')}"
+
+
+def _node_path(node: str) -> str:
+    return f"/v1/nodes/{quote(node, safe='')}"

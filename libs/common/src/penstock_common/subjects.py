@@ -16,8 +16,12 @@ SCALE_HISTORY: Final = "PENSTOCK_SCALE_HISTORY"  # <endpoint_id> → ScaleHistor
 WORKERS: Final = "PENSTOCK_WORKERS"  # <node_id>.<worker_id> → WorkerAssignment, by scheduler
 WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"  # <node_id>.<worker_id> → WorkerStatus, by agent
 NODES: Final = "PENSTOCK_NODES"  # <node_id> → NodeRecord, by node-agent, expiring
+NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"  # <node_id> → NodeOrder, by api
 ROUTERS: Final = "PENSTOCK_ROUTERS"  # <router_id> → RouterRecord, by router, expiring
 API_KEYS: Final = "PENSTOCK_API_KEYS"  # <key_id> → ApiKeyRecord, by api
+REPEATS: Final = (
+    "PENSTOCK_REPEATS"  # hash of caller, route and key → RepeatRecord, by api, expiring
+)
 REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"  # <id> → RegistryAuthRecord, by api
 VOLUMES: Final = "PENSTOCK_VOLUMES"  # <volume_id> → VolumeRecord, by api
 PREWARMS: Final = "PENSTOCK_PREWARMS"  # <prewarm_id> → PrewarmRecord, by api
@@ -130,7 +134,10 @@ def worker_event(worker_id: str, verb: str) -> str:
 
 
 def node_event(node_id: str, verb: str) -> str:
-    """Event about a node: joined, left, lost, image_removed."""
+    """Event about a node.
+
+    joined, restarting, left, image_removed; lost, drained; cordoned, uncordoned, draining.
+    """
     return f"{PREFIX}.events.node.{node_id}.{verb}"
 
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from penstock_api.events import EventPublisher
+from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
+from penstock_api.rate_limits import RateLimits
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_common.clock import Clock
@@ -20,3 +22,5 @@ class Api:
     loads: Loads
     events: EventPublisher
     sealer: Sealer
+    repeats: Repeats
+    limits: RateLimits

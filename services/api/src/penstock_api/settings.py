@@ -25,6 +25,10 @@ class ApiSettings(ServiceSettings):
     router_url: Annotated[str, AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
     #: the administrator's API key, in this file
     admin_key_file: Path | None = None
+    #: requests a second that a key may send, and how many at once before that counts; who sends
+    #: keys that are not known is bounded likewise by address
+    rate_limit_per_s: Annotated[float, Field(gt=0)] = 200.0
+    rate_limit_burst: Annotated[int, Field(ge=1)] = 1_000
     #: a connection that has sent no whole request head for so long is closed
     head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     #: a request's body must be here within

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from penstock_api.endpoint_changes import check_app_name_free
+from penstock_api.preconditions import ANY, IfMatch
 from penstock_api.revisions import outdated, present_revision
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
@@ -30,6 +31,7 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     Message,
+    NodeOrder,
     NodeRecord,
     PrewarmRecord,
     PrewarmStatus,
@@ -44,6 +46,7 @@ from penstock_common.subjects import (
     API_KEYS,
     ENDPOINT_STATUS,
     ENDPOINTS,
+    NODE_ORDERS,
     NODES,
     PREWARM_STATUS,
     PREWARMS,
@@ -82,6 +85,13 @@ class EndpointNotFoundError(PenstockError):
     status_hint: ClassVar[int] = 404
 
 
+class NodeNotFoundError(PenstockError):
+    """There is no such node."""
+
+    error_type: ClassVar[str] = "node_not_found"
+    status_hint: ClassVar[int] = 404
+
+
 class DocumentTooLargeError(PenstockError):
     """The endpoint's document is too large to hand to nodes; shorten env or secrets."""
 
@@ -94,6 +104,8 @@ class Change:
     """What a write did."""
 
     record: EndpointRecord
+    #: of the record, in KV
+    revision: int
     #: false = the record was so already, nothing was written
     changed: bool
 
@@ -107,6 +119,7 @@ class Store:
         self._endpoints_bucket = Bucket(bus, ENDPOINTS)
         self._api_keys_bucket = Bucket(bus, API_KEYS)
         self._revisions_bucket = Bucket(bus, REVISIONS)
+        self._node_orders_bucket = Bucket(bus, NODE_ORDERS)
         self._turn = asyncio.Lock()
         self._settling: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[], None]] = []
@@ -117,6 +130,7 @@ class Store:
         self._workers = self._table(WORKERS, _decode_assignment, keys=WORKER_KEYS)
         self.worker_status = self._table(WORKER_STATUS, WorkerStatus.decode, keys=WORKER_KEYS)
         self.nodes = self._table(NODES, NodeRecord.decode)
+        self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
         self.volumes = self._table(VOLUMES, VolumeRecord.decode)
@@ -130,6 +144,7 @@ class Store:
             WORKERS: self._workers,
             WORKER_STATUS: self.worker_status,
             NODES: self.nodes,
+            NODE_ORDERS: self.node_orders,
             API_KEYS: self.api_keys,
             REGISTRY_AUTHS: self.registry_auths,
             VOLUMES: self.volumes,
@@ -159,17 +174,21 @@ class Store:
         return [name for name, table in self._tables.items() if not table.synced]
 
     def find(self, name: str) -> EndpointRecord:
-        """The endpoint with this id or this `app_name`.
+        """The endpoint with this id or this `app_name`; raises as `find_row`."""
+        return self.find_row(name).value
+
+    def find_row(self, name: str) -> Row[EndpointRecord]:
+        """The endpoint with this id or this `app_name`, with its revision in KV.
 
         Raises:
             EndpointNotFoundError: there is none.
         """
         row = self.endpoints.rows.get(name)
         if row is not None:
-            return row.value
+            return row
         for row in self.endpoints.rows.values():
             if row.value.spec.app_name == name:
-                return row.value
+                return row
         raise EndpointNotFoundError(f"there is no endpoint '{name}'")
 
     def assignments(self) -> dict[str, WorkerAssignment]:
@@ -185,14 +204,52 @@ class Store:
             placed.setdefault(assignment.node_id, []).append(assignment)
         return placed
 
+    def node_ids(self) -> list[str]:
+        """Every node that reports, has a worker, or has an order; sorted."""
+        placed = (assignment.node_id for assignment in self.assignments().values())
+        return sorted({*self.nodes.rows, *self.node_orders.rows, *placed})
+
+    def node_order(self, node_id: str) -> NodeOrder | None:
+        """What an operator wants of a node; None = nothing."""
+        row = self.node_orders.rows.get(node_id)
+        return row.value if row else None
+
+    async def order_node(
+        self, node_id: str, plan: Callable[[NodeOrder | None], NodeOrder | None]
+    ) -> bool:
+        """Change a node's order; says whether it changed.
+
+        Args:
+            node_id: the node.
+            plan: the order that stands → the one that is to stand; None = none.
+
+        Raises:
+            PenstockError: `NodeNotFoundError`; NATS is away or timed out, in which case the order
+                may or may not have been changed.
+        """
+        async with self._writing():
+            if node_id not in self.node_ids():
+                raise NodeNotFoundError(f"there is no node '{node_id}'")
+            old = self.node_order(node_id)
+            new = plan(old)
+            if new == old:
+                return False
+            if new is None:
+                await self._node_orders_bucket.delete(node_id)
+                await self._settle_removal(self.node_orders, node_id)
+            else:
+                revision = await self._node_orders_bucket.put(node_id, new.encode())
+                await self._settle(self.node_orders, node_id, revision)
+        return True
+
     def revisions_of(self, endpoint_id: str) -> dict[int, RevisionRecord]:
         """Number → revision, of an endpoint's past revisions."""
         prefix = f"{endpoint_id}."
         rows = self.revisions.rows.items()
         return {row.value.revision: row.value for key, row in rows if key.startswith(prefix)}
 
-    async def create_endpoint(self, record: EndpointRecord) -> None:
-        """Store a new endpoint.
+    async def create_endpoint(self, record: EndpointRecord) -> int:
+        """Store a new endpoint; gives its revision in KV.
 
         Raises:
             PenstockError: `AppNameTakenError`; `DocumentTooLargeError`; NATS is away, or timed
@@ -204,9 +261,14 @@ class Store:
                 record.endpoint_id, _encode(record), revision=0
             )
             await self._settle(self.endpoints, record.endpoint_id, revision)
+        return revision
 
     async def change_endpoint(
-        self, name: str, plan: Callable[[EndpointRecord], EndpointRecord]
+        self,
+        name: str,
+        plan: Callable[[EndpointRecord], EndpointRecord],
+        *,
+        if_match: IfMatch = ANY,
     ) -> Change:
         """Change an endpoint's record by compare-and-set.
 
@@ -214,10 +276,11 @@ class Store:
             name: its id or `app_name`.
             plan: record → changed record, or the same object to leave it; called again with the
                 newer record after a lost race.
+            if_match: which revisions in KV may be changed.
 
         Raises:
-            PenstockError: what `plan` raises; `EndpointNotFoundError`; `AppNameTakenError`; NATS
-                is away or timed out, in which case the change may or may not have been made.
+            PenstockError: what `plan` raises; `EndpointNotFoundError`; `AppNameTakenError`;
+                `PreconditionFailedError`; NATS is away or timed out, in which case the change may or may not have been made.
         """
         async with self._writing():
             endpoint_id = self.find(name).endpoint_id
@@ -225,10 +288,11 @@ class Store:
                 entry, _marker = await self._endpoints_bucket.latest(endpoint_id)
                 if entry is None:
                     raise EndpointNotFoundError(f"there is no endpoint '{name}'")
+                if_match.check(entry.revision)
                 old = EndpointRecord.decode(entry.value)
                 new = plan(old)
                 if new is old:
-                    return Change(old, changed=False)
+                    return Change(old, entry.revision, changed=False)
                 if new.spec.app_name != old.spec.app_name:
                     self._check_app_name(new)
                 if new.revision != old.revision:
@@ -240,7 +304,7 @@ class Store:
                 except WrongRevisionError:
                     continue
                 await self._settle(self.endpoints, endpoint_id, revision)
-                return Change(new, changed=True)
+                return Change(new, revision, changed=True)
         raise WrongRevisionError(f"'{name}' is being changed by others; try again")
 
     async def remove_endpoint(self, endpoint_id: str, row: Row[EndpointRecord]) -> bool:
@@ -314,10 +378,7 @@ class Store:
         async with self._writing():
             check()
             await Bucket(self._bus, bucket).delete(key)
-            with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
-                async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                    while key in self._tables[bucket].rows:
-                        await self._next_change()
+            await self._settle_removal(self._tables[bucket], key)
 
     async def put_api_key(self, key_id: str, sha256: str) -> None:
         """Have an administrator's key with this hash under this id; the id's old one is gone."""
@@ -364,6 +425,13 @@ class Store:
         with contextlib.suppress(TimeoutError):  # written all the same; the table will follow
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 while (row := table.rows.get(key)) is None or row.revision < revision:
+                    await self._next_change()
+
+    async def _settle_removal(self, table: WatchedTable[T], key: str) -> None:
+        """Wait until the table shows the key no more."""
+        with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                while key in table.rows:
                     await self._next_change()
 
     async def _next_change(self) -> None:

@@ -7,6 +7,8 @@ the runtime. Each worker has a keeper; the agent makes keepers and tells them wh
    synced: without NATS, workers run on.
 2. After a restart, workers that the runtime has are taken over, and none that should run is ended.
 3. `tick` alone converges: watches only make it quicker.
+4. An agent that is told to end (an upgrade) and whose workers run on says so in its last heartbeat:
+   until that expires the node is awaited back and none of its workers is replaced.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import DesiredState, WorkerReason
+from penstock_node_agent.gpu_news import gpu_news
 from penstock_node_agent.heartbeat import Heartbeat
 from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
 from penstock_node_agent.network_volumes import NetworkVolumes
@@ -53,6 +56,8 @@ class AgentParts:
     sealer: Sealer | None
     #: a graceful end stops the workers; else they run on and are taken over later
     stop_workers_on_exit: bool
+    #: when workers run on: whole seconds for which the node is awaited back; 0 = it is gone at once
+    restart_grace_s: int
 
 
 class Agent:
@@ -66,6 +71,7 @@ class Agent:
             parts.bus, Bucket(parts.bus, subjects.WORKER_STATUS)
         )
         self._events = WorkerEvents(parts.bus, parts.clock, f"/nodes/{node_id}")
+        parts.heartbeat.on_record = self._tell_gpus
         self._tools = KeeperTools(
             node_id=node_id,
             runtime=parts.runtime,
@@ -150,6 +156,21 @@ class Agent:
         finally:
             await parts.runtime.close()
 
+    def _tell_gpus(self, before: NodeRecord | None, now: NodeRecord) -> None:
+        for verb, news in gpu_news(before, now):
+            bad = news.gpu.reason is not None
+            logger.log(
+                logging.ERROR if bad else logging.INFO,
+                "a GPU went bad" if bad else "a GPU is healthy again",
+                extra={
+                    "action": verb,
+                    "gpu": news.gpu.uuid,
+                    "reason": news.gpu.reason,
+                    "error": news.gpu.message,
+                },
+            )
+            self._events.node(self._parts.node_id, verb, news)
+
     async def _loop(self) -> None:
         while True:
             await self.tick()
@@ -229,10 +250,15 @@ class Agent:
 
     async def _leave(self, record: NodeRecord) -> None:
         # First of all, so that no worker is placed here any more.
-        await self._parts.heartbeat.leave()
-        if self._parts.stop_workers_on_exit:
+        parts = self._parts
+        returns = self._keepers and not parts.stop_workers_on_exit and parts.restart_grace_s
+        if returns:
+            await parts.heartbeat.leave_for(parts.restart_grace_s)
+        else:
+            await parts.heartbeat.leave()
+        if parts.stop_workers_on_exit:
             await self._stop_workers()
-        self._events.node(self._parts.node_id, "left", record)
+        self._events.node(parts.node_id, "restarting" if returns else "left", record)
         if not await self._board.flush(_FLUSH_S):
             logger.warning(
                 "statuses not written at the end",

@@ -19,6 +19,7 @@ from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import read_host_facts
 from penstock_node_agent.image_choice import Marks
 from penstock_node_agent.image_ledger import IMAGE_LEDGER, ImageLedger
+from penstock_node_agent.leftovers import stop_leftovers
 from penstock_node_agent.node_identity import lasting_node_id, lock_data_dir
 from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
@@ -44,6 +45,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
     runtime = await _choose_runtime(settings, data_dir, node_id, host.memory_bytes)
     bus = await Bus.connect(settings, name=f"node-agent {node_id}", clock=clock)
     beat_bus = None
+    probe = NvmlProbe() if settings.gpus == "auto" else None
     try:
         beat_bus = await Bus.connect(settings, name=f"node-agent {node_id} beats", clock=clock)
         await ensure_streams(bus, replicas=settings.nats_replicas)
@@ -65,10 +67,12 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
             bucket=Bucket(beat_bus, subjects.NODES),
             identity=identity,
             runtime=runtime,
-            read_gpus=_gpu_reader(settings),
+            read_gpus=probe.inventory if probe else _gpu_reader(settings.gpus),
             read_host=lambda: read_host_facts(data_dir),
             clock=clock,
         )
+        if probe:
+            probe.on_news = heartbeat.beat_soon
         stop_workers = settings.stop_workers_on_exit
         agent = Agent(
             AgentParts(
@@ -81,13 +85,31 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
                 stop_workers_on_exit=(
                     runtime.kind == "process" if stop_workers is None else stop_workers
                 ),
+                restart_grace_s=settings.restart_grace_s,
             )
         )
         await _run(agent, stopping, node_id)
     finally:
+        if probe is not None:
+            await probe.close()
         if beat_bus is not None:
             await beat_bus.close()
         await bus.close()
+
+
+async def stop_workers(settings: Settings) -> None:
+    """End the process workers of this data directory, unless they are to outlive their agent.
+
+    No agent may be running on it.
+
+    Raises:
+        MisconfiguredError: the settings cannot work here, or an agent runs.
+        PenstockError: a worker could not be ended.
+    """
+    data_dir = settings.data_dir.absolute()
+    lock_data_dir(data_dir)
+    if settings.stop_workers_on_exit is not False:
+        await stop_leftovers(_process_runtime(settings, data_dir))
 
 
 async def _run(agent: Agent, stopping: asyncio.Event, node_id: str) -> None:
@@ -173,10 +195,8 @@ def _process_runtime(settings: Settings, data_dir: Path) -> ProcessRuntime:
     )
 
 
-def _gpu_reader(settings: Settings) -> Callable[[], Awaitable[GpuInventory]]:
-    if settings.gpus == "auto":
-        return NvmlProbe().inventory
-    inventory = GpuInventory() if settings.gpus == "none" else static_inventory(settings.gpus)
+def _gpu_reader(gpus: str) -> Callable[[], Awaitable[GpuInventory]]:
+    inventory = GpuInventory() if gpus == "none" else static_inventory(gpus)
 
     async def read() -> GpuInventory:
         return inventory

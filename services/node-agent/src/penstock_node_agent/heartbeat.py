@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 3.0
 TTL_S: Final = 10
-#: GPUs and images are read again every so many beats.
+#: Images are read again every so many beats.
 _REREAD_BEATS: Final = 10
 
 
@@ -53,32 +53,42 @@ class Heartbeat:
         read_host: Callable[[], HostFacts],
         clock: Clock,
     ) -> None:
-        """`bus` is one that carries little else, so that no beat waits behind other traffic."""
+        """A heartbeat that has not beaten.
+
+        Args:
+            bus: one that carries little else, so that no beat waits behind other traffic.
+            bucket: NODES, by this bus.
+            identity: what stays as it is.
+            runtime: is asked for its images.
+            read_gpus: is asked before each beat, so it must answer within a moment.
+            read_host: likewise.
+            clock: tells the time.
+        """
         self._bus = bus
         self._bucket = bucket
         self._identity = identity
         self._runtime = runtime
         self._read_gpus = read_gpus
+        #: products of the node's GPUs as last read, in lower case
+        self.products: frozenset[str] = frozenset()
         self._read_host = read_host
         self._clock = clock
         self._beat = 0
-        self._gpus = GpuInventory()
         self._images: tuple[str, ...] = ()
         self._soon = asyncio.Event()
+        self._last: NodeRecord | None = None
+        #: is told of each record before it is put: the one before (None = it is the first), and it
+        self.on_record: Callable[[NodeRecord | None, NodeRecord], None] = lambda _before, _now: None
 
     def beat_soon(self) -> None:
         """Beat now, not at the next period."""
         self._soon.set()
 
-    @property
-    def products(self) -> frozenset[str]:
-        """Products of the node's GPUs as last read, in lower case."""
-        return frozenset(gpu.product.lower() for gpu in self._gpus.gpus)
-
     async def record(self) -> NodeRecord:
         """The record of the next beat."""
+        gpus = await self._read_gpus()
+        self.products = frozenset(gpu.product.lower() for gpu in gpus.gpus)
         if self._beat % _REREAD_BEATS == 0:
-            self._gpus = await self._read_gpus()
             try:
                 self._images = await self._runtime.images()
             except RuntimeFailedError as error:
@@ -92,12 +102,16 @@ class Heartbeat:
             hostname=host.hostname,
             address=identity.address,
             runtime=self._runtime.kind,
-            gpus=self._gpus.gpus,
-            static_gpus=self._gpus.static,
-            driver_version=self._gpus.driver_version,
-            cuda_version=self._gpus.cuda_version,
+            gpus=gpus.gpus,
+            gpu_readings=gpus.readings,
+            static_gpus=gpus.static,
+            driver_version=gpus.driver_version,
+            cuda_version=gpus.cuda_version,
             cpu_count=host.cpu_count,
+            load_1m=host.load_1m,
             memory_bytes=host.memory_bytes,
+            memory_available_bytes=host.memory_available_bytes,
+            disk_bytes=host.disk_bytes,
             disk_free_bytes=host.disk_free_bytes,
             images=self._images,
             labels=identity.labels,
@@ -115,6 +129,8 @@ class Heartbeat:
             PenstockError: NATS did not take it.
         """
         record = await self.record()
+        self.on_record(self._last, record)
+        self._last = record
         await self._bucket.put(record.node_id, record.encode(), ttl_s=TTL_S)
         return record
 
@@ -145,3 +161,14 @@ class Heartbeat:
             await self._bucket.delete(self._identity.node_id)
         except PenstockError as error:
             logger.info("node record left", extra={"action": "leave_failed", "error": str(error)})
+
+    async def leave_for(self, restart_s: int) -> None:
+        """Tell that the workers run on and an agent is back within so many seconds. Best effort."""
+        assert self._last is not None, "a node that never reported cannot leave"
+        record = self._last.model_copy(update={"restarting": True})
+        try:
+            await self._bucket.put(record.node_id, record.encode(), ttl_s=restart_s)
+        except PenstockError as error:
+            logger.info(
+                "restart not announced", extra={"action": "leave_failed", "error": str(error)}
+            )

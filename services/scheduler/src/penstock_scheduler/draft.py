@@ -11,10 +11,12 @@ from penstock_common.messages import (
     ScaleHistory,
     WorkerAssignment,
 )
-from penstock_common.states import DesiredState, WorkerReason
+from penstock_common.states import DesiredState, NodeState, WorkerReason
 from penstock_common.subjects import node_event, scale_event, worker_event
 from penstock_scheduler.drivers import Drives
 from penstock_scheduler.fleet import Booking
+from penstock_scheduler.gpu_faults import GpuFaults
+from penstock_scheduler.node_orders import closed_nodes, is_draining, is_overdue
 from penstock_scheduler.placement import Cluster, Placement
 from penstock_scheduler.plan import Plan, PlannedEvent
 from penstock_scheduler.snapshot import Snapshot, Stage, Worker
@@ -52,18 +54,20 @@ class Draft:
         self._new_id = new_id
         self._changes: dict[str, WorkerAssignment] = {}
         self._deletes: dict[str, Worker] = {}
+        self._lost: set[str] = set()
         self._statuses: list[EndpointStatus] = []
         self._status_deletes: list[str] = []
         self._histories: list[ScaleHistory] = []
         self._history_deletes: list[str] = []
         self._events: list[PlannedEvent] = []
+        self._pins: dict[str, str | None] = {}
 
     @cached_property
     def cluster(self) -> Cluster:
         """The nodes with what is free on them; built when the first worker needs a place."""
         nodes, bookings = self.snapshot.tables.nodes.values(), self._bookings(leaving=True)
-        kept = self._kept_cluster
-        self._kept_cluster = kept.updated(nodes, bookings) if kept else Cluster(nodes, bookings)
+        make = self._kept_cluster.updated if self._kept_cluster else Cluster
+        self._kept_cluster = make(nodes, bookings, self._closed)
         return self._kept_cluster
 
     @property
@@ -84,9 +88,29 @@ class Draft:
             ),
         )
 
+    @cached_property
+    def gpu_faults(self) -> GpuFaults:
+        """The GPUs that went bad."""
+        return GpuFaults(self.snapshot.tables.nodes.values())
+
     def cluster_after_drains(self) -> Cluster:
         """The nodes as they will be once every worker that leaves has left."""
-        return Cluster(self.snapshot.tables.nodes.values(), self._bookings(leaving=False))
+        nodes = self.snapshot.tables.nodes.values()
+        return Cluster(nodes, self._bookings(leaving=False), self._closed)
+
+    @cached_property
+    def _closed(self) -> dict[str, NodeState]:
+        tables = self.snapshot.tables
+        return closed_nodes(tables.nodes, tables.node_orders)
+
+    def moves(self, worker: Worker) -> bool:
+        """Whether a worker's node is to be empty."""
+        return is_draining(self.snapshot.tables.node_orders, worker.assignment.node_id)
+
+    def is_overdue(self, worker: Worker) -> bool:
+        """Whether it is to leave its node though nothing replaces it."""
+        orders, node_id = self.snapshot.tables.node_orders, worker.assignment.node_id
+        return is_overdue(orders, node_id, self.snapshot.utc)
 
     def desired_of(self, worker: Worker) -> DesiredState:
         """What is wanted of a worker, this plan included."""
@@ -100,6 +124,7 @@ class Draft:
         """Whether a worker counts against `max` after this plan."""
         return (
             worker.key not in self._deletes
+            and worker.key not in self._lost
             and worker.stage is not Stage.ENDED
             and self.desired_of(worker) is DesiredState.RUNNING
         )
@@ -114,10 +139,16 @@ class Draft:
 
     # ---- steps
 
-    def create(
-        self, record: EndpointRecord, placement: Placement, image_digest: str | None = None
-    ) -> None:
-        """Start a worker there; `image_digest`: what it must run, None = what the tag is."""
+    def pin(self, endpoint_id: str, digest: str | None) -> None:
+        """Every worker of the endpoint is to run this image; None = what its tag is."""
+        self._pins[endpoint_id] = digest
+
+    def pin_of(self, endpoint_id: str) -> str | None:
+        """What every worker of the endpoint is to run; None = what its tag is."""
+        return self._pins.get(endpoint_id)
+
+    def create(self, record: EndpointRecord, placement: Placement) -> None:
+        """Start a worker there."""
         utc = self.snapshot.utc
         assignment = WorkerAssignment(
             worker_id=self._new_id(),
@@ -126,7 +157,7 @@ class Draft:
             revision=record.revision,
             spec=record.spec,
             gpus=placement.gpus,
-            image_digest=image_digest,
+            image_digest=self.pin_of(record.endpoint_id),
             driver=self.drives.pick(record.endpoint_id),
             fencing_token=self.token,
             decided_at=utc,
@@ -158,6 +189,15 @@ class Draft:
             return
         epoch = worker.assignment.driver_epoch + 1
         self._change(worker, {"driver": router, "driver_epoch": epoch})
+
+    def set_aside(self, worker: Worker) -> None:
+        """Count a worker as gone with its node; it may come back with it."""
+        self._lost.add(worker.key)
+
+    def await_back(self, worker: Worker) -> None:
+        """Keep a worker of a lost node assigned; nobody gives out its slots meanwhile."""
+        self.drive(worker, None)
+        self.desire(worker, DesiredState.RUNNING, WorkerReason.NODE_LOST)
 
     def delete(self, worker: Worker) -> None:
         """Forget a worker: its process is gone, or its node is."""
@@ -211,6 +251,17 @@ class Draft:
                 "penstock.node.lost",
                 node_id,
                 {"node_id": node_id, "workers": n_workers},
+            )
+        )
+
+    def tell_node_drained(self, node_id: str) -> None:
+        """Event: a node that was to be empty is."""
+        self._events.append(
+            PlannedEvent(
+                node_event(node_id, "drained"),
+                "penstock.node.drained",
+                node_id,
+                {"node_id": node_id},
             )
         )
 

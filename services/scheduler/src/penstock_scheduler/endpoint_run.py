@@ -1,7 +1,6 @@
 """One endpoint in the making of one plan: sweep, roll out, finish drains, tell (`reconcile.py`)."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -63,6 +62,9 @@ class EndpointRun:
         self._snapshot = draft.snapshot
         self._record: EndpointRecord | None = draft.snapshot.tables.endpoints.get(endpoint_id)
         self._workers = workers
+        #: those of lost nodes that nothing has replaced so far
+        self._lost: list[Worker] = []
+        self._unproven: dict[str, Booking] = {}
 
     @property
     def n_surplus(self) -> int:
@@ -92,7 +94,12 @@ class EndpointRun:
     # ---- 1. sweep
 
     def sweep(self, unproven: dict[str, Booking]) -> None:
-        """Forget who is gone, note failures, successes and start times."""
+        """Forget who is gone, note failures, successes and start times.
+
+        Args:
+            unproven: gets the bookings of workers that are forgotten and that nobody saw end.
+        """
+        self._unproven = unproven
         now = self._snapshot.now
         backoff, scale, noted = self.memory.backoff, self.memory.scale, set[str]()
         if self._record is not None and backoff.revision not in (0, self._record.revision):
@@ -103,15 +110,15 @@ class EndpointRun:
             age = before if before and before.stage is worker.stage else Age(worker.stage, now)
             ages[worker.id] = age
             if worker.assignment.node_id in self._snapshot.lost_nodes:
-                if worker.stage is not Stage.ENDED:
-                    a = worker.assignment
-                    unproven[worker.key] = (a.node_id, a.endpoint_id, a.gpus)
-                self._draft.delete(worker)
+                self._lose(worker)
                 continue
+            if worker.assignment.reason is WorkerReason.NODE_LOST:
+                self._draft.desire(worker, worker.assignment.desired, None)  # it is back
             failure = self._failure(worker, age)
             if failure is not None:
                 noted.add(worker.id)
-                if worker.id not in self.memory.noted:
+                bad_gpu = self._draft.gpu_faults.is_bad(worker)
+                if worker.id not in self.memory.noted and not bad_gpu:
                     backoff = self._note(backoff, worker, *failure)
             if failure is not None or worker.stage is Stage.ENDED or self._forgotten(worker, age):
                 self._draft.delete(worker)
@@ -119,16 +126,33 @@ class EndpointRun:
                 if before is None or before.stage is not Stage.RUNNING:
                     scale = _learn_start(scale, worker)
                 backoff = self._forgive(backoff, worker, age)
-        pins = self._learn_pins()
-        self._workers = [w for w in self._workers if not self._draft.is_deleted(w)]
+        self._note_pin()
+        gone = {w.key for w in self._lost}
+        self._workers = [
+            w for w in self._workers if not self._draft.is_deleted(w) and w.key not in gone
+        ]
         self.memory = replace(
-            self.memory, scale=scale, backoff=backoff, ages=ages, noted=frozenset(noted), pins=pins
+            self.memory, scale=scale, backoff=backoff, ages=ages, noted=frozenset(noted)
         )
 
-    def _learn_pins(self) -> Mapping[int, str]:
-        if self._record is None:
-            return self.memory.pins
-        return learn_pins(self.memory.pins, self._workers, self._record)
+    def _note_pin(self) -> None:
+        if self._record is not None:
+            pins = learn_pins(self.memory.pins, self._workers, self._record)
+            self.memory = replace(self.memory, pins=pins)
+            self._draft.pin(self.id, pin_of(self._record, pins))
+
+    def _lose(self, worker: Worker) -> None:
+        if worker.active:
+            self._lost.append(worker)
+            self._draft.set_aside(worker)
+        else:
+            self._forget_lost(worker)
+
+    def _forget_lost(self, worker: Worker) -> None:
+        if worker.stage is not Stage.ENDED:
+            a = worker.assignment
+            self._unproven[worker.key] = (a.node_id, a.endpoint_id, a.gpus)
+        self._draft.delete(worker)
 
     def _failure(self, worker: Worker, age: Age) -> tuple[Failure, bool] | None:
         """How a worker failed, by its node's word or by its node's silence."""
@@ -197,9 +221,23 @@ class EndpointRun:
                 self._workers,
                 self.memory.scale,
                 self.memory.backoff,
-                pin=pin_of(record, self.memory.pins),
             )
             self.memory = replace(self.memory, scale=self.rollout.scale)
+        self._settle_lost()
+
+    def _settle_lost(self) -> None:
+        """Forget workers of lost nodes as others take their places; await the rest back."""
+        n_kept = 0
+        if self.rollout is not None:
+            n_active = sum(self._draft.is_active(w) for w in self._workers)
+            n_kept = self.rollout.desired - n_active - self._draft.creates_of(self.id)
+        record = self._record
+        for worker in sorted(self._lost, key=lambda w: (w.stage is not Stage.RUNNING, w.id)):
+            if n_kept > 0 and record is not None and record.runs(worker.assignment.revision):
+                self._draft.await_back(worker)
+                n_kept -= 1
+            else:
+                self._forget_lost(worker)
 
     # ---- 4. drains
 

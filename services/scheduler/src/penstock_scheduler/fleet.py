@@ -20,9 +20,11 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from penstock_common.messages import Gpu, NodeRecord
+from penstock_common.states import NodeState
 
 #: What holds GPUs: (node id, endpoint id, UUIDs).
 Booking = tuple[str, str, tuple[str, ...]]
@@ -32,6 +34,8 @@ NO_GPU: Final = ""
 
 #: Who goes first within a group: (workers, turn, node id).
 _Heap = list[tuple[int, int, str]]
+
+_NONE_CLOSED: Final[Mapping[str, NodeState]] = MappingProxyType({})
 
 #: A fleet is worn when it has taken so many entries for each node.
 _ENTRIES_PER_NODE: Final = 50
@@ -49,6 +53,8 @@ class Kind:
     #: host paths of network volumes that it allows, and what else of them it can mount
     volume_paths: frozenset[str] = frozenset()
     volume_kinds: frozenset[str] = frozenset()
+    #: why it takes no new worker; None = it does
+    closed: NodeState | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -92,8 +98,13 @@ class Node:
 class Fleet:
     """The nodes, grouped; `take` and `release` book."""
 
-    def __init__(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
-        """A fleet with everything in `booked` taken."""
+    def __init__(
+        self,
+        nodes: Iterable[NodeRecord],
+        booked: Iterable[Booking],
+        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+    ) -> None:
+        """A fleet with everything in `booked` taken; `closed`: nodes that take no new worker."""
         self.nodes: dict[str, Node] = {}
         #: kind → how many nodes
         self.kinds: dict[Kind, int] = {}
@@ -106,7 +117,7 @@ class Fleet:
         self._own_counts: dict[str, set[int]] = {}
         self._entries = 0
         for record in nodes:
-            self._add(record)
+            self._add(record, closed.get(record.node_id))
         for node_id, endpoint_id, gpus in booked:
             if found := self.nodes.get(node_id):
                 _book(found, endpoint_id, gpus)
@@ -118,14 +129,21 @@ class Fleet:
         """Whether to make a new one instead of bringing this one up to date."""
         return self._entries > _ENTRIES_PER_NODE * (len(self.nodes) + 100)
 
-    def update(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
+    def update(
+        self,
+        nodes: Iterable[NodeRecord],
+        booked: Iterable[Booking],
+        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+    ) -> None:
         """Bring the fleet to these nodes and these bookings."""
-        changed = self._update_nodes(nodes)
+        changed = self._update_nodes(nodes, closed)
         changed += self._update_bookings(booked)
         for node in changed:
             self._settle(node)
 
-    def _update_nodes(self, nodes: Iterable[NodeRecord]) -> list[Node]:
+    def _update_nodes(
+        self, nodes: Iterable[NodeRecord], closed: Mapping[str, NodeState]
+    ) -> list[Node]:
         """Add, remove and replace nodes; gives those to settle."""
         current = {record.node_id: record for record in nodes}
         for node_id in [n for n in self.nodes if n not in current]:
@@ -133,12 +151,13 @@ class Fleet:
         changed: list[Node] = []
         for node_id, record in current.items():
             node = self.nodes.get(node_id)
-            if node is not None and (node.record is record or _alike(node.record, record)):
+            alike = node is not None and (node.record is record or _alike(node.record, record))
+            if node is not None and alike and node.kind.closed is closed.get(node_id):
                 node.record = record
                 continue
             if node is not None:
                 self._remove(node)
-            changed.append(self._add(record))
+            changed.append(self._add(record, closed.get(node_id)))
         return changed
 
     def _update_bookings(self, booked: Iterable[Booking]) -> list[Node]:
@@ -215,9 +234,9 @@ class Fleet:
 
     # ---- inner
 
-    def _add(self, record: NodeRecord) -> Node:
+    def _add(self, record: NodeRecord, closed: NodeState | None) -> Node:
         """A node with nothing booked, not settled yet."""
-        node = _node(record)
+        node = _node(record, closed)
         self.nodes[record.node_id] = node
         self.kinds[node.kind] = self.kinds.get(node.kind, 0) + 1
         for image in record.images:
@@ -310,7 +329,7 @@ class Fleet:
         return found
 
 
-def _node(record: NodeRecord) -> Node:
+def _node(record: NodeRecord, closed: NodeState | None) -> Node:
     by_product: dict[str, list[Gpu]] = {}
     for gpu in record.gpus:
         by_product.setdefault(gpu.product.lower(), []).append(gpu)
@@ -322,6 +341,7 @@ def _node(record: NodeRecord) -> Node:
         tuple(sorted((p, len(gpus), len(free[p])) for p, gpus in by_product.items())),
         frozenset(record.volume_paths),
         frozenset(record.volume_kinds),
+        closed,
     )
     return Node(record, kind, zlib.crc32(record.node_id.encode()), by_product, free)
 

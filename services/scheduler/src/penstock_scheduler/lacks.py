@@ -36,7 +36,16 @@ def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str], volumes: Volu
         or _check_labels(kind, spec)
         or _check_volumes(kind, spec, volumes)
         or _check_gpus(kind, spec, tuple(products))
+        or _check_closed(kind)
     )
+
+
+def can_hold(product: str, count: int) -> bool:
+    """Whether one worker can use so many GPUs of a product: CUDA shows a process one MIG instance.
+
+    Source: NVIDIA's MIG user guide, "CUDA Device Enumeration".
+    """
+    return count <= 1 or "-mig" not in product
 
 
 def describe(
@@ -110,7 +119,11 @@ def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack
     if not present:
         names = " or ".join(spec.gpu.products)
         return Lack(f"has no {names}", f"have no {names}")
-    enough = [p for p in present if p[1] >= count]
+    usable = [p for p in present if can_hold(p[0], count)]
+    if not usable:
+        what = f"only MIG instances, and a worker can use one of them, not {count}"
+        return Lack(f"has {what}", f"have {what}")
+    enough = [p for p in usable if p[1] >= count]
     if not enough:
         what = f"fewer than {count} GPUs of one product"
         return Lack(f"has {what}", f"have {what}")
@@ -118,6 +131,11 @@ def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack
     if lack is None and all(healthy < count for _, _, healthy in enough):
         return Lack("has unhealthy GPUs", "have unhealthy GPUs")
     return lack
+
+
+def _check_closed(kind: Kind) -> Lack | None:
+    # Last: a node that could not take the worker anyway is not told of as if it were kept from it.
+    return Lack(f"is {kind.closed}", f"are {kind.closed}") if kind.closed else None
 
 
 def _check_cuda(kind: Kind, wanted: str | None) -> Lack | None:

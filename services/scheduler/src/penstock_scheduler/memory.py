@@ -42,6 +42,8 @@ class Memory:
     endpoints: Mapping[str, EndpointMemory] = field(default_factory=lambda: MappingProxyType({}))
     #: nodes whose loss was told
     lost_nodes: frozenset[str] = frozenset()
+    #: drained nodes of which that was told; None = a new leader, to whom those that are it are no news
+    drained_nodes: frozenset[str] | None = None
     #: worker key → (node, endpoint, GPUs) of workers on lost nodes that nobody saw end
     unproven: Mapping[str, Booking] = field(default_factory=lambda: MappingProxyType({}))
     #: the index of the last plan that placed a worker; only saves the making of a new one

@@ -1,8 +1,9 @@
 """Where a worker runs: filter → score → pick.
 
 Filter (`lacks.py`), first reason wins: the node's runtime can run the image or command, it has the
-labels of `placement.node_selector`, it can mount the network volumes, it has the product, it has that many GPUs of one product, its
-driver's CUDA is new enough, they are healthy, they are free. Score, per node and product:
+labels of `placement.node_selector`, it can mount the network volumes, it has the product, it has
+that many GPUs of one product, its driver's CUDA is new enough, they are healthy, the node takes
+workers (no operator's order against it), they are free. Score, per node and product:
 acceptable products in their order of preference come first; then a weighted sum of "the image is
 there", "few workers of the same endpoint are there" (one node's death should not take all), "few
 GPUs are left over" (whole nodes stay free for large workers), "the GPUs share a link". A node where
@@ -21,8 +22,9 @@ from typing import Final
 from penstock_common.image_references import pinned
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
+from penstock_common.states import NodeState
 from penstock_scheduler.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
-from penstock_scheduler.lacks import Volumes, describe, unfit
+from penstock_scheduler.lacks import Volumes, can_hold, describe, unfit
 
 _IMAGE_WEIGHT: Final = 4.0
 _SPREAD_WEIGHT: Final = 2.0
@@ -30,6 +32,8 @@ _FIT_WEIGHT: Final = 1.0
 _LINK_WEIGHT: Final = 1.0
 #: Of nodes that are alike, so many are looked at for one that nothing speaks against.
 _LOOKED_AT: Final = 8
+
+_NONE_CLOSED: Final[Mapping[str, NodeState]] = MappingProxyType({})
 
 #: What options are compared by, lowest first: to be avoided, preference, score, workers, turn.
 Key = tuple[bool, int, float, int, int]
@@ -80,22 +84,33 @@ class NoCapacity:
 class Cluster:
     """The nodes, and which of their GPUs are free. `place` books."""
 
-    def __init__(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[NodeRecord],
+        booked: Iterable[Booking],
+        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+    ) -> None:
         """A cluster with everything in `booked` taken.
 
         Args:
-            nodes: nodes that may take workers.
+            nodes: nodes that report.
             booked: (node id, endpoint id, GPU UUIDs) of every worker that may still hold its GPUs.
+            closed: node → why it takes no new worker.
         """
         #: groups and nodes scored so far: what placing has cost
         self.scored = 0
-        self._fleet = Fleet(nodes, booked)
+        self._fleet = Fleet(nodes, booked, closed)
 
-    def updated(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> "Cluster":
+    def updated(
+        self,
+        nodes: Iterable[NodeRecord],
+        booked: Iterable[Booking],
+        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+    ) -> "Cluster":
         """A cluster of these nodes and bookings: this one brought up to date, or a new one."""
         if self._fleet.worn:
-            return Cluster(nodes, booked)
-        self._fleet.update(nodes, booked)
+            return Cluster(nodes, booked, closed)
+        self._fleet.update(nodes, booked, closed)
         self.scored = 0
         return self
 
@@ -170,9 +185,11 @@ class Search:
         return node_id in request.avoid, rank, -total, node.n_workers, node.turn
 
     def _ranked(self) -> Iterable[tuple[int, str]]:
-        if not self._request.spec.gpu.count:
+        count = self._request.spec.gpu.count
+        if not count:
             return [(0, NO_GPU)]
-        return self._request.products or [(0, product) for product in self._fleet.products()]
+        ranked = self._request.products or [(0, product) for product in self._fleet.products()]
+        return [(rank, product) for rank, product in ranked if can_hold(product, count)]
 
     def _fits(self, kind: Kind) -> bool:
         fits = self._fit.get(kind)
@@ -234,7 +251,10 @@ def _n_links(split: tuple[int, ...], count: int) -> int:
 
 
 def pick_gpus(free: Mapping[str, Gpu], count: int) -> tuple[str, ...]:
-    """`count` of the free GPUs: of the smallest link group that holds them all, else of few."""
+    """`count` of the free GPUs: of the smallest link group that holds them all, else of few.
+
+    Of groups as large as one another those go together that lie at the same NUMA node.
+    """
     if len(free) == count:
         return tuple(free)
     groups: dict[int, list[str]] = {}
@@ -244,6 +264,9 @@ def pick_gpus(free: Mapping[str, Gpu], count: int) -> tuple[str, ...]:
     for group in by_size:
         if len(group) >= count:
             return tuple(group[:count])
+    largest = by_size[-1]
+    near = free[largest[0]].numa_node
+    by_size.sort(key=lambda g: (len(g), g is largest, free[g[0]].numa_node == near))
     picked: list[str] = []
     for group in reversed(by_size):
         picked += group[: count - len(picked)]

@@ -40,7 +40,7 @@ class Plan:
     events: tuple[PlannedEvent, ...] = ()
 
     def __bool__(self) -> bool:
-        """Whether there is anything to write."""
+        """Whether there is anything to write or to tell."""
         return bool(
             self.creates
             or self.changes
@@ -49,4 +49,5 @@ class Plan:
             or self.status_deletes
             or self.histories
             or self.history_deletes
+            or self.events
         )

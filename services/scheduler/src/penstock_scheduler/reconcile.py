@@ -4,7 +4,9 @@ Theory of operation. `reconcile` is level-triggered: it looks at the whole snaps
 was carried out and seen gives an empty one. Its memory only speeds it up or damps it; a new leader
 begins with none. Steps over all endpoints, each seeing the plan so far:
 
-1. Sweep: forget workers whose process or node is gone; take note of failures and of start times.
+1. Sweep: forget workers whose process is gone; take note of failures and of start times; stop workers
+   whose GPU is gone (`gpu_faults.py`). Workers of lost nodes count for nothing; each is forgotten once
+   another takes its place (2), and until then it may come back with its node.
 2. Roll out: for each endpoint, highest priority first, then longest waiting, resume, start, replace
    and drain workers.
 3. Give way: idle workers of endpoints above their `min` leave when another endpoint of at least their
@@ -24,10 +26,12 @@ from collections.abc import Callable, Mapping
 from penstock_common.states import ENDED, DesiredState, WorkerReason
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_run import RESIDENCY_S, EndpointRun, begin_memory
+from penstock_scheduler.fleet import Booking
 from penstock_scheduler.memory import Memory
+from penstock_scheduler.node_orders import drained_nodes
 from penstock_scheduler.plan import Plan
 from penstock_scheduler.rollout import find_room
-from penstock_scheduler.snapshot import QueueLoad, Snapshot, Worker
+from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
 
 def reconcile(
@@ -68,6 +72,7 @@ def reconcile(
         view = EndpointRun(draft, endpoint_id, by_endpoint.get(endpoint_id, []), before)
         view.sweep(unproven)
         views.append(view)
+    _stop_lost(draft)
     for view in views:
         view.roll_out()
     _give_way(draft, views)
@@ -77,9 +82,11 @@ def reconcile(
     for view in views:
         view.tell()
     _tell_lost_nodes(draft, memory)
+    drained = _tell_drained_nodes(draft, memory, unproven)
     return draft.plan(), Memory(
         endpoints={view.id: view.memory for view in views},
         lost_nodes=snapshot.lost_nodes,
+        drained_nodes=drained,
         unproven=unproven,
         cluster=draft.kept_cluster,
     )
@@ -97,6 +104,19 @@ def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> li
         return -priority, -snapshot.loads.get(endpoint_id, idle).oldest_wait_s, endpoint_id
 
     return sorted(known, key=turn)
+
+
+# ---- 1. sweep
+
+
+def _stop_lost(draft: Draft) -> None:
+    """Stop every worker whose GPU is gone: nothing of it can be finished."""
+    if not draft.gpu_faults:
+        return
+    for worker in draft.snapshot.workers.values():
+        going = worker.stage in (Stage.STOPPING, Stage.ENDED) or draft.is_deleted(worker)
+        if not going and draft.gpu_faults.is_lost(worker):
+            draft.desire(worker, DesiredState.STOPPED, WorkerReason.GPU_LOST)
 
 
 # ---- 3. give way
@@ -145,3 +165,16 @@ def _tell_lost_nodes(draft: Draft, memory: Memory) -> None:
     for node_id in sorted(draft.snapshot.lost_nodes - memory.lost_nodes):
         n_workers = sum(w.assignment.node_id == node_id for w in draft.snapshot.workers.values())
         draft.tell_node_lost(node_id, n_workers)
+
+
+def _tell_drained_nodes(
+    draft: Draft, memory: Memory, unproven: Mapping[str, Booking]
+) -> frozenset[str]:
+    tables, workers = draft.snapshot.tables, draft.snapshot.workers.values()
+    occupied = {w.assignment.node_id for w in workers if not draft.is_deleted(w)}
+    occupied |= {node_id for node_id, _, _ in unproven.values()}
+    drained = drained_nodes(tables.nodes, tables.node_orders, occupied)
+    told = drained if memory.drained_nodes is None else memory.drained_nodes
+    for node_id in sorted(drained - told):
+        draft.tell_node_drained(node_id)
+    return drained

@@ -6,15 +6,16 @@ Order of steps, each seeing the ones before it:
 2. Start: what is wanted and not there in the present revision, up to `max`, and while workers of
    older revisions are being replaced up to one more. After failed starts one at a time, or none.
 3. Replace: older workers are drained as new ones run (at once when none is wanted). When no GPU is
-   left for the new one, an old one makes room first.
+   left for the new one, an old one makes room first. Workers on a node that drains
+   (`node_orders.py`) and those whose GPU went bad (`gpu_faults.py`) count as older ones; past the
+   deadline of a node's order its workers are drained first of all.
 4. Shrink: what is above `max` goes, idle or not; what is above the wanted number goes when it has
    been idle for `idle_timeout_s`, or was not needed for so long and is idle now, the longest idle
    first (`penstock_autoscaler.idle`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from penstock_autoscaler.decide import Decision, ScaleMemory, decide_workers
@@ -34,7 +35,12 @@ from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 SCORE_BUDGET: Final = 50_000
 #: A worker that drains for one of these may come back.
 _RESUMABLE: Final = frozenset(
-    {WorkerReason.IDLE, WorkerReason.SCALED_DOWN, WorkerReason.ENDPOINT_PAUSED}
+    {
+        WorkerReason.IDLE,
+        WorkerReason.SCALED_DOWN,
+        WorkerReason.ENDPOINT_PAUSED,
+        WorkerReason.NODE_DRAINED,
+    }
 )
 #: Most workers tried as ones to make room.
 _MAX_VICTIMS: Final = 50
@@ -61,8 +67,6 @@ def plan_workers(
     workers: Sequence[Worker],
     scale: ScaleMemory,
     backoff: Backoff,
-    *,
-    pin: str | None = None,
 ) -> Rollout:
     """Add to `draft` what this endpoint's workers need.
 
@@ -72,24 +76,23 @@ def plan_workers(
         workers: its workers that have not ended.
         scale: the autoscaler's memory of it.
         backoff: its failed starts.
-        pin: digest of the image that the present revision runs; None = nobody has told.
     """
     snapshot, limits = draft.snapshot, record.spec.workers
     queue = snapshot.loads.get(record.endpoint_id, QueueLoad())
-    active = [w for w in workers if w.active]
+    active = [w for w in workers if w.active and draft.is_active(w)]
     load = _load(record.spec, queue, active, snapshot)
     least = least_workers(record.spec, snapshot.utc)
     decision, scale = decide_workers(record.spec, load, scale, snapshot.now, least=least)
     wanted = decision.desired
 
-    resumed = _resume(
-        draft, record, workers, n_active=len(active), wanted=wanted, queue=queue, pin=pin
-    )
-
-    is_old = partial(_is_old, record, pin)
-    new = [w for w in active if not is_old(w)] + resumed
-    old = [w for w in active if is_old(w)]
-    old.sort(key=_least_missed)
+    resumed = _resume(draft, record, workers, n_active=len(active), wanted=wanted, queue=queue)
+    new = [w for w in active if not is_old(draft, record, w)] + resumed
+    old = [w for w in active if is_old(draft, record, w)]
+    # Those on bad GPUs first: what the others run may be old, but it runs.
+    old.sort(key=lambda w: (not draft.gpu_faults.is_bad(w), *_least_missed(w)))
+    moving = not any(_is_outdated(draft, record, w) for w in old)
+    _drain_old(draft, record, [w for w in old if draft.is_overdue(w)])
+    old = [w for w in old if draft.is_active(w)]
 
     n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
     request = Request(
@@ -97,33 +100,50 @@ def plan_workers(
         record.spec,
         avoid=backoff.nodes,
         volumes=snapshot.tables.volumes,
-        image_digest=pin,
+        image_digest=draft.pin_of(record.endpoint_id),
     )
     lacking = _start(draft, record, request, n_new)
 
     if old:
-        _replace(draft, new, old, wanted=wanted, lacking=lacking, request=request)
+        _replace(draft, record, new, old, wanted=wanted, lacking=lacking, request=request)
+        if moving and not queue.waiting:
+            # It may take for ever; those that run shrink meanwhile as they would anyway.
+            run = [w for w in (*old, *new) if w.stage is Stage.RUNNING and draft.is_active(w)]
+            _stop_idle(draft, run, decision, timeout_s=limits.idle_timeout_s)
     elif not queue.waiting:
         _stop_idle(draft, new, decision, timeout_s=limits.idle_timeout_s)
         if record.spec.scaling.cancel_starts:
             _cancel_starts(draft, new, decision)
     left = [w for w in (*old, *new) if draft.is_active(w)]
-    n_created = draft.creates_of(record.endpoint_id)
-    for worker in _over_max(left, record, is_old, n_created=n_created):
+    for worker in _over_max(draft, record, left):
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
     n_left = sum(draft.is_active(w) for w in left)
     desired = max(wanted, min(n_left, limits.max))
     why = decision.why
     if desired < len(active):
-        fewer = f"{wanted} wanted of revision {record.revision}" if old else None
-        why = f"{len(active)} → {desired}: {fewer or _why_fewer(draft, record, active, new)}"
+        cause = _cause(draft, record, active, new, wanted=wanted)
+        why = f"{len(active)} → {desired}: {cause}"
     return Rollout(desired, why, scale, decision, load, (request, lacking) if lacking else None)
 
 
-def _why_fewer(
-    draft: Draft, record: EndpointRecord, active: Sequence[Worker], new: Sequence[Worker]
+def _cause(
+    draft: Draft,
+    record: EndpointRecord,
+    active: Sequence[Worker],
+    new: Sequence[Worker],
+    *,
+    wanted: int,
 ) -> str:
+    """Why fewer workers are desired than were active."""
     limits = record.spec.workers
+    if any(not record.runs(w.assignment.revision) for w in active):
+        return f"{wanted} wanted of revision {record.revision}"
+    if any(strays(w, draft.pin_of(record.endpoint_id)) for w in active):
+        return f"{wanted} wanted with the image of revision {record.revision}"
+    if any(map(draft.gpu_faults.is_bad, active)):
+        return f"{wanted} wanted on GPUs that are not bad"
+    if any(map(draft.moves, active)):
+        return f"{wanted} wanted off nodes that drain"
     if len(active) > limits.max:
         return f"workers.max is {limits.max}"
     if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
@@ -131,6 +151,21 @@ def _why_fewer(
     if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
         return f"no more were needed for {limits.idle_timeout_s:g} s"
     return f"idle for {limits.idle_timeout_s:g} s"
+
+
+def is_old(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
+    """Whether another worker is to take over: for its revision, its image, its GPU, or its node."""
+    return (
+        _is_outdated(draft, record, worker)
+        or draft.gpu_faults.is_bad(worker)
+        or draft.moves(worker)
+    )
+
+
+def _is_outdated(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
+    """Whether it runs something else than the present revision does."""
+    pin = draft.pin_of(record.endpoint_id)
+    return not record.runs(worker.assignment.revision) or strays(worker, pin)
 
 
 def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:
@@ -170,11 +205,6 @@ def find_room(draft: Draft, request: Request, candidates: Sequence[Worker]) -> l
 
 
 # ---- the steps
-
-
-def _is_old(record: EndpointRecord, pin: str | None, worker: Worker) -> bool:
-    """Whether another worker has to take its place: it runs an older revision or a stray image."""
-    return not record.runs(worker.assignment.revision) or strays(worker, pin)
 
 
 def _load(
@@ -222,7 +252,6 @@ def _resume(
     n_active: int,
     wanted: int,
     queue: QueueLoad,
-    pin: str | None,
 ) -> list[Worker]:
     room = record.spec.workers.max - n_active
     if not queue.waiting:
@@ -231,8 +260,7 @@ def _resume(
         w
         for w in workers
         if w.stage is Stage.DRAINING
-        and record.runs(w.assignment.revision)
-        and not strays(w, pin)
+        and not is_old(draft, record, w)
         and w.assignment.reason in _RESUMABLE
     ]
     resumed = resumable[: max(0, room)]
@@ -266,12 +294,23 @@ def _start(draft: Draft, record: EndpointRecord, request: Request, n: int) -> st
         return None
     placements, lack = draft.cluster.place(request, n)
     for placement in placements:
-        draft.create(record, placement, request.image_digest)
+        draft.create(record, placement)
     return lack.message if lack else None
+
+
+def _drain_old(draft: Draft, record: EndpointRecord, workers: Iterable[Worker]) -> None:
+    for worker in workers:
+        reason = WorkerReason.NODE_DRAINED
+        if draft.gpu_faults.is_bad(worker):
+            reason = WorkerReason.GPU_UNHEALTHY
+        elif _is_outdated(draft, record, worker):
+            reason = WorkerReason.UPDATED
+        drain_all(draft, [worker], reason)
 
 
 def _replace(
     draft: Draft,
+    record: EndpointRecord,
     new: Sequence[Worker],
     old: Sequence[Worker],
     *,
@@ -283,13 +322,13 @@ def _replace(
     n_running = sum(w.stage is Stage.RUNNING for w in new)
     if n_running or not wanted:
         going = old[: max(0, n_running + len(old) - wanted)]
-        drain_all(draft, going, WorkerReason.UPDATED)
+        _drain_old(draft, record, going)
         if going:
             return
     new_on_the_way = draft.creates_of(request.endpoint_id) or len(new) > n_running
     if lacking and draft.snapshot.settled and not new_on_the_way:
         room = find_room(draft, request, old)
-        drain_all(draft, room or (), WorkerReason.UPDATED)
+        _drain_old(draft, record, room or ())
 
 
 def _stop_idle(
@@ -313,22 +352,18 @@ def _cancel_starts(draft: Draft, workers: Sequence[Worker], decision: Decision) 
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
 
 
-def _over_max(
-    workers: Sequence[Worker],
-    record: EndpointRecord,
-    is_old: Callable[[Worker], bool],
-    *,
-    n_created: int,
-) -> list[Worker]:
-    """Who goes when more run than may: older revisions first, then who is missed least.
+def _over_max(draft: Draft, record: EndpointRecord, workers: Sequence[Worker]) -> list[Worker]:
+    """Who goes when more run than may: those to be replaced first, then who is missed least.
 
-    One more than `max` may run while one of the present revision replaces an older one. When all
-    are old (another revision came in the middle), the one too many makes room for a new one.
+    One more than `max` may run while a new one replaces an old one. When all are old (another
+    revision came in the middle), the one too many makes room for a new one.
     """
-    left = sorted(workers, key=lambda w: (not is_old(w), *_least_missed(w)))
+    old = {w.id for w in workers if is_old(draft, record, w)}
+    n_created = draft.creates_of(record.endpoint_id)
+    left = sorted(workers, key=lambda w: (w.id not in old, *_least_missed(w)))
     going: list[Worker] = []
     while True:
-        n_old = sum(map(is_old, left))
+        n_old = sum(w.id in old for w in left)
         surge = 1 if n_old and (n_created or n_old < len(left)) else 0
         if len(left) <= record.spec.workers.max + surge:
             return going

@@ -15,6 +15,7 @@ from typing import Final
 from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
+    NodeOrder,
     NodeRecord,
     QueueReport,
     ScaleHistory,
@@ -141,6 +142,7 @@ class Tables:
     #: endpoint → its last decisions
     histories: Mapping[str, ScaleHistory] = field(default_factory=dict)
     nodes: Mapping[str, NodeRecord] = field(default_factory=dict)
+    node_orders: Mapping[str, NodeOrder] = field(default_factory=dict)
     routers: frozenset[str] = frozenset()
     #: with the revision in KV
     assignments: Mapping[str, tuple[WorkerAssignment, int]] = field(default_factory=dict)

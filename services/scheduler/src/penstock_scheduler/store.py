@@ -27,6 +27,7 @@ from penstock_common.kv import Bucket, Fence, Row, WatchedTable
 from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
+    NodeOrder,
     NodeRecord,
     RouterRecord,
     ScaleHistory,
@@ -132,6 +133,9 @@ class Store:
             on_change=partial(self._note_heartbeat, self._nodes_seen),
             on_synced=partial(self._note_synced, self._nodes_seen),
         )
+        self.node_orders = WatchedTable(
+            bus, subjects.NODE_ORDERS, NodeOrder.decode, on_change=changed, on_synced=on_change
+        )
         self.routers = WatchedTable(
             bus,
             subjects.ROUTERS,
@@ -147,6 +151,7 @@ class Store:
             self.worker_statuses,
             self.volumes,
             self.nodes,
+            self.node_orders,
             self.routers,
         )  # type: ignore[assignment]  # a table of T is read here only for what all have
 
@@ -193,6 +198,7 @@ class Store:
             endpoint_statuses=_values(self.endpoint_statuses.rows),
             histories=_values(self.histories.rows),
             nodes=_values(self.nodes.rows),
+            node_orders=_values(self.node_orders.rows),
             routers=frozenset(self.routers.rows),
             assignments=assignments,
             worker_statuses=_values(self.worker_statuses.rows),

@@ -4,7 +4,7 @@ Unknown fields are ignored, so that a newer service can talk to an older one. In
 UTC; durations are seconds. A record's one writer is named in its docstring.
 """
 
-from penstock_common.messages.access import ApiKeyRecord, RegistryAuthRecord
+from penstock_common.messages.access import ApiKeyRecord, RegistryAuthRecord, RepeatRecord
 from penstock_common.messages.base import Message, cloud_event
 from penstock_common.messages.endpoints import (
     EndpointRecord,
@@ -15,7 +15,15 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
-from penstock_common.messages.nodes import Gpu, NodeRecord, RouterRecord, RuntimeKind
+from penstock_common.messages.node_orders import NodeOrder
+from penstock_common.messages.nodes import (
+    Gpu,
+    GpuNews,
+    GpuReading,
+    NodeRecord,
+    RouterRecord,
+    RuntimeKind,
+)
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
 from penstock_common.messages.slots import (
     Claim,
@@ -42,12 +50,15 @@ __all__ = [
     "EndpointRecord",
     "EndpointStatus",
     "Gpu",
+    "GpuNews",
+    "GpuReading",
     "Grant",
     "GrantReply",
     "HeldLeases",
     "ImageRemoved",
     "LentSlot",
     "Message",
+    "NodeOrder",
     "NodeRecord",
     "PrewarmRecord",
     "PrewarmState",
@@ -56,6 +67,7 @@ __all__ = [
     "Recall",
     "RegistryAuthRecord",
     "Release",
+    "RepeatRecord",
     "RevisionCause",
     "RevisionRecord",
     "RouterRecord",

@@ -20,6 +20,15 @@ class ApiKeyRecord(Message):
     created_at: AwareDatetime
 
 
+class RepeatRecord(Message):
+    """A POST that may be sent again. Bucket REPEATS, expiring; written by the api."""
+
+    #: SHA-256 of its body, hex
+    fingerprint: str
+    #: its answer, sealed; null = it is under way
+    sealed: Mapping[str, str] | None = None
+
+
 class RegistryAuthRecord(Message):
     """Credentials of an image registry. Bucket REGISTRY_AUTHS; written by the api."""
 

@@ -18,7 +18,7 @@ from penstock_client.documents import VolumeDocument, VolumeList
 from penstock_common import ids
 from penstock_common.entropy import random_id
 from penstock_common.messages import VolumeRecord
-from penstock_common.volumes import VolumePatch, VolumeSpec, parse_volume, parse_volume_patch
+from penstock_common.volumes import VolumeSpec, parse_volume, parse_volume_patch
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -99,7 +99,7 @@ ROUTES: Final = (
         "admin",
         "Give a network volume another name.",
         VolumeDocument,
-        body=Body((MERGE_PATCH, JSON), VolumePatch),
+        body=Body((MERGE_PATCH, JSON), VolumeSpec),
     ),
     Route(
         "DELETE",
