@@ -25,6 +25,7 @@ from penstock_node_agent.runtime import (
     RunningImage,
     Runtime,
     RuntimeFailedError,
+    RuntimeProblem,
     Started,
     StartFailedError,
     StartOrder,
@@ -51,11 +52,11 @@ class FakeWorker:
     status: int = 200
     requests: int = 0
 
-    def end(self, code: int, *, oom_killed: bool = False, port_taken: bool = False) -> None:
-        """It ends with this exit code."""
+    def end(self, code: int, **fields: bool) -> None:
+        """It ends with this exit code, and other fields of `Exit`."""
         if self.exit is None:
             self.server.close()
-            self.exit = Exit(code, oom_killed=oom_killed, port_taken=port_taken)
+            self.exit = Exit(code, **fields)
             self.ended.set()
             self.changed.set()
 
@@ -89,6 +90,8 @@ class FakeHost:
         self.kept_images: frozenset[str] = frozenset()
         #: told by the next `tend`
         self.images_removed: list[ImageRemoved] = []
+        #: what the runtimes say is wrong with them
+        self.problem: RuntimeProblem | None = None
 
     async def close(self) -> None:
         """End all."""
@@ -112,6 +115,11 @@ class FakeRuntime(Runtime):
     @override
     def proxied_ports(self) -> bool:
         return False
+
+    @property
+    @override
+    def problem(self) -> RuntimeProblem | None:
+        return self.host.problem
 
     @override
     async def open(self) -> None:
@@ -183,7 +191,12 @@ class FakeRuntime(Runtime):
             worker.end(int(arguments[0]))
         if self.host.early_exits:
             early = self.host.early_exits.popleft()
-            worker.end(early.code or 0, oom_killed=early.oom_killed, port_taken=early.port_taken)
+            worker.end(
+                early.code or 0,
+                oom_killed=early.oom_killed,
+                port_taken=early.port_taken,
+                with_engine=early.with_engine,
+            )
         return worker
 
     @override

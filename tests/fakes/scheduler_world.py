@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
     Gpu,
@@ -20,6 +21,7 @@ from penstock_common.messages import (
     NodeRecord,
     QueueReport,
     ScaleHistory,
+    UsageRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -58,6 +60,7 @@ def make_record(
     scaling: dict[str, object] | None = None,
     image: dict[str, object] | None = None,
     placement: dict[str, object] | None = None,
+    owner: str | None = None,
 ) -> EndpointRecord:
     """An endpoint as the api would write it."""
     spec = parse_endpoint(
@@ -73,6 +76,7 @@ def make_record(
     )
     return EndpointRecord(
         endpoint_id=endpoint_id,
+        owner=owner,
         spec=spec,
         revision=revision,
         created_at=EPOCH,
@@ -160,6 +164,9 @@ class World:
         self.routers: frozenset[str] = frozenset({"rt-1"})
         self.assignments: dict[str, tuple[WorkerAssignment, int]] = {}
         self.worker_statuses: dict[str, WorkerStatus] = {}
+        self.keys: dict[str, ApiKeyRecord] = {}
+        #: worker → its record, as the first writer had it
+        self.usages: dict[str, UsageRecord] = {}
         self.requests: dict[str, Requests] = {}
         self.slots: dict[str, Slots] = {}
         #: true = requests go round all workers, as at a router; false = to the first free one
@@ -172,6 +179,8 @@ class World:
         self.fails: Callable[[WorkerAssignment], str | None] = lambda _: None
         #: assignment → digest that the image's tag has when its node looks; None = it has none
         self.tag: Callable[[WorkerAssignment], str | None] = lambda _: None
+        #: the reason that such a worker gives
+        self.failure_reason = WorkerReason.EXITED
         self.plans: list[Plan] = []
         self.starts: list[tuple[float, str]] = []
         self._revisions = itertools.count(1)
@@ -212,6 +221,13 @@ class World:
         self.now += dt
         self._run_agents()
         self._run_router()
+
+    def have_routers(self, living: set[str], lost: set[str]) -> None:
+        """These live, those are lost; with the last one all requests are cut."""
+        self.routers, self.lost_routers = frozenset(living), frozenset(lost)
+        if not living:
+            for slots in self.slots.values():
+                slots.ends.clear()
 
     def change(self, endpoint_id: str = "ep-1", **update: object) -> None:
         """The endpoint's record with other fields."""
@@ -274,6 +290,7 @@ class World:
             routers=self.routers,
             assignments=dict(self.assignments),
             worker_statuses=dict(self.worker_statuses),
+            api_keys=dict(self.keys),
         )
 
     def reports(self) -> dict[tuple[str, str], HeardReport]:
@@ -327,7 +344,11 @@ class World:
             assert not self.nodes[created.node_id].restarting, f"its agent is away: {created}"
             self.starts.append((self.now, created.worker_id))
         for key in plan.deletes:
+            usage = plan.usages[key]
+            self.usages.setdefault(usage.worker_id, usage)
             del self.assignments[key]
+        for owner in {created.owner for created in plan.creates} & set(self.keys):
+            self._check_quota(self.keys[owner or ""])
         for status in plan.statuses:
             before = self.statuses.get(status.endpoint_id)
             if before is not None and before.state is not EndpointState.DELETING:
@@ -361,6 +382,21 @@ class World:
             surge = len(told - {None}) > 1  # one of them strays, and is replaced
             surge |= any(self._is_replaced(a, record) for a in alive.values())
             assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
+
+    def _check_quota(self, key: ApiKeyRecord) -> None:
+        """After a start for this key: its workers that may still hold GPUs are no more than may."""
+        held = [
+            assignment
+            for k, (assignment, _) in self.assignments.items()
+            if assignment.owner == key.key_id
+            and assignment.node_id not in self.lost_nodes
+            and not (k in self.worker_statuses and self.worker_statuses[k].state in ENDED)
+        ]
+        if key.max_workers is not None:
+            assert len(held) <= key.max_workers, f"{len(held)} workers of {key.key_id}"
+        if key.max_gpus is not None:
+            n_gpus = sum(len(assignment.gpus) for assignment in held)
+            assert n_gpus <= key.max_gpus, f"{n_gpus} GPUs of {key.key_id}"
 
     def faults_of(self, assignment: WorkerAssignment) -> set[GpuReason]:
         """What speaks against the worker's GPUs."""
@@ -406,7 +442,8 @@ class World:
     def _check_stop(self, assignment: WorkerAssignment) -> None:
         if assignment.reason is WorkerReason.GPU_LOST:
             return
-        if assignment.desired is DesiredState.STOPPED and assignment.driver in self.routers:
+        stopped = assignment.desired is DesiredState.STOPPED
+        if stopped and self.routers and assignment.driver is not None:
             assert not self.in_flight(assignment.worker_id), f"stopped while busy: {assignment}"
 
     def _new_id(self) -> str:
@@ -462,7 +499,7 @@ class World:
         return self._changed(
             status,
             state=WorkerState.FAILED,
-            reason=WorkerReason.EXITED,
+            reason=self.failure_reason,
             message=message,
             exit_code=1,
             log_tail=("boom",),

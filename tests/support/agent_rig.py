@@ -15,6 +15,7 @@ from penstock_common.settings import NatsSettings
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import DesiredState, WorkerState
 from penstock_common.streams import ensure_streams
+from penstock_node_agent.advice import advised
 from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
@@ -37,6 +38,16 @@ def endpoint_spec(command: str, **sections: Any) -> EndpointSpec:
         "gpu": {"count": 0},
     }
     return EndpointSpec.model_validate(document | sections)
+
+
+def said(status: WorkerStatus) -> str:
+    """Its sentence without the advice at its end."""
+    message = status.message or ""
+    if status.reason is None:
+        return message
+    advice = advised(status.reason, "")
+    assert message.endswith(advice)
+    return message.removesuffix(advice)
 
 
 class SchedulerStandIn:
@@ -133,6 +144,17 @@ class SchedulerStandIn:
         entry = await self.nodes.get(self.node_id)
         return NodeRecord.decode(entry.value) if entry is not None else None
 
+    async def until_node(
+        self, condition: Callable[[NodeRecord], bool], within_s: float = 10.0
+    ) -> NodeRecord:
+        """The node's record, once it satisfies the condition."""
+        async with asyncio.timeout(within_s):
+            while True:
+                record = await self.node()
+                if record is not None and condition(record):
+                    return record
+                await asyncio.sleep(0.02)
+
 
 class RunningAgent:
     """An agent, and how to end it."""
@@ -185,6 +207,7 @@ class AgentRig:
         sealer: Sealer | None = None,
         stop_workers_on_exit: bool = True,
         restart_grace_s: int = 30,
+        engine_patience_s: float = 30.0,
     ) -> RunningAgent:
         """Start an agent and wait until it serves."""
         bus, beats = await self.bus("agent"), await self.bus("agent beats")
@@ -215,6 +238,7 @@ class AgentRig:
                 sealer=sealer,
                 stop_workers_on_exit=stop_workers_on_exit,
                 restart_grace_s=restart_grace_s,
+                engine_patience_s=engine_patience_s,
             )
         )
         stopping, ready = asyncio.Event(), asyncio.Event()

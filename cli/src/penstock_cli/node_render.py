@@ -31,7 +31,16 @@ def print_nodes(nodes: Sequence[NodeDocument]) -> None:
         "no nodes report; is a node agent running?",
     )
     for node in nodes:
+        _print_engine_problem(node)
         _print_bad_gpus(node)
+
+
+def _print_engine_problem(node: NodeDocument) -> None:
+    problem = node.engine_problem
+    if problem is not None:
+        what = "engine full" if problem.full else "engine away"
+        since = f"{problem.since:%Y-%m-%d %H:%M:%S} UTC"
+        print_line(f"{node.id}: {what} since {since}: {problem.message}")
 
 
 def _print_bad_gpus(node: NodeDocument) -> None:
@@ -79,6 +88,7 @@ def print_node(node: NodeDetail, app_names: Mapping[str, str]) -> None:
             ),
         )
         _print_bad_gpus(node)
+    _print_engine_problem(node)
     workers = node.worker_details
     print_workers([(app_names.get(w.endpoint_id, w.endpoint_id), w) for w in workers])
 

@@ -230,7 +230,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
 def state_cell(state: str, reason: str | None) -> Text:
     """A state in its colour, with the reason for it."""
     text = Text(state, style=_COLOURS.get(state, ""))
-    return text.append(f" ({reason})", style="dim") if reason else text
+    return text.append(f" ({plain(reason)})", style="dim") if reason else text
 
 
 def _milliseconds(value: float | None) -> str:

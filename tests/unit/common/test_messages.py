@@ -15,6 +15,7 @@ from penstock_common.messages import (
     Claim,
     EndpointRecord,
     EndpointStatus,
+    EngineProblem,
     Gpu,
     GpuNews,
     GpuReading,
@@ -39,8 +40,10 @@ from penstock_common.messages import (
     ScaleDecision,
     ScaleHistory,
     ScaleInputs,
+    Sight,
     Tally,
     Ticket,
+    UsageRecord,
     VolumeRecord,
     WorkerAssignment,
     WorkerLoad,
@@ -223,12 +226,24 @@ EXAMPLES: list[Message] = [
     HeldLeases(router_id="rt-1", holder_boot_id="boot-2", lease_ids=("sl-1", "sl-2")),
     Claim(driver_id="rt-2", boot_id="boot-1", endpoint_id="ep-1", worker_id="wk-1", epoch=2),
     Tally(router_id="rt-1", holder_boot_id="boot-2", worker_id="wk-1", epoch=2, lease_ids=()),
+    UsageRecord(
+        worker_id="wk-1",
+        endpoint_id="ep-1",
+        app_name="echo",
+        owner="key-1",
+        node_id="node-a",
+        gpu_product="rtx-4090-24gb",
+        gpus=2,
+        began_at=AT,
+        ended_at=AT,
+    ),
+    Sight(bucket="PENSTOCK_ENDPOINTS", key="ep-1", revision=7),
 ]
 
 
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
-    parts = {Gpu, GpuReading, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
+    parts = {EngineProblem, Gpu, GpuReading, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
     types = {
         value
         for name, value in vars(messages).items()

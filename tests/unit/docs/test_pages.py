@@ -1,9 +1,10 @@
 """Pages that are made from the code are the code's."""
 
 import importlib.util
+import re
 from pathlib import Path
 
-from penstock_common.states import NodeState
+from penstock_common.states import NodeState, WorkerReason
 
 ROOT = Path(__file__).parents[3]
 
@@ -15,6 +16,12 @@ def test_states_page_is_drawn_from_the_tables() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert (ROOT / "docs/states.md").read_text() == module.page()
+
+
+def test_every_reason_of_a_worker_is_explained_once() -> None:
+    page = (ROOT / "docs/failures.md").read_text()
+    explained = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(explained) == sorted(WorkerReason)
 
 
 def test_the_readme_stays_short() -> None:

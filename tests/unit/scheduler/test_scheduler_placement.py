@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from penstock_common.messages import NodeRecord, VolumeRecord
+from penstock_common.messages import EngineProblem, NodeRecord, VolumeRecord
 from penstock_common.specs import StorageSpec
 from penstock_common.states import GpuReason
 from penstock_common.volumes import (
@@ -25,6 +25,7 @@ from penstock_scheduler.placement import (
     Search,
     pick_gpus,
 )
+from tests.fakes.clock import EPOCH
 from tests.fakes.placement_scan import scan
 from tests.fakes.scheduler_world import make_node, make_record
 
@@ -66,6 +67,31 @@ def book(node: NodeRecord, *numbers: int, endpoint_id: str = "ep-9") -> Booking:
 
 
 # ---- why nothing fits
+
+
+@pytest.mark.parametrize(
+    ("full", "text"), [(False, "an engine that does not answer"), (True, "a full disk")]
+)
+def test_a_node_whose_engine_is_in_trouble_takes_nothing_and_is_named(
+    full: bool, text: str
+) -> None:
+    problem = EngineProblem(message="gone", since=EPOCH, full=full)
+    sick = make_node("node-a", n_gpus=4).model_copy(update={"engine_problem": problem})
+    well = make_node("node-b", n_gpus=1)
+    assert message([sick], request()) == f"no capacity: 1 node has {text}"
+    assert node_of([sick, well], request()) == "node-b"
+
+
+def test_a_kept_cluster_hears_that_an_engine_went_and_came_back() -> None:
+    well = make_node("node-a", n_gpus=1)
+    problem = EngineProblem(message="gone", since=EPOCH)
+    cluster = Cluster([well], ())
+    cluster = cluster.updated([well.model_copy(update={"engine_problem": problem})], ())
+    assert cluster.place(request())[0] == []
+
+    cluster = cluster.updated([well.model_copy()], ())
+
+    assert [p.node_id for p in cluster.place(request())[0]] == ["node-a"]
 
 
 def test_no_nodes() -> None:

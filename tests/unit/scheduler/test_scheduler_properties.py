@@ -126,8 +126,7 @@ class SchedulerStory(RuleBasedStateMachine):
 
     @rule(routers=st.sets(st.sampled_from(["rt-1", "rt-2"])))
     def change_routers(self, routers: set[str]) -> None:
-        self.world.routers = frozenset(routers)
-        self.world.lost_routers = frozenset({"rt-1", "rt-2"} - routers)
+        self.world.have_routers(routers, {"rt-1", "rt-2"} - routers)
 
     @rule(settled=st.booleans(), reporting=st.booleans())
     def disturb(self, settled: bool, reporting: bool) -> None:

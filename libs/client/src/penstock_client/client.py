@@ -13,23 +13,28 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
 from penstock_client.documents import (
+    ApiKeyDocument,
+    ApiKeyList,
+    ApiKeyMade,
     DecisionList,
     Document,
     EndpointDocument,
     EndpointList,
+    GroupBy,
     NodeDetail,
     NodeList,
     PrewarmDocument,
     PrewarmList,
     ProblemDocument,
     RevisionList,
+    UsageReport,
     VolumeDocument,
     VolumeList,
     WorkerList,
@@ -45,6 +50,7 @@ from penstock_common.states import EndpointState, NodeWish
 
 D = TypeVar("D", bound=Document)
 
+_API_KEYS: Final = "/v1/api-keys"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _NEVER_SERVING: Final = frozenset(
     {EndpointState.FAILED, EndpointState.PAUSED, EndpointState.DELETING}
@@ -170,6 +176,36 @@ class PenstockClient:
         """The prewarm as it was; its image may be cleaned up from now on."""
         path = f"/v1/prewarms/{quote(prewarm, safe='')}"
         return await self._ask(PrewarmDocument, "DELETE", path)
+
+    async def create_api_key(self, document: Mapping[str, Any]) -> ApiKeyMade:
+        """The new API key made from this document; its `key` is shown this once."""
+        return await self._ask(ApiKeyMade, "POST", _API_KEYS, document)
+
+    async def list_api_keys(self) -> ApiKeyList:
+        """All API keys, oldest first."""
+        return await self._ask(ApiKeyList, "GET", _API_KEYS)
+
+    async def update_api_key(self, key_id: str, patch: Mapping[str, Any]) -> ApiKeyDocument:
+        """The API key after a JSON merge patch of its name or quota."""
+        return await self._ask(ApiKeyDocument, "PATCH", f"{_API_KEYS}/{_quoted(key_id)}", patch)
+
+    async def revoke_api_key(self, key_id: str) -> ApiKeyDocument:
+        """The API key, which opens nothing from now on."""
+        return await self._ask(ApiKeyDocument, "DELETE", f"{_API_KEYS}/{_quoted(key_id)}")
+
+    async def show_usage(
+        self, *, since: str | None = None, until: str | None = None, group_by: GroupBy = "endpoint"
+    ) -> UsageReport:
+        """The GPU-seconds used, by group.
+
+        Args:
+            since: a date or an RFC 3339 instant; None = the beginning of this month.
+            until: likewise; None = now.
+            group_by: what is summed.
+        """
+        asked = {"from": since, "to": until, "group_by": group_by}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        return await self._ask(UsageReport, "GET", f"/v1/usage?{query}")
 
     async def show_node(self, node: str) -> NodeDetail:
         """The node with this id, and its workers."""
@@ -364,8 +400,12 @@ class PenstockClient:
 
 
 def _path(endpoint: str) -> str:
-    return f"/v1/endpoints/{quote(endpoint, safe='')}"
+    return f"/v1/endpoints/{_quoted(endpoint)}"
 
 
 def _node_path(node: str) -> str:
-    return f"/v1/nodes/{quote(node, safe='')}"
+    return f"/v1/nodes/{_quoted(node)}"
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")

@@ -10,7 +10,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr
 
-from penstock_common.messages import PrewarmState, RevisionCause, RuntimeKind, ScaleDecision
+from penstock_common.messages import (
+    KeyScope,
+    PrewarmState,
+    RevisionCause,
+    RuntimeKind,
+    ScaleDecision,
+)
 from penstock_common.specs import (
     GpuSpec,
     HealthSpec,
@@ -74,6 +80,8 @@ class EndpointDocument(Document):
     """An endpoint: what its owner wrote, and what became of it."""
 
     id: str
+    #: id of the API key that made it; null = nobody's
+    owner: str | None = None
     name: str
     app_name: str
     #: where its callers send requests
@@ -256,6 +264,15 @@ class NodeOrderDocument(Document):
     deadline_at: AwareDatetime | None
 
 
+class EngineProblemDocument(Document):
+    """Why a node's engine cannot start or end workers at present."""
+
+    message: str
+    since: AwareDatetime
+    #: true = its disk is full; else it does not answer
+    full: bool
+
+
 class NodeDocument(Document):
     """A node, and who holds its GPUs; what only its agent can say is null while it is `lost`."""
 
@@ -267,6 +284,8 @@ class NodeDocument(Document):
     #: address on which its workers are reached
     address: str | None
     runtime: RuntimeKind | None
+    #: set = no worker is placed on it
+    engine_problem: EngineProblemDocument | None
     gpus: tuple[GpuDocument, ...]
     gpus_total: int
     #: healthy and held by no worker
@@ -391,6 +410,73 @@ class PrewarmList(Document):
     """The prewarms, oldest first."""
 
     prewarms: tuple[PrewarmDocument, ...]
+
+
+class ApiKeyDocument(Document):
+    """An API key; the key itself is shown once, when it is made."""
+
+    id: str
+    name: str
+    scope: KeyScope
+    #: for `invoke`: the endpoints it may call; empty = all
+    endpoint_ids: tuple[str, ...]
+    #: most workers and GPUs that its endpoints may hold, all together; null = any number
+    max_workers: int | None
+    max_gpus: int | None
+    #: what its endpoints hold now, workers that start, drain or stop included
+    workers: int
+    gpus: int
+    created_at: AwareDatetime
+    #: set = it opens nothing any more, and stays for the quota of the endpoints it has made
+    revoked_at: AwareDatetime | None
+
+
+class ApiKeyMade(ApiKeyDocument):
+    """A key that was just made."""
+
+    #: what to send as `Authorization: Bearer <key>`; shown this once
+    key: str
+
+
+class ApiKeyList(Document):
+    """The API keys, oldest first."""
+
+    api_keys: tuple[ApiKeyDocument, ...]
+
+
+#: What usage is summed by.
+GroupBy = Literal["endpoint", "key", "product", "worker"]
+
+
+class UsageRow(Document):
+    """What one group has used."""
+
+    #: id of the endpoint, key or worker, or the product; null = none
+    group: str | None
+    #: `app_name` of the endpoint, name of the key
+    name: str | None
+    #: how many held something in this time
+    workers: int
+    #: seconds, summed over the workers
+    worker_s: float
+    #: seconds times GPUs
+    gpu_s: float
+    #: GPU-seconds at the price of their product; null = one of them has no price
+    cost: float | None
+
+
+class UsageReport(Document):
+    """What was used in a time, by group, the largest first."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+    from_: AwareDatetime = Field(alias="from")
+    to: AwareDatetime
+    group_by: GroupBy
+    rows: tuple[UsageRow, ...]
+    total: UsageRow
+    #: product → price of one GPU for an hour, as set in the api now
+    prices: Mapping[str, float]
 
 
 class HealthDocument(Document):

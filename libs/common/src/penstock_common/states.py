@@ -92,6 +92,10 @@ class WorkerReason(StrEnum):
     NO_SPACE = "no_space"
     #: the engine failed or hung
     ENGINE_ERROR = "engine_error"
+    #: it failed while one of its GPUs reports a fault
+    GPU_FAULT = "gpu_fault"
+    #: the engine was stopped or restarted, and its containers with it
+    ENGINE_RESTARTED = "engine_restarted"
 
 
 class GpuReason(StrEnum):
@@ -135,6 +139,8 @@ class EndpointReason(StrEnum):
 
     #: no node can take its worker; the message says why for the nodes
     NO_CAPACITY = "no_capacity"
+    #: the API key that owns it may hold no more workers or GPUs
+    QUOTA_EXCEEDED = "quota_exceeded"
     #: its workers failed to start; the next try waits
     CRASH_BACKOFF = "crash_backoff"
     #: below `min` workers, more are starting

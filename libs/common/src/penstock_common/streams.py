@@ -26,6 +26,10 @@ _STREAM_NOT_FOUND: Final = 10059
 _STREAM_EXISTS: Final = 10058
 
 
+#: So long it is known what a worker has used: a year, and a month to look back on it.
+USAGE_KEPT_DAYS: Final = 400
+
+
 def _bucket(name: str, *, memory: bool) -> dict[str, Any]:
     return {
         "name": subjects.kv_stream(name),
@@ -71,6 +75,21 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
         "max_bytes": 128 * 1024 * 1024,
         "max_msg_size": 16 * 1024,
         "allow_msg_ttl": True,
+        "allow_direct": True,
+        "max_consumers": _MAX_CONSUMERS,
+    },
+    {
+        "name": subjects.USAGE,
+        "subjects": [subjects.USAGE_ALL],
+        "retention": "limits",
+        "storage": "file",
+        # A record is some 400 bytes, so this is room for two million ended workers. The server sets
+        # it aside, so that a disk which is full of something else loses none.
+        "discard": "old",
+        "max_age": USAGE_KEPT_DAYS * 24 * 3600 * _NS,
+        "max_bytes": 1024 * 1024 * 1024,
+        "max_msgs_per_subject": 1,
+        "max_msg_size": 16 * 1024,
         "allow_direct": True,
         "max_consumers": _MAX_CONSUMERS,
     },

@@ -37,9 +37,11 @@ WORKER_KEYS: Final = "*.*"
 # streams
 TICKETS: Final = "PENSTOCK_TICKETS"
 EVENTS: Final = "PENSTOCK_EVENTS"
+USAGE: Final = "PENSTOCK_USAGE"
 
 TICKETS_ALL: Final = f"{PREFIX}.tickets.*"
 EVENTS_ALL: Final = f"{PREFIX}.events.>"
+USAGE_ALL: Final = f"{PREFIX}.usage.*"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
 
@@ -121,6 +123,16 @@ def router_claim(router_id: str) -> str:
 def router_tally(router_id: str) -> str:
     """A router tells this driver what it holds of a worker (`Tally`)."""
     return f"{PREFIX}.router.{router_id}.tally"
+
+
+def router_sight(router_id: str) -> str:
+    """The api asks this router to answer once its tables show a write (`Sight`)."""
+    return f"{PREFIX}.router.{router_id}.sight"
+
+
+def usage(worker_id: str) -> str:
+    """Where the `UsageRecord` of a worker that has ended lies, once."""
+    return f"{PREFIX}.usage.{worker_id}"
 
 
 def endpoint_event(endpoint_id: str, verb: str) -> str:

@@ -26,18 +26,21 @@ from penstock_api.rate_limits import RateLimits
 from penstock_api.reaper import Reaper
 from penstock_api.retreat import Retreat
 from penstock_api.routes import (
+    api_keys,
     documentation,
     endpoints,
     health,
     nodes,
     prewarms,
     registry_auths,
+    usage,
     volumes,
     workers,
 )
-from penstock_api.routes.route import Route
+from penstock_api.routes.route import CALLER, Route
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
+from penstock_api.usage_reader import UsageReader
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
@@ -58,6 +61,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *registry_auths.ROUTES,
     *volumes.ROUTES,
     *prewarms.ROUTES,
+    *api_keys.ROUTES,
+    *usage.ROUTES,
     *health.ROUTES,
     *documentation.ROUTES,
 )
@@ -89,12 +94,13 @@ def _bind(api: Api, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         keys = (row.value for row in api.store.api_keys.rows.values())
         try:
-            auth.authorize(request, route.scope, keys)
+            caller = auth.authorize(request, route.scope, keys)
         except RefusedError as refusal:
             if refusal.status == HTTPStatus.UNAUTHORIZED:  # so that nobody guesses keys quickly
                 _take_turn(api, f"address {request.remote}")
             raise
-        if route.scope != "open":
+        if caller is not None:
+            request[CALLER] = caller
             _take_turn(api, request.headers[hdrs.AUTHORIZATION])
         if route.method != "POST" or idempotency.HEADER not in request.headers:
             return await route.handler(api, request)
@@ -177,8 +183,10 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
             await store.put_api_key(auth.ADMIN_KEY_ID, auth.hash_key(admin_key))
             repeats = Repeats(Bucket(bus, REPEATS), sealer)
             limits = RateLimits(settings.rate_limit_per_s, settings.rate_limit_burst)
-            events = EventPublisher(bus, clock)
-            api = Api(settings, clock, store, Loads(), events, sealer, repeats, limits)
+            events, usage_reader = EventPublisher(bus, clock), UsageReader(bus)
+            api = Api(
+                settings, clock, store, Loads(), events, sealer, repeats, limits, usage_reader
+            )
             await _serve_http(api, bus, stopping)
         finally:
             await store.stop()
@@ -242,7 +250,8 @@ async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
                 ),
             ]
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            lifecycle.notify_ready(url=f"http://{host}:{runner.addresses[0][1]}")
+            url = f"http://{host}:{runner.addresses[0][1]}"
+            lifecycle.notify_ready(health_url=f"{url}/readyz", url=url)
             await stopping.wait()
             await runner.cleanup()
             await api.events.flush(FLUSH_S)

@@ -8,6 +8,7 @@ from penstock_api.loads import Loads
 from penstock_api.rate_limits import RateLimits
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
+from penstock_api.usage_reader import UsageReader
 from penstock_common.clock import Clock
 from penstock_common.sealing import Sealer
 
@@ -24,3 +25,4 @@ class Api:
     sealer: Sealer
     repeats: Repeats
     limits: RateLimits
+    usage: UsageReader

@@ -30,6 +30,7 @@ Seal = Callable[[Mapping[str, str]], Mapping[str, str]]
 READ_ONLY: Final = frozenset(
     {
         "id",
+        "owner",
         "url",
         "state",
         "reason",
@@ -107,6 +108,7 @@ def plan_creation(
     now: datetime,
     registry_auths: Container[str] = (),
     volumes: Container[str] = (),
+    owner: str | None = None,
 ) -> EndpointRecord:
     """The record of a new endpoint.
 
@@ -118,6 +120,7 @@ def plan_creation(
         now: the instant of creation.
         registry_auths: ids of the registry auths that exist.
         volumes: ids of the network volumes that exist.
+        owner: id of the API key that it belongs to.
 
     Raises:
         InvalidDocumentError: with every problem found.
@@ -127,6 +130,7 @@ def plan_creation(
     spec = _parse(_with_names(document, suffix), registry_auths, volumes)
     return EndpointRecord(
         endpoint_id=endpoint_id,
+        owner=owner,
         spec=spec.model_copy(update={"secrets": dict(seal(spec.secrets))}),
         revision=1,
         created_at=now,

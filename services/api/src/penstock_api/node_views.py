@@ -3,8 +3,20 @@
 from collections.abc import Collection
 
 from penstock_api.node_orders import node_state
-from penstock_client.documents import GpuDocument, NodeDocument, NodeOrderDocument
-from penstock_common.messages import Gpu, GpuReading, NodeOrder, NodeRecord, WorkerAssignment
+from penstock_client.documents import (
+    EngineProblemDocument,
+    GpuDocument,
+    NodeDocument,
+    NodeOrderDocument,
+)
+from penstock_common.messages import (
+    EngineProblem,
+    Gpu,
+    GpuReading,
+    NodeOrder,
+    NodeRecord,
+    WorkerAssignment,
+)
 
 
 def node_document(
@@ -34,6 +46,7 @@ def node_document(
         hostname=node.hostname if node else None,
         address=node.address if node else None,
         runtime=node.runtime if node else None,
+        engine_problem=_problem_document(node.engine_problem) if node else None,
         gpus=gpus,
         gpus_total=len(gpus),
         gpus_free=sum(gpu.healthy and gpu.worker_id is None for gpu in gpus),
@@ -53,6 +66,12 @@ def node_document(
         started_at=node.started_at if node else None,
         workers=tuple(sorted(assignment.worker_id for assignment in assignments)),
     )
+
+
+def _problem_document(problem: EngineProblem | None) -> EngineProblemDocument | None:
+    if problem is None:
+        return None
+    return EngineProblemDocument(message=problem.message, since=problem.since, full=problem.full)
 
 
 def _order_document(order: NodeOrder) -> NodeOrderDocument:

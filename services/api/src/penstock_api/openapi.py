@@ -222,6 +222,10 @@ def _schemas(
             ]
         if MERGE_PATCH in body.media_types:
             of[body.model, "patch"] = _add_patch(schemas, name)
+    whole = {body.model for body in bodies if MERGE_PATCH not in body.media_types}
+    for body in bodies:
+        if body.model not in whole:  # it is only met as a patch
+            schemas.pop(of[body.model, "validation"].removeprefix(_COMPONENT), None)
     return dict(sorted(schemas.items())), of
 
 

@@ -2,7 +2,8 @@
 
 Reads come from the tables, also while NATS is away. A write goes to KV with the revision that it
 was computed from; when somebody else wrote first it is computed again from the new record. Then it
-waits until this process's own table shows it, so that a request sees what the one before it did.
+waits until this process's own table shows it, so that a request sees what the one before it did,
+and then until the routers' tables do (`router_sight.py`).
 
 Uniqueness of `app_name` is held by a lock within this process. Two api processes could accept the
 same name within the same few milliseconds; `docs/http-api.md` says so.
@@ -14,9 +15,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
+from penstock_api.api_keys import ApiKeyFixedError, ApiKeyNotFoundError, plan_revocation
+from penstock_api.auth import ADMIN_KEY_ID
 from penstock_api.endpoint_changes import check_app_name_free
 from penstock_api.preconditions import ANY, IfMatch
 from penstock_api.revisions import outdated, present_revision
+from penstock_api.router_sight import RouterSight
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import (
@@ -37,6 +41,7 @@ from penstock_common.messages import (
     PrewarmStatus,
     RegistryAuthRecord,
     RevisionRecord,
+    RouterRecord,
     ScaleHistory,
     VolumeRecord,
     WorkerAssignment,
@@ -52,6 +57,7 @@ from penstock_common.subjects import (
     PREWARMS,
     REGISTRY_AUTHS,
     REVISIONS,
+    ROUTERS,
     SCALE_HISTORY,
     VOLUMES,
     WORKER_KEYS,
@@ -136,6 +142,8 @@ class Store:
         self.volumes = self._table(VOLUMES, VolumeRecord.decode)
         self.prewarms = self._table(PREWARMS, PrewarmRecord.decode)
         self.prewarm_status = self._table(PREWARM_STATUS, PrewarmStatus.decode)
+        self.routers = self._table(ROUTERS, RouterRecord.decode)
+        self._router_sight = RouterSight(bus, self.routers)
         self._tables: dict[str, WatchedTable[Any]] = {
             ENDPOINTS: self.endpoints,
             ENDPOINT_STATUS: self.endpoint_status,
@@ -150,6 +158,7 @@ class Store:
             VOLUMES: self.volumes,
             PREWARMS: self.prewarms,
             PREWARM_STATUS: self.prewarm_status,
+            ROUTERS: self.routers,
         }
 
     async def start(self) -> None:
@@ -261,6 +270,7 @@ class Store:
                 record.endpoint_id, _encode(record), revision=0
             )
             await self._settle(self.endpoints, record.endpoint_id, revision)
+        await self._router_sight.wait(ENDPOINTS, record.endpoint_id, revision)
         return revision
 
     async def change_endpoint(
@@ -304,8 +314,11 @@ class Store:
                 except WrongRevisionError:
                     continue
                 await self._settle(self.endpoints, endpoint_id, revision)
-                return Change(new, revision, changed=True)
-        raise WrongRevisionError(f"'{name}' is being changed by others; try again")
+                break
+            else:
+                raise WrongRevisionError(f"'{name}' is being changed by others; try again")
+        await self._router_sight.wait(ENDPOINTS, endpoint_id, revision)
+        return Change(new, revision, changed=True)
 
     async def remove_endpoint(self, endpoint_id: str, row: Row[EndpointRecord]) -> bool:
         """Remove a deleted endpoint's record, unless it changed since `row`; says whether it did."""
@@ -380,6 +393,75 @@ class Store:
             await Bucket(self._bus, bucket).delete(key)
             await self._settle_removal(self._tables[bucket], key)
 
+    def find_api_key(self, key_id: str) -> ApiKeyRecord:
+        """The API key with this id.
+
+        Raises:
+            ApiKeyNotFoundError: there is none.
+        """
+        row = self.api_keys.rows.get(key_id)
+        if row is None:
+            raise ApiKeyNotFoundError(f"there is no API key '{key_id}'")
+        return row.value
+
+    async def create_api_key(self, record: ApiKeyRecord) -> None:
+        """Store a new API key.
+
+        Raises:
+            PenstockError: NATS is away, or timed out: then it may or may not have been stored.
+        """
+        async with self._writing():
+            await self._put_api_key(record, revision=0)
+
+    async def change_api_key(
+        self, key_id: str, plan: Callable[[ApiKeyRecord], ApiKeyRecord]
+    ) -> ApiKeyRecord:
+        """Change an API key's record as `plan` says; gives the record.
+
+        Raises:
+            PenstockError: `ApiKeyNotFoundError`, `ApiKeyFixedError`; another api wrote it in the
+                same moment; NATS is away, or timed out.
+        """
+        async with self._writing():
+            old = self._own_api_key(key_id)
+            new = plan(old.value)
+            if new is not old.value:
+                await self._put_api_key(new, revision=old.revision)
+            return new
+
+    async def revoke_api_key(self, key_id: str) -> ApiKeyRecord:
+        """Let this key open nothing any more; gives its last record.
+
+        Raises:
+            PenstockError: as for `change_api_key`.
+        """
+        async with self._writing():
+            old = self._own_api_key(key_id)
+            owned = (row.value for row in self.endpoints.rows.values())
+            new = plan_revocation(old.value, owned, now=self._clock.utc())
+            if new is not None:
+                await self._put_api_key(new, revision=old.revision)
+                return new
+            await self._api_keys_bucket.delete(key_id, revision=old.revision)
+            with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
+                async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                    while key_id in self.api_keys.rows:
+                        await self._next_change()
+        await self._router_sight.wait(API_KEYS, key_id, 0)
+        return old.value.model_copy(update={"revoked_at": self._clock.utc()})
+
+    def _own_api_key(self, key_id: str) -> Row[ApiKeyRecord]:
+        if key_id == ADMIN_KEY_ID:
+            raise ApiKeyFixedError
+        self.find_api_key(key_id)
+        return self.api_keys.rows[key_id]
+
+    async def _put_api_key(self, record: ApiKeyRecord, *, revision: int | None) -> None:
+        key_id = record.key_id
+        written = await self._api_keys_bucket.put(key_id, record.encode(), revision=revision)
+        await self._settle(self.api_keys, key_id, written)
+        await self._router_sight.wait(API_KEYS, key_id, written)
+
     async def put_api_key(self, key_id: str, sha256: str) -> None:
         """Have an administrator's key with this hash under this id; the id's old one is gone."""
         row = self.api_keys.rows.get(key_id)
@@ -388,8 +470,7 @@ class Store:
         record = ApiKeyRecord(
             key_id=key_id, sha256=sha256, scope="admin", created_at=self._clock.utc()
         )
-        revision = await self._api_keys_bucket.put(key_id, record.encode())
-        await self._settle(self.api_keys, key_id, revision)
+        await self._put_api_key(record, revision=None)
 
     def _table(
         self, bucket: str, decode: Callable[[bytes], T], *, keys: str = ">"

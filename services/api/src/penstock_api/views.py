@@ -51,6 +51,7 @@ def endpoint_document(
     told = status if status is not None and status.state is state else None
     return EndpointDocument(
         id=record.endpoint_id,
+        owner=record.owner,
         name=spec.name,
         app_name=spec.app_name,
         url=f"{router_url}/{spec.app_name}",

@@ -13,6 +13,7 @@ the runtime. Each worker has a keeper; the agent makes keepers and tells them wh
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,12 +25,12 @@ from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import DesiredState, WorkerReason
 from penstock_node_agent.gpu_news import gpu_news
-from penstock_node_agent.heartbeat import Heartbeat
+from penstock_node_agent.heartbeat import Heartbeat, wire_problem
 from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
 from penstock_node_agent.network_volumes import NetworkVolumes
 from penstock_node_agent.prewarms import PrewarmParts, Prewarms
 from penstock_node_agent.registry_auths import RegistryAuths
-from penstock_node_agent.runtime import Found, Runtime
+from penstock_node_agent.runtime import Found, Runtime, RuntimeFailedError, RuntimeProblem
 from penstock_node_agent.status_board import StatusBoard
 from penstock_node_agent.worker import FoundState, resume
 from penstock_node_agent.worker_events import WorkerEvents
@@ -41,6 +42,9 @@ TICK_S: Final = 1.0
 EXIT_GRACE_S: Final = 3.0
 _EXIT_KILL_S: Final = 1.5
 _FLUSH_S: Final = 1.0
+#: Between two tries to reach an engine at the start; a node's record outlives the longest.
+_MIN_OPEN_S: Final = 0.5
+_MAX_OPEN_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class AgentParts:
     stop_workers_on_exit: bool
     #: when workers run on: whole seconds for which the node is awaited back; 0 = it is gone at once
     restart_grace_s: int
+    #: how long a start is tried again while the engine fails, seconds
+    engine_patience_s: float = 30.0
 
 
 class Agent:
@@ -81,6 +87,8 @@ class Agent:
             sealer=parts.sealer,
             open_auth=RegistryAuths(Bucket(parts.bus, subjects.REGISTRY_AUTHS), parts.sealer).open,
             read_mounts=NetworkVolumes(Bucket(parts.bus, subjects.VOLUMES)).mounts,
+            engine_patience_s=parts.engine_patience_s,
+            sick_gpus=parts.heartbeat.sick_gpus,
         )
         self._prewarms = Prewarms(
             PrewarmParts(
@@ -108,6 +116,8 @@ class Agent:
         self._keeping: set[asyncio.Task[None]] = set()
         #: what the runtime had when the agent came, until a keeper has it
         self._found: dict[str, Found] = {}
+        #: what was told last of the runtime
+        self._problem: RuntimeProblem | None = None
         self._group: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
 
@@ -123,9 +133,9 @@ class Agent:
             PenstockError: the runtime or NATS could not be reached at the start.
         """
         parts = self._parts
-        await parts.runtime.open()
         try:
-            self._found = {f.worker_id: f for f in await parts.runtime.list_workers()}
+            if not await self._open_runtime(stopping):
+                return
             await self._statuses.start()
             try:
                 async with asyncio.TaskGroup() as group:
@@ -171,6 +181,31 @@ class Agent:
             )
             self._events.node(self._parts.node_id, verb, news)
 
+    async def _open_runtime(self, stopping: asyncio.Event) -> bool:
+        """Learn what runs here; False when it is told to stop before.
+
+        An engine that is away now may come: who knows nothing of this node's workers begins and
+        ends none until then, but the node says that it lives and what is wrong.
+        """
+        parts, pause_s = self._parts, _MIN_OPEN_S
+        while True:
+            try:
+                await parts.runtime.open()
+                self._found = {f.worker_id: f for f in await parts.runtime.list_workers()}
+            except RuntimeFailedError as error:
+                logger.error(
+                    "workers of this node are not known, asking again",
+                    extra={"action": "workers_unknown", "error": str(error), "pause_s": pause_s},
+                )
+            else:
+                return True
+            await parts.heartbeat.try_beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await stopping.wait()
+                    return False
+            pause_s = min(2 * pause_s, _MAX_OPEN_S)
+
     async def _loop(self) -> None:
         while True:
             await self.tick()
@@ -188,6 +223,21 @@ class Agent:
             self._board.compare(self._statuses.rows)
         for removed in await self._parts.runtime.tend():
             self._events.node(self._parts.node_id, "image_removed", removed)
+        self._tell_problem()
+
+    def _tell_problem(self) -> None:
+        problem = self._parts.runtime.problem
+        if (problem is None) is (self._problem is None):
+            return
+        self._problem = problem
+        self._parts.heartbeat.beat_soon()
+        if problem is None:
+            for keeper in self._keepers.values():
+                keeper.retry()
+        verb = "engine_lost" if problem is not None else "engine_found"
+        if (record := self._parts.heartbeat.last) is not None:
+            told = record.model_copy(update={"engine_problem": wire_problem(problem)})
+            self._events.node(self._parts.node_id, verb, told)
 
     def _wake_up(self) -> None:
         self._wake.set()
@@ -295,4 +345,5 @@ def _state_of(found: Found | None) -> FoundState | None:
         running=found.address is not None,
         exit_code=found.exit.code if found.exit is not None else None,
         oom_killed=found.exit.oom_killed if found.exit is not None else False,
+        with_engine=found.exit.with_engine if found.exit is not None else False,
     )

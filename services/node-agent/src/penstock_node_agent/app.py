@@ -20,7 +20,12 @@ from penstock_node_agent.host_facts import read_host_facts
 from penstock_node_agent.image_choice import Marks
 from penstock_node_agent.image_ledger import IMAGE_LEDGER, ImageLedger
 from penstock_node_agent.leftovers import stop_leftovers
-from penstock_node_agent.node_identity import lasting_node_id, lock_data_dir
+from penstock_node_agent.node_identity import (
+    lasting_node_id,
+    lock_data_dir,
+    note_engine,
+    ran_on_engine,
+)
 from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
 from penstock_node_agent.reaper import SubreaperRefusedError, become_subreaper
@@ -88,7 +93,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
                 restart_grace_s=settings.restart_grace_s,
             )
         )
-        await _run(agent, stopping, node_id)
+        await _run(agent, stopping, node_id, heartbeat.problem)
     finally:
         if probe is not None:
             await probe.close()
@@ -112,14 +117,16 @@ async def stop_workers(settings: Settings) -> None:
         await stop_leftovers(_process_runtime(settings, data_dir))
 
 
-async def _run(agent: Agent, stopping: asyncio.Event, node_id: str) -> None:
+async def _run(
+    agent: Agent, stopping: asyncio.Event, node_id: str, check: Callable[[], str | None]
+) -> None:
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(agent.run(stopping, ready), name="agent")
         saying = group.create_task(ready.wait(), name="agent ready")
         await asyncio.wait({running, saying}, return_when=asyncio.FIRST_COMPLETED)
         if ready.is_set():
-            notify_ready(node_id=node_id)
+            notify_ready(check=check, node_id=node_id)
         saying.cancel()
 
 
@@ -136,6 +143,9 @@ async def _choose_runtime(
 
     problem = await engine_problem(settings.docker_host)
     if problem is None:
+        note_engine(data_dir, settings.docker_host)
+    # A node with workers on an engine waits for it: as processes they would be others.
+    if problem is None or ran_on_engine(data_dir, settings.docker_host):
         return DockerRuntime(
             DockerSettings(
                 docker_host=settings.docker_host,

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from docker import APIClient
+from docker.errors import DockerException
 
 from penstock_node_agent.daemon_threads import DaemonThreads
-from penstock_node_agent.docker_client import connect
+from penstock_node_agent.docker_client import connect, knock
 from penstock_node_agent.docker_containers import DockerSettings
-from penstock_node_agent.docker_errors import ENGINE_ERRORS, engine_failure
+from penstock_node_agent.docker_errors import ENGINE_ERRORS, engine_failure, explanation
 from penstock_node_agent.runtime import RuntimeFailedError
 
 _CALL_THREADS: Final = 8
@@ -26,9 +27,15 @@ _T = TypeVar("_T")
 class EngineCalls:
     """What one agent asks of its engine."""
 
-    def __init__(self, settings: DockerSettings) -> None:
-        """Not connected yet; no thread runs yet."""
+    def __init__(self, settings: DockerSettings, on_refused: Callable[[str], object]) -> None:
+        """Not connected yet; no thread runs yet.
+
+        Args:
+            settings: where the engine is.
+            on_refused: called with why when the engine takes no connection.
+        """
         self._settings = settings
+        self._on_refused = on_refused
         self._calls = DaemonThreads(_CALL_THREADS, "docker-call")
         self._api: APIClient | None = None
         #: the call that runs for a worker
@@ -67,7 +74,7 @@ class EngineCalls:
 
     def begin(self, work: Callable[[], _T]) -> "asyncio.Future[_T]":
         """Begin it in a thread; the future raises what the SDK raised."""
-        return self._calls.run(work)
+        return self._run(work)
 
     async def call(self, work: Callable[[], _T]) -> _T:
         """Do it in a thread.
@@ -76,7 +83,7 @@ class EngineCalls:
             RuntimeFailedError: the engine refused, or did not answer.
         """
         try:
-            return await self._calls.run(work)
+            return await self._run(work)
         except ENGINE_ERRORS as error:
             raise engine_failure(error) from error
 
@@ -99,7 +106,7 @@ class EngineCalls:
         """
         while (before := self._running.get(worker_id)) is not None:
             await asyncio.wait({before})
-        running = self._calls.run(work)
+        running = self._run(work)
         self._running[worker_id] = running
 
         def forget(done: "asyncio.Future[_T]") -> None:
@@ -108,3 +115,16 @@ class EngineCalls:
 
         running.add_done_callback(forget)
         return await asyncio.shield(running)
+
+    def _run(self, work: Callable[[], _T]) -> "asyncio.Future[_T]":
+        loop = asyncio.get_running_loop()
+
+        def work_if_it_listens() -> _T:
+            try:
+                knock(self._settings.docker_host)
+            except DockerException as error:
+                loop.call_soon_threadsafe(self._on_refused, explanation(error))
+                raise
+            return work()
+
+        return self._calls.run(work_if_it_listens)

@@ -73,6 +73,8 @@ class DockerSettings:
     volumes: VolumePolicy = field(default_factory=VolumePolicy)
     #: longest wait for one answer of the engine, seconds
     timeout_s: float = 60.0
+    #: an engine that takes longer than this to list containers is away, seconds
+    answer_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,16 @@ stream, or by a listing every few seconds that finds what the stream missed, and
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
 from penstock_node_agent.docker_calls import EngineCalls
-from penstock_node_agent.docker_errors import ENGINE_ERRORS, engine_failure, is_status
+from penstock_node_agent.docker_errors import ENGINE_ERRORS, engine_failure, explanation, is_status
+from penstock_node_agent.docker_watch import EngineWatch
 from penstock_node_agent.runtime import (
     BoundExceededError,
     Exit,
@@ -28,12 +30,23 @@ KILL_WAIT_S: Final = 15.0
 class ContainerEnds:
     """Waits for ends of one node's containers, and ends them."""
 
-    def __init__(self, engine: EngineCalls, disk_problem: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        engine: EngineCalls,
+        watch: EngineWatch,
+        disk_problem: Callable[[str], str | None],
+    ) -> None:
         """Nothing known yet; `disk_problem` says what is wrong with a worker's disk."""
         self._engine = engine
+        self._watch = watch
         self._disk_problem = disk_problem
         #: workers started or listed by this process; set = look whether it has ended
         self._known: dict[str, asyncio.Event] = {}
+
+    @property
+    def known(self) -> set[str]:
+        """Workers of which there is a container, or may be."""
+        return set(self._known)
 
     def note(self, worker_id: str) -> None:
         """There is, or may be, a container of this worker."""
@@ -64,7 +77,7 @@ class ContainerEnds:
             try:
                 ended = await self.try_exit(worker_id)
             except RuntimeFailedError:
-                ended = None  # the engine is away; `tend` says so, and looks again
+                ended = None  # the engine is away; who watches it says so, and we look again
             if ended is not None:
                 return ended
             if (problem := self._disk_problem(worker_id)) is not None:
@@ -73,30 +86,38 @@ class ContainerEnds:
 
     async def try_exit(self, worker_id: str) -> Exit | None:
         """How the container ended; without a code when it is gone; None while it runs."""
-        name = containers.container_name(worker_id)
-        try:
-            inspected = await self._engine.for_worker(
-                worker_id, lambda: self._engine.client.inspect_container(name)
-            )
-        except ENGINE_ERRORS as error:
-            if is_status(error, 404):
-                return Exit(None)
-            raise engine_failure(error) from error
-        return containers.read_exit(inspected)
+        inspected = await self._try_inspect(worker_id)
+        if inspected is None:
+            return Exit(None)
+        ended = containers.read_exit(inspected)
+        if ended is not None and await self._watch.ended_with_engine(inspected):
+            return replace(ended, with_engine=True)
+        return ended
 
-    async def stop(self, worker_id: str, grace_s: float) -> Exit | None:
-        """The image's stop signal (SIGTERM by default), grace, SIGKILL."""
+    async def _try_inspect(self, worker_id: str) -> Mapping[str, Any] | None:
         name = containers.container_name(worker_id)
         try:
-            inspected = await self._engine.for_worker(
+            found: Mapping[str, Any] = await self._engine.for_worker(
                 worker_id, lambda: self._engine.client.inspect_container(name)
             )
         except ENGINE_ERRORS as error:
             if is_status(error, 404):
                 return None
             raise engine_failure(error) from error
-        if inspected["State"].get("Status") == "created":
-            return Exit(None)
+        return found
+
+    async def stop(self, worker_id: str, grace_s: float) -> Exit | None:
+        """The image's stop signal (SIGTERM by default), grace, SIGKILL."""
+        while True:
+            inspected = await self._try_inspect(worker_id)
+            if inspected is None:
+                return None
+            if inspected["State"].get("Status") != "created":
+                break
+            # The engine may still begin a start that nobody waits for any more. Once the container
+            # is gone it cannot.
+            if await self._try_remove(worker_id):
+                return Exit(None)
         self.note(worker_id)
         first = inspected["Config"].get("StopSignal") or "SIGTERM"
         for number, wait_s in ((first, grace_s), ("SIGKILL", KILL_WAIT_S)):
@@ -104,7 +125,23 @@ class ContainerEnds:
             ended = await self._exit_within(worker_id, wait_s)
             if ended is not None:
                 return ended
+        name = containers.container_name(worker_id)
         raise StopFailedError(f"container {name} survives SIGKILL")
+
+    async def _try_remove(self, worker_id: str) -> bool:
+        """Remove a container that never ran; False when it has been started after all."""
+        name = containers.container_name(worker_id)
+        try:
+            await self._engine.for_worker(
+                worker_id, lambda: self._engine.client.remove_container(name, v=True)
+            )
+        except ENGINE_ERRORS as error:
+            if is_status(error, 404):
+                return True
+            if is_status(error, 409) and "running container" in explanation(error):
+                return False
+            raise engine_failure(error) from error
+        return True
 
     async def _signal(self, worker_id: str, number: str) -> None:
         name = containers.container_name(worker_id)

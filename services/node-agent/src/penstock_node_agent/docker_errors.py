@@ -60,6 +60,23 @@ _NO_MOUNT: Final = (
     "error resolving passed in network volume address",
     "error resolving passed in nfs address",
 )
+#: Looked for in this order, in lower case: what to do about a container that cannot be started.
+_HINTS: Final = (
+    (
+        "could not select device driver",
+        "the engine has no NVIDIA support; install the NVIDIA container toolkit",
+    ),
+    (
+        "unknown runtime specified",
+        (
+            "the engine lacks the runtime that gives GPUs; install the NVIDIA container toolkit, "
+            "or set docker_gpu_way to one that the engine offers"
+        ),
+    ),
+    ("mount", "a volume cannot be mounted; correct storage.volumes"),
+    ("is not directory", "a volume cannot be mounted; correct storage.volumes"),
+    ("unable to find user", "the image's user does not exist in it; correct the image"),
+)
 
 
 def pull_failure(image: str, text: str) -> StartFailedError:
@@ -78,9 +95,14 @@ def start_failure(error: Exception) -> StartFailedError:
         return StartFailedError(WorkerReason.NO_SPACE, text)
     if any(sign in text for sign in _NO_MOUNT):
         return StartFailedError(WorkerReason.VOLUME_UNAVAILABLE, text)
-    if "could not select device driver" in text:
-        hint = "the engine has no NVIDIA support; install the NVIDIA container toolkit"
-        return StartFailedError(WorkerReason.START_FAILED, f"{hint} ({text})")
+    if "invalid reference format" in text:
+        return StartFailedError(WorkerReason.IMAGE_NOT_FOUND, text)
+    for sign, hint in _HINTS:
+        if sign in text.lower():
+            return StartFailedError(WorkerReason.START_FAILED, f"{hint} ({text})")
+    if is_status(error, 404) and "no such container" in text.lower():
+        # An earlier call, long given up, makes it or removes it at this moment.
+        return StartFailedError(WorkerReason.ENGINE_ERROR, text)
     if isinstance(error, APIError) and not _engine_itself(text):
         return StartFailedError(WorkerReason.START_FAILED, text)
     return StartFailedError(WorkerReason.ENGINE_ERROR, text)

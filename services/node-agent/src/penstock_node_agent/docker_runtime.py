@@ -9,16 +9,18 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
 from typing_extensions import override
 
+from penstock_common.clock import Clock, SystemClock
 from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
+from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_calls import EngineCalls
 from penstock_node_agent.docker_containers import DockerSettings
 from penstock_node_agent.docker_disks import DiskWatch
@@ -34,6 +36,7 @@ from penstock_node_agent.docker_events import DeathWatch
 from penstock_node_agent.docker_images import Chosen, WorkerImages
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
+from penstock_node_agent.docker_watch import EngineWatch
 from penstock_node_agent.image_cleaner import ImageCare, ImageCleaner
 from penstock_node_agent.log_files import clipped
 from penstock_node_agent.pull_bytes import PulledBytes
@@ -45,6 +48,7 @@ from penstock_node_agent.runtime import (
     RunningImage,
     Runtime,
     RuntimeFailedError,
+    RuntimeProblem,
     Started,
     StartFailedError,
     StartOrder,
@@ -52,27 +56,41 @@ from penstock_node_agent.runtime import (
 
 logger = logging.getLogger(__name__)
 
-_LIST_PERIOD_TICKS: Final = 5
 _REMOVE_TRIES: Final = 20
 
 
 class DockerRuntime(Runtime):
     """Runs an image as a container, with one port published on one address."""
 
-    def __init__(self, settings: DockerSettings, care: ImageCare | None = None) -> None:
-        """A runtime that is not open; without `care` no image is ever removed."""
+    def __init__(
+        self,
+        settings: DockerSettings,
+        care: ImageCare | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """A runtime that is not open yet; without `care` no image is ever removed."""
         self._settings = settings
-        self._engine = EngineCalls(settings)
+        self._engine = EngineCalls(settings, self._on_gone)
         self._puller = ImagePuller(self._engine.new_client, settings.pull_pauses_s, settings.pulls)
         care = care or ImageCare()
         self._images = WorkerImages(self._engine, self._puller, care)
         self._cleaner = ImageCleaner(settings.node_id, care, lambda: self._images.wanted)
         self._deaths: DeathWatch | None = None
         self._disks = DiskWatch(settings.node_id, lambda worker_id: self._ends.look_at(worker_id))
-        self._ends = ContainerEnds(self._engine, self._disks.problem)
         self._maker = ContainerMaker(settings)
-        self._ticks = 0
-        self._engine_answers = True
+        self._watch = EngineWatch(
+            self._engine.new_client,
+            settings.node_id,
+            clock or SystemClock(),
+            answer_s=settings.answer_s,
+            local=settings.docker_host.startswith("unix://"),
+            on_listed=self._on_listed,
+            # It may be another one now, or differently configured.
+            on_back=self._maker.forget_engine,
+        )
+        self._ends = ContainerEnds(self._engine, self._watch, self._disks.problem)
+        #: workers of the last look whose containers nobody here has begun
+        self._strays: set[str] = set()
 
     @property
     @override
@@ -86,17 +104,62 @@ class DockerRuntime(Runtime):
         """True: the engine's proxy accepts connections before the worker listens."""
         return True
 
+    @property
+    @override
+    def problem(self) -> RuntimeProblem | None:
+        """That the engine does not answer, or that its disk is full."""
+        return self._watch.problem
+
     @override
     async def open(self) -> None:
         """Connect to the engine."""
-        await self._engine.open()
+        try:
+            await self._engine.open()
+        except RuntimeFailedError as error:
+            self._watch.note_trouble(str(error), gone=True)
+            raise
+        if self._deaths is not None:
+            return
         loop = asyncio.get_running_loop()
         self._deaths = DeathWatch(
             lambda: self._engine.new_client(self._settings.timeout_s),
             self._settings.node_id,
-            lambda worker_id: loop.call_soon_threadsafe(self._ends.look_at, worker_id),
+            on_death=lambda worker: loop.call_soon_threadsafe(self._ends.look_at, worker),
+            on_break=lambda problem: loop.call_soon_threadsafe(self._on_gone, problem),
         )
         self._deaths.start()
+
+    def _on_gone(self, problem: str) -> None:
+        self._watch.note_trouble(problem, gone=True)
+
+    def _on_listed(self, running: Collection[str], idle: Collection[str]) -> None:
+        self._ends.look_for_ends(running)
+        # An engine that hung may carry out a creation that was given up and cleaned up after. Twice
+        # in a row, for a listing may be older than the removal of what it holds.
+        strays = set(idle) - self._ends.known
+        for worker_id in strays & self._strays:
+            logger.warning(
+                "container belongs to no worker, removing it",
+                extra={"action": "stray_removed", "worker_id": worker_id},
+            )
+            removing = self._engine.begin(functools.partial(self._remove_stray, worker_id))
+            # An engine that takes no connection is said by who watches it; a later look tries again.
+            removing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._strays = strays - self._strays
+
+    def _remove_stray(self, worker_id: str) -> None:
+        try:
+            self._remove_container(worker_id)
+            self._remove_volumes(worker_id)
+        except ENGINE_ERRORS as error:
+            logger.warning(
+                "stray container not removed, trying again",
+                extra={
+                    "action": "stray_left",
+                    "worker_id": worker_id,
+                    "error": explanation(error),
+                },
+            )
 
     @override
     async def list_workers(self) -> tuple[Found, ...]:
@@ -139,11 +202,24 @@ class DockerRuntime(Runtime):
         on_bytes: Callable[[PulledBytes], None] | None = None,
     ) -> Started:
         """Create the container, pulling its image when it is absent, and start it."""
+        try:
+            return await self._start(order, on_progress, on_bytes)
+        except StartFailedError as error:
+            if error.reason is WorkerReason.NO_SPACE:
+                self._watch.note_no_space()
+            raise
+
+    async def _start(
+        self,
+        order: StartOrder,
+        on_progress: Callable[[Progress], None] | None,
+        on_bytes: Callable[[PulledBytes], None] | None,
+    ) -> Started:
         report = on_progress or (lambda _progress: None)
+        self._ends.note(order.worker_id)
         with self._images.held(order.wish):
             chosen = await self._create(order, report, on_bytes)
         order = replace(order, image=chosen.reference)
-        self._ends.note(order.worker_id)
         report(Progress.CREATED)
         async with _start_errors():
             port = await self._engine.for_worker(
@@ -256,39 +332,22 @@ class DockerRuntime(Runtime):
 
     @override
     async def tend(self) -> list[ImageRemoved]:
-        """Every few calls, look for ends that the event stream missed, measure disks, clean up."""
-        self._ticks += 1
+        """Look at the engine and for ends that the event stream missed, measure disks, clean up."""
         self._disks.tend(lambda measure: self._engine.begin(lambda: measure(self._engine.client)))
         removed = self._cleaner.tend(
             lambda clean: self._engine.begin(lambda: clean(self._engine.client))
         )
-        if self._ticks % _LIST_PERIOD_TICKS == 0:
-            await self._look_for_ends()
+        self._watch.tend()
         return removed
-
-    async def _look_for_ends(self) -> None:
-        try:
-            running = {item.worker_id for item in await self._list() if item.address is not None}
-        except RuntimeFailedError as error:
-            if self._engine_answers:
-                logger.error(
-                    "docker engine is away; workers run on unseen",
-                    extra={"action": "engine_lost", "error": str(error)},
-                )
-            self._engine_answers = False
-            return
-        if not self._engine_answers:
-            logger.info("docker engine is back", extra={"action": "engine_found"})
-            self._engine_answers = True
-            self._maker.forget_engine()  # it may be another one now, or differently configured
-        self._ends.look_for_ends(running)
 
     @override
     async def close(self) -> None:
         """Let go; containers run on."""
         if self._deaths is not None:
-            await self._engine.call(self._deaths.stop)
+            # Not in a thread of the pool: with an engine that hangs, all of them may.
+            await DaemonThreads(1, "docker-close").run(self._deaths.stop)
         await self._engine.close()
+        self._watch.close()
         self._puller.close()
 
 

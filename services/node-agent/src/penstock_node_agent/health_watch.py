@@ -17,6 +17,8 @@ class HealthWatch:
     target: ProbeTarget
     spec: EndpointSpec
     clock: Clock
+    #: whether a failed probe says nothing against the worker: its engine, and the way to it, is away
+    excused: Callable[[], bool]
     #: called when its port accepts a connection, also again
     on_listening: Callable[[], object]
     #: called when it is healthy for the first time
@@ -45,6 +47,8 @@ class HealthWatch:
             cut_short = answer.timed_out and left_s < spec.health.timeout_s
             problem = problem if problem and cut_short else answer.problem
             await asyncio.sleep(min(readiness_interval(elapsed), left_s))
+            if self.excused():  # the time that this took does not count
+                begun += clock.monotonic() - begun - elapsed
         last = problem or "none was made"
         return f"not healthy within {spec.workers.start_timeout_s:g} s; the last probe: {last}"
 
@@ -55,7 +59,7 @@ class HealthWatch:
         while failures < health.failure_threshold:
             await asyncio.sleep(health.interval_s)
             async with asked(self.target, health.timeout_s) as answer:
-                failures = 0 if answer.healthy else failures + 1
+                failures = 0 if answer.healthy or self.excused() else failures + 1
                 problem = answer.problem
         times = "probe" if failures == 1 else "probes in a row"
         return f"{failures} {times} failed; the last: {problem}"

@@ -11,10 +11,11 @@ from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
 from penstock_common.kv import Bucket
-from penstock_common.messages import NodeRecord
+from penstock_common.messages import EngineProblem, NodeRecord
+from penstock_node_agent.background_read import BackgroundRead
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.host_facts import HostFacts
-from penstock_node_agent.runtime import Runtime, RuntimeFailedError
+from penstock_node_agent.runtime import Runtime, RuntimeProblem
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,10 @@ PERIOD_S: Final = 3.0
 TTL_S: Final = 10
 #: Images are read again every so many beats.
 _REREAD_BEATS: Final = 10
+#: A beat waits so long for the images; a sick engine holds none up for longer.
+_READ_S: Final = 0.5
+#: The first one may.
+_FIRST_READ_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,13 @@ class NodeIdentity:
     #: what of network volumes it can mount, as in `NodeRecord`
     volume_paths: tuple[str, ...] = ()
     volume_kinds: tuple[str, ...] = ()
+
+
+def wire_problem(problem: RuntimeProblem | None) -> EngineProblem | None:
+    """What a node's record says of a problem of its runtime."""
+    if problem is None:
+        return None
+    return EngineProblem(message=problem.message, since=problem.since, full=problem.full)
 
 
 class Heartbeat:
@@ -68,33 +80,43 @@ class Heartbeat:
         self._bucket = bucket
         self._identity = identity
         self._runtime = runtime
-        self._read_gpus = read_gpus
         #: products of the node's GPUs as last read, in lower case
         self.products: frozenset[str] = frozenset()
         self._read_host = read_host
         self._clock = clock
         self._beat = 0
-        self._images: tuple[str, ...] = ()
+        self._read_gpus = read_gpus
+        self._images = BackgroundRead[tuple[str, ...]]("images", runtime.images, ())
         self._soon = asyncio.Event()
-        self._last: NodeRecord | None = None
+        #: what was told last
+        self.last: NodeRecord | None = None
         #: is told of each record before it is put: the one before (None = it is the first), and it
         self.on_record: Callable[[NodeRecord | None, NodeRecord], None] = lambda _before, _now: None
+        self._written_at: float | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with this node as others see it; None = it is there."""
+        if self._written_at is None:
+            return "no heartbeat was written yet"
+        age_s = self._clock.monotonic() - self._written_at
+        return f"no heartbeat was written for {age_s:.0f} s" if age_s > TTL_S else None
 
     def beat_soon(self) -> None:
         """Beat now, not at the next period."""
         self._soon.set()
 
+    async def sick_gpus(self) -> frozenset[str]:
+        """GPUs that report a fault, read anew; as last read when that takes long."""
+        gpus = await self._read_gpus()
+        return frozenset(gpu.uuid for gpu in gpus.gpus if not gpu.healthy)
+
     async def record(self) -> NodeRecord:
         """The record of the next beat."""
         gpus = await self._read_gpus()
         self.products = frozenset(gpu.product.lower() for gpu in gpus.gpus)
-        if self._beat % _REREAD_BEATS == 0:
-            try:
-                self._images = await self._runtime.images()
-            except RuntimeFailedError as error:
-                logger.warning(
-                    "images not read", extra={"action": "images_unread", "error": str(error)}
-                )
+        again = self._beat % _REREAD_BEATS == 0
+        wait_s = _READ_S if self._beat else _FIRST_READ_S
+        images = await self._images.newest(again=again, wait_s=wait_s)
         self._beat += 1
         host, identity = self._read_host(), self._identity
         return NodeRecord(
@@ -102,6 +124,7 @@ class Heartbeat:
             hostname=host.hostname,
             address=identity.address,
             runtime=self._runtime.kind,
+            engine_problem=wire_problem(self._runtime.problem),
             gpus=gpus.gpus,
             gpu_readings=gpus.readings,
             static_gpus=gpus.static,
@@ -113,7 +136,7 @@ class Heartbeat:
             memory_available_bytes=host.memory_available_bytes,
             disk_bytes=host.disk_bytes,
             disk_free_bytes=host.disk_free_bytes,
-            images=self._images,
+            images=images,
             labels=identity.labels,
             volume_paths=identity.volume_paths,
             volume_kinds=identity.volume_kinds,
@@ -129,10 +152,21 @@ class Heartbeat:
             PenstockError: NATS did not take it.
         """
         record = await self.record()
-        self.on_record(self._last, record)
-        self._last = record
+        self.on_record(self.last, record)
+        self.last = record
         await self._bucket.put(record.node_id, record.encode(), ttl_s=TTL_S)
+        self._written_at = self._clock.monotonic()
         return record
+
+    async def try_beat(self) -> None:
+        """Put the record once, if NATS takes it."""
+        try:
+            await self.beat()
+        except PenstockError as error:
+            logger.info(
+                "heartbeat not written",
+                extra={"action": "heartbeat_failed", "error": str(error)},
+            )
 
     async def run(self) -> None:
         """Beat for ever: every period, and at once after a reconnect."""
@@ -140,13 +174,7 @@ class Heartbeat:
         try:
             while True:
                 self._soon.clear()
-                try:
-                    await self.beat()
-                except PenstockError as error:
-                    logger.info(
-                        "heartbeat not written",
-                        extra={"action": "heartbeat_failed", "error": str(error)},
-                    )
+                await self.try_beat()
                 try:
                     async with asyncio.timeout(PERIOD_S):
                         await self._soon.wait()
@@ -154,6 +182,7 @@ class Heartbeat:
                     continue
         finally:
             remove()
+            await self._images.close()
 
     async def leave(self) -> None:
         """Delete the record: the node goes on purpose. Best effort; it expires anyway."""
@@ -164,8 +193,8 @@ class Heartbeat:
 
     async def leave_for(self, restart_s: int) -> None:
         """Tell that the workers run on and an agent is back within so many seconds. Best effort."""
-        assert self._last is not None, "a node that never reported cannot leave"
-        record = self._last.model_copy(update={"restarting": True})
+        assert self.last is not None, "a node that never reported cannot leave"
+        record = self.last.model_copy(update={"restarting": True})
         try:
             await self._bucket.put(record.node_id, record.encode(), ttl_s=restart_s)
         except PenstockError as error:

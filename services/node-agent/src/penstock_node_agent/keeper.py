@@ -8,7 +8,8 @@ cancelling one is always safe.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -17,6 +18,7 @@ from penstock_common.clock import Clock
 from penstock_common.messages import WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
+from penstock_node_agent.advice import advised
 from penstock_node_agent.health_watch import HealthWatch
 from penstock_node_agent.network_volumes import ReadMounts
 from penstock_node_agent.orders import start_order
@@ -41,6 +43,7 @@ from penstock_node_agent.worker import (
     Presence,
     Step,
     WorkerView,
+    blame_gpus,
     decide,
     exit_ending,
     newer,
@@ -77,6 +80,10 @@ class KeeperTools:
     open_auth: OpenAuth
     #: gives the network volumes that a worker mounts
     read_mounts: ReadMounts
+    #: a start waits so long for an engine that fails; then another node may have more luck
+    engine_patience_s: float
+    #: GPUs of the node that report a fault now
+    sick_gpus: Callable[[], Awaitable[frozenset[str]]]
 
 
 @dataclass(slots=True)
@@ -111,6 +118,9 @@ class Keeper:
         self.settled = asyncio.Event()
         self._starts = 0
         self._failures = 0
+        self._retry = asyncio.Event()
+        #: monotonic seconds of the first of those tries to start it that the engine failed
+        self._engine_failed_at: float | None = None
 
     def want(self, assignment: WorkerAssignment | None) -> None:
         """This is its assignment now; None = it has none any more."""
@@ -133,6 +143,10 @@ class Keeper:
         if self._view.ending is None:
             self._view = replace(self._view, ending=Ending(WorkerState.STOPPED, reason))
         self._poke()
+
+    def retry(self) -> None:
+        """What failed may do now: take it again at once."""
+        self._retry.set()
 
     async def run(self) -> None:
         """Keep it until it is forgotten."""
@@ -220,7 +234,10 @@ class Keeper:
                 "pause_s": pause_s,
             },
         )
-        await asyncio.sleep(pause_s)
+        self._retry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._retry.wait()
 
     async def _start(self) -> None:
         assert self._assignment is not None
@@ -238,12 +255,24 @@ class Keeper:
         try:
             self._address = await tools.runtime.start(order, self._on_progress, self._on_bytes)
         except StartFailedError as error:
+            if error.reason is WorkerReason.ENGINE_ERROR and self._bears_with_engine():
+                raise RuntimeFailedError(str(error)) from error
             self._fail(error.reason, str(error))
         except RuntimeFailedError as error:
+            if self._bears_with_engine():
+                raise
             self._fail(WorkerReason.ENGINE_ERROR, str(error))
         else:
             self._report.image = self._address.image or self._report.image
+            self._engine_failed_at = None
             self._view = replace(self._view, presence=Presence.UP)
+
+    def _bears_with_engine(self) -> bool:
+        """Whether a start that the engine failed is tried again: for the time a restart takes."""
+        now = self._tools.clock.monotonic()
+        if self._engine_failed_at is None:
+            self._engine_failed_at = now
+        return now - self._engine_failed_at < self._tools.engine_patience_s
 
     def _on_progress(self, progress: Progress) -> None:
         if progress in _PHASES:
@@ -270,10 +299,15 @@ class Keeper:
                 return  # the next step stops it
             finally:
                 probing.cancel()
-        tail = await self._tools.runtime.log_tail(self.worker_id, LOG_TAIL_LINES)
-        self._on_exit(ended, tail)
+        try:
+            tail = await self._tools.runtime.log_tail(self.worker_id, LOG_TAIL_LINES)
+        except RuntimeFailedError:
+            if not ended.with_engine:
+                raise  # asked again; the end is remembered
+            tail = ()  # how it ended is known: its GPUs need not wait for the engine
+        self._on_exit(ended, tail, await self._sick_gpus())
 
-    def _on_exit(self, ended: Exit, tail: tuple[str, ...]) -> None:
+    def _on_exit(self, ended: Exit, tail: tuple[str, ...], sick: frozenset[str]) -> None:
         view = replace(self._view, presence=Presence.REMAINS)
         if ended.port_taken and not view.ready and self._starts < START_TRIES:
             logger.warning(
@@ -281,8 +315,14 @@ class Keeper:
                 extra={"action": "port_taken", "worker_id": self.worker_id},
             )
         elif view.ending is None:
-            ending = exit_ending(ended.code, oom_killed=ended.oom_killed, ready=view.ready)
-            view = replace(view, ending=replace(ending, log_tail=tail))
+            ending = exit_ending(
+                ended.code,
+                oom_killed=ended.oom_killed,
+                ready=view.ready,
+                with_engine=ended.with_engine,
+                log_tail=tail,
+            )
+            view = replace(view, ending=blame_gpus(ending, sick))
         self._view = view
 
     async def _stop(self) -> None:
@@ -306,9 +346,16 @@ class Keeper:
             grace_s = self._assignment.spec.workers.stop_grace_s
         return grace_s if self._grace_limit_s is None else min(grace_s, self._grace_limit_s)
 
-    def _fail(self, reason: WorkerReason, message: str) -> None:
-        self._view = replace(self._view, ending=Ending(WorkerState.FAILED, reason, message))
+    def _fail(self, reason: WorkerReason, message: str, sick: frozenset[str] = frozenset()) -> None:
+        ending = Ending(WorkerState.FAILED, reason, advised(reason, message))
+        self._view = replace(self._view, ending=blame_gpus(ending, sick))
         self._poke()
+
+    async def _sick_gpus(self) -> frozenset[str]:
+        """Those of its GPUs that report a fault."""
+        if self._assignment is None or not self._assignment.gpus:
+            return frozenset()
+        return frozenset(self._assignment.gpus) & await self._tools.sick_gpus()
 
     # ---- probes
 
@@ -318,13 +365,25 @@ class Keeper:
         assert self._address is not None
         spec, tools = self._assignment.spec, self._tools
         target = ProbeTarget(self._address, spec.health.path, tools.runtime.proxied_ports)
-        watch = HealthWatch(target, spec, tools.clock, self._on_listening, self._on_healthy)
+        watch = HealthWatch(
+            target,
+            spec,
+            tools.clock,
+            excused=self._engine_away,
+            on_listening=self._on_listening,
+            on_healthy=self._on_healthy,
+        )
         if not self._view.ready:
             started_at = self._report.phases.setdefault(Phase.STARTED, tools.clock.utc())
             if (problem := await watch.until_ready(started_at)) is not None:
-                self._fail(WorkerReason.START_TIMEOUT, problem)
+                self._fail(WorkerReason.START_TIMEOUT, problem, await self._sick_gpus())
                 return
-        self._fail(WorkerReason.UNHEALTHY, await watch.until_unhealthy())
+        problem = await watch.until_unhealthy()
+        self._fail(WorkerReason.UNHEALTHY, problem, await self._sick_gpus())
+
+    def _engine_away(self) -> bool:
+        problem = self._tools.runtime.problem
+        return problem is not None and not problem.full
 
     def _on_listening(self) -> None:
         self._report.note(Phase.LISTENING)

@@ -44,6 +44,7 @@ from penstock_node_agent.runtime import (
     RunningImage,
     Runtime,
     RuntimeFailedError,
+    RuntimeProblem,
     Started,
     StartFailedError,
     StartOrder,
@@ -126,6 +127,12 @@ class ProcessRuntime(Runtime):
     def proxied_ports(self) -> bool:
         """False: a connection is accepted by the worker itself."""
         return False
+
+    @property
+    @override
+    def problem(self) -> RuntimeProblem | None:
+        """None: the kernel does not go away."""
+        return None
 
     @override
     async def open(self) -> None:

@@ -6,6 +6,7 @@ the ones below, so that no caller knows `docker` or an errno. `tests/contract` h
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -129,6 +130,8 @@ class Exit:
     oom_killed: bool = False
     #: it failed since another process holds the port that was picked for it
     port_taken: bool = False
+    #: the engine ended it, stopping or coming back
+    with_engine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,18 @@ class Found:
     created_only: bool = False
     #: set when it has ended
     exit: Exit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeProblem:
+    """Why a runtime cannot start or end workers at present; those that run may run on."""
+
+    #: what is wrong
+    message: str
+    #: UTC instant at which that was noticed
+    since: datetime
+    #: its disk is full; else it does not answer
+    full: bool = False
 
 
 class StartFailedError(PenstockError):
@@ -189,8 +204,17 @@ class Runtime(Protocol):
         """Whether a worker's port accepts connections before the worker itself listens."""
         ...
 
+    @property
+    def problem(self) -> RuntimeProblem | None:
+        """Why it cannot start or end workers at present; None = nothing is known to be wrong."""
+        ...
+
     async def open(self) -> None:
-        """Begin to look after workers; called once, before any other call."""
+        """Begin to look after workers; called before any other call, again when it failed.
+
+        Raises:
+            RuntimeFailedError: the engine does not answer.
+        """
         ...
 
     async def list_workers(self) -> tuple[Found, ...]:
@@ -275,6 +299,8 @@ class Runtime(Protocol):
 
     async def tend(self) -> Sequence[ImageRemoved]:
         """Housekeeping, called about once a second: log limits, ends that were not noticed.
+
+        It waits for no engine.
 
         Returns:
             Images that were removed since the last call, to be told.

@@ -13,13 +13,16 @@ from penstock_common.messages import (
 )
 from penstock_common.states import DesiredState, NodeState, WorkerReason
 from penstock_common.subjects import node_event, scale_event, worker_event
+from penstock_common.usage import usage_until
 from penstock_scheduler.drivers import Drives
 from penstock_scheduler.fleet import Booking
 from penstock_scheduler.gpu_faults import GpuFaults
 from penstock_scheduler.node_orders import closed_nodes, is_draining, is_overdue
 from penstock_scheduler.placement import Cluster, Placement
 from penstock_scheduler.plan import Plan, PlannedEvent
+from penstock_scheduler.quotas import Quotas
 from penstock_scheduler.snapshot import Snapshot, Stage, Worker
+from penstock_scheduler.usage import needs_mark
 
 #: So many decisions of an endpoint are kept.
 KEPT_DECISIONS: Final = 50
@@ -89,6 +92,21 @@ class Draft:
         )
 
     @cached_property
+    def quotas(self) -> Quotas:
+        """What each API key's endpoints hold, this plan's starts included."""
+        lost = self.snapshot.lost_nodes
+        held = (w for w in self.snapshot.workers.values() if w.assignment.node_id not in lost)
+        return Quotas(self.snapshot.tables.api_keys, held)
+
+    def quotas_after_drains(self) -> Quotas:
+        """The same as it will be once every worker that leaves has left."""
+        staying = (w for w in self.snapshot.workers.values() if self.is_active(w))
+        quotas = Quotas(self.snapshot.tables.api_keys, staying)
+        for created in self._creates:
+            quotas.take(created.owner, len(created.gpus))
+        return quotas
+
+    @cached_property
     def gpu_faults(self) -> GpuFaults:
         """The GPUs that went bad."""
         return GpuFaults(self.snapshot.tables.nodes.values())
@@ -129,6 +147,14 @@ class Draft:
             and self.desired_of(worker) is DesiredState.RUNNING
         )
 
+    def drains(self, worker: Worker) -> bool:
+        """Whether a worker, there as far as anybody knows, finishes its requests after this plan."""
+        return (
+            worker.key not in self._deletes
+            and worker.stage is not Stage.ENDED
+            and self.desired_of(worker) is DesiredState.DRAINING
+        )
+
     def creates_of(self, endpoint_id: str) -> int:
         """How many workers of this endpoint the plan starts."""
         return sum(created.endpoint_id == endpoint_id for created in self._creates)
@@ -158,11 +184,14 @@ class Draft:
             spec=record.spec,
             gpus=placement.gpus,
             image_digest=self.pin_of(record.endpoint_id),
+            gpu_product=self._product(placement),
+            owner=record.owner,
             driver=self.drives.pick(record.endpoint_id),
             fencing_token=self.token,
             decided_at=utc,
             assigned_at=utc,
         )
+        self.quotas.take(record.owner, len(placement.gpus))
         self._creates.append(assignment)
         self._events.append(
             PlannedEvent(
@@ -271,6 +300,17 @@ class Draft:
             creates=tuple(self._creates),
             changes=tuple(self._changes.values()),
             deletes=tuple(self._deletes),
+            usages={
+                key: usage_until(worker.assignment, worker.status, utc=self.snapshot.utc)
+                for key, worker in self._deletes.items()
+            },
+            marks={
+                key: worker.assignment.model_copy(
+                    update={"ended_at": self.snapshot.utc, "fencing_token": self.token}
+                )
+                for key, worker in self._deletes.items()
+                if needs_mark(worker)
+            },
             statuses=tuple(self._statuses),
             status_deletes=tuple(self._status_deletes),
             histories=tuple(self._histories),
@@ -279,6 +319,11 @@ class Draft:
         )
 
     # ---- inner
+
+    def _product(self, placement: Placement) -> str | None:
+        node = self.snapshot.tables.nodes[placement.node_id]
+        products = (gpu.product for gpu in node.gpus if gpu.uuid in placement.gpus)
+        return next(products, None)
 
     def _assignment(self, worker: Worker) -> WorkerAssignment:
         return self._changes.get(worker.key, worker.assignment)

@@ -109,7 +109,7 @@ class EndpointRun:
             before = self.memory.ages.get(worker.id)
             age = before if before and before.stage is worker.stage else Age(worker.stage, now)
             ages[worker.id] = age
-            if worker.assignment.node_id in self._snapshot.lost_nodes:
+            if self._given_up(worker) or worker.assignment.node_id in self._snapshot.lost_nodes:
                 self._lose(worker)
                 continue
             if worker.assignment.reason is WorkerReason.NODE_LOST:
@@ -141,8 +141,13 @@ class EndpointRun:
             self.memory = replace(self.memory, pins=pins)
             self._draft.pin(self.id, pin_of(self._record, pins))
 
+    @staticmethod
+    def _given_up(worker: Worker) -> bool:
+        """Whether a leader that got no further has written that it ended."""
+        return worker.assignment.ended_at is not None
+
     def _lose(self, worker: Worker) -> None:
-        if worker.active:
+        if worker.active and not self._given_up(worker):
             self._lost.append(worker)
             self._draft.set_aside(worker)
         else:
@@ -251,12 +256,15 @@ class EndpointRun:
         """Whether nothing is in flight at a worker and nothing new can be.
 
         The driver's word counts from the report on in which it has applied the order to drain.
-        Without a driver nobody hands out its slots, and what a dead router had in flight died
-        with it. The last resort is the longest life of a request.
+        Without a driver nobody hands out its slots. What a dead router had in flight died with it,
+        but not what it had lent to others: another one claims the worker first, and learns of that.
+        The last resort is the longest life of a request.
         """
         driver, load = worker.assignment.driver, worker.load
-        if driver is None or driver in self._snapshot.lost_routers:
+        if driver is None:
             return True
+        if driver in self._snapshot.lost_routers:
+            return worker.ready_at is None or not self._snapshot.tables.routers
         if worker.stage is not Stage.DRAINING:
             return False  # this very plan tells it to drain
         if (
@@ -346,6 +354,7 @@ class EndpointRun:
             backoff=backoff,
             pauses=backoff.pauses(self._snapshot.now),
             lack=lacking[1] if lacking and self._snapshot.settled else None,
+            over_quota=self.rollout.over_quota if self.rollout else None,
             settled=self._snapshot.settled,
             proven=self._proven(record, running),
             pins=self.memory.pins,

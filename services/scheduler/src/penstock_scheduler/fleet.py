@@ -19,9 +19,9 @@ import heapq
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.states import NodeState
@@ -55,6 +55,8 @@ class Kind:
     volume_kinds: frozenset[str] = frozenset()
     #: why it takes no new worker; None = it does
     closed: NodeState | None = None
+    #: what keeps its engine from starting workers
+    trouble: Literal["", "away", "full"] = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -343,6 +345,8 @@ def _node(record: NodeRecord, closed: NodeState | None) -> Node:
         frozenset(record.volume_kinds),
         closed,
     )
+    if (problem := record.engine_problem) is not None:
+        kind = replace(kind, trouble="full" if problem.full else "away")
     return Node(record, kind, zlib.crc32(record.node_id.encode()), by_product, free)
 
 
@@ -372,7 +376,8 @@ def _unbook(node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
 def _alike(one: NodeRecord, other: NodeRecord) -> bool:
     """Whether two heartbeats say the same of what placing asks."""
     return (
-        one.gpus == other.gpus
+        one.engine_problem == other.engine_problem
+        and one.gpus == other.gpus
         and one.images == other.images
         and one.runtime == other.runtime
         and one.cuda_version == other.cuda_version

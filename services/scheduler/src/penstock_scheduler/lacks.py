@@ -32,7 +32,8 @@ def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str], volumes: Volu
         volumes: the network volumes by id.
     """
     return (
-        _check_runtime(kind, spec)
+        _check_engine(kind)
+        or _check_runtime(kind, spec)
         or _check_labels(kind, spec)
         or _check_volumes(kind, spec, volumes)
         or _check_gpus(kind, spec, tuple(products))
@@ -69,6 +70,13 @@ def describe(
     parts = [f"{n} {lack.one if n == 1 else lack.many}" for lack, n in counted]
     parts[0] = parts[0].replace(" ", " node " if counted[0][1] == 1 else " nodes ", 1)
     return "no capacity: " + ", ".join(parts)
+
+
+def _check_engine(kind: Kind) -> Lack | None:
+    if not kind.trouble:
+        return None
+    what = "a full disk" if kind.trouble == "full" else "an engine that does not answer"
+    return Lack(f"has {what}", f"have {what}")
 
 
 def _check_runtime(kind: Kind, spec: EndpointSpec) -> Lack | None:

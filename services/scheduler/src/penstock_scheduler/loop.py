@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 SOURCE: Final = "/penstock/scheduler"
 #: A decision that took longer than this is followed by a pause as long as it took.
 _LONG_DECISION_S: Final = 0.005
+#: A tick that takes longer than this hangs.
+_STUCK_S: Final = 30.0
 #: Unreadable reports are logged at most once in so many seconds.
 _COMPLAIN_EVERY_S: Final = 60.0
 
@@ -73,6 +75,14 @@ class SchedulerLoop:
         self._complained_at: float | None = None
         #: how long the last decision took
         self._decided_in_s = 0.0
+        self._ticking_since: float | None = None
+
+    def problem(self, now: float) -> str | None:
+        """What is wrong with this loop at `now` (monotonic seconds); None = nothing."""
+        since = self._ticking_since
+        if since is None or now - since < _STUCK_S:
+            return None
+        return f"a decision has not ended for {now - since:.0f} s"
 
     def hear(self, message: Received) -> None:
         """Take a router's report; the handler of `subjects.QUEUE_METRICS_ALL`."""
@@ -98,7 +108,9 @@ class SchedulerLoop:
         """Tick until `stopping`; whoever sets that also sets `poked`."""
         while not stopping.is_set():
             self._poked.clear()
-            await self.tick(self._clock.monotonic())
+            self._ticking_since = self._clock.monotonic()
+            await self.tick(self._ticking_since)
+            self._ticking_since = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_s):
                     await self._poked.wait()

@@ -1,9 +1,10 @@
 """Where a worker runs: filter → score → pick.
 
-Filter (`lacks.py`), first reason wins: the node's runtime can run the image or command, it has the
-labels of `placement.node_selector`, it can mount the network volumes, it has the product, it has
-that many GPUs of one product, its driver's CUDA is new enough, they are healthy, the node takes
-workers (no operator's order against it), they are free. Score, per node and product:
+Filter (`lacks.py`), first reason wins: the node's engine answers and its disk is not full, its
+runtime can run the image or command, it has the labels of `placement.node_selector`, it can mount
+the network volumes, it has the product, it has that many GPUs of one product, its driver's CUDA is
+new enough, they are healthy, the node takes workers (no operator's order against it), they are
+free. Score, per node and product:
 acceptable products in their order of preference come first; then a weighted sum of "the image is
 there", "few workers of the same endpoint are there" (one node's death should not take all), "few
 GPUs are left over" (whole nodes stay free for large workers), "the GPUs share a link". A node where

@@ -14,7 +14,7 @@ begins with none. Steps over all endpoints, each seeing the plan so far:
    stays for a minimum time (`RESIDENCY_S`), lest two endpoints take the same GPU from each other in
    turns; one of a lower priority cannot take it back, so it needs no such time.
 4. Drain: draining workers whose driver has said that they are empty are told to stop.
-5. Drive: workers without a living driver get one.
+5. Drive: workers without a living driver get one, those that drain after a driver's death as well.
 6. Tell: statuses that changed, and events.
 
 A worker's GPUs are free once its node has said that its process is gone, or its node is gone; if
@@ -145,13 +145,15 @@ def _give_way(draft: Draft, views: list[EndpointRun]) -> None:
 
 
 def _drive(draft: Draft) -> None:
-    """Give every wanted worker a living driver."""
+    """Give every wanted worker a living driver, and every one that drains whose driver died."""
     lost = draft.snapshot.lost_routers
     driven: list[Worker] = []
     for worker in draft.snapshot.workers.values():
-        if not draft.is_active(worker):
-            continue
         driver = worker.assignment.driver
+        if not draft.is_active(worker):
+            if driver in lost and draft.drains(worker) and draft.snapshot.tables.routers:
+                draft.drive(worker, draft.drives.pick(worker.assignment.endpoint_id))
+            continue
         if driver is None or driver in lost:
             draft.drive(worker, draft.drives.pick(worker.assignment.endpoint_id))
         else:

@@ -59,6 +59,8 @@ class Rollout:
     load: Load
     #: the worker that found no place, and why
     lacking: tuple[Request, str] | None = None
+    #: why the owner's quota lets a wanted worker not start
+    over_quota: str | None = None
 
 
 def plan_workers(
@@ -102,10 +104,12 @@ def plan_workers(
         volumes=snapshot.tables.volumes,
         image_digest=draft.pin_of(record.endpoint_id),
     )
-    lacking = _start(draft, record, request, n_new)
+    lacking, over_quota = _start(draft, record, request, n_new)
 
     if old:
         _replace(draft, record, new, old, wanted=wanted, lacking=lacking, request=request)
+        if over_quota:
+            _make_quota(draft, record, new, old)
         if moving and not queue.waiting:
             # It may take for ever; those that run shrink meanwhile as they would anyway.
             run = [w for w in (*old, *new) if w.stage is Stage.RUNNING and draft.is_active(w)]
@@ -123,7 +127,8 @@ def plan_workers(
     if desired < len(active):
         cause = _cause(draft, record, active, new, wanted=wanted)
         why = f"{len(active)} → {desired}: {cause}"
-    return Rollout(desired, why, scale, decision, load, (request, lacking) if lacking else None)
+    lack = (request, lacking) if lacking else None
+    return Rollout(desired, why, scale, decision, load, lack, over_quota)
 
 
 def _cause(
@@ -288,14 +293,20 @@ def _startable(
     return max(0, n)
 
 
-def _start(draft: Draft, record: EndpointRecord, request: Request, n: int) -> str | None:
-    """Start `n` workers; gives why not all of them found a place."""
+def _start(
+    draft: Draft, record: EndpointRecord, request: Request, n: int
+) -> tuple[str | None, str | None]:
+    """Start `n` workers; gives why not all of them found a place, or why the quota forbids it."""
     if n == 0 or draft.cluster.scored > SCORE_BUDGET:
-        return None
-    placements, lack = draft.cluster.place(request, n)
+        return None, None
+    room = draft.quotas.room(record)
+    n_allowed = n if room is None else min(n, room)
+    placements, lack = draft.cluster.place(request, n_allowed)
     for placement in placements:
         draft.create(record, placement)
-    return lack.message if lack else None
+    if lack is not None:
+        return lack.message, None
+    return None, draft.quotas.explain(record) if n_allowed < n else None
 
 
 def _drain_old(draft: Draft, record: EndpointRecord, workers: Iterable[Worker]) -> None:
@@ -329,6 +340,23 @@ def _replace(
     if lacking and draft.snapshot.settled and not new_on_the_way:
         room = find_room(draft, request, old)
         _drain_old(draft, record, room or ())
+
+
+def _make_quota(
+    draft: Draft, record: EndpointRecord, new: Sequence[Worker], old: Sequence[Worker]
+) -> None:
+    """Drain as many older workers as let one of the present revision start, if any do."""
+    if draft.creates_of(record.endpoint_id) or any(w.stage is not Stage.RUNNING for w in new):
+        return  # one at a time
+    quotas = draft.quotas_after_drains()
+    going: list[Worker] = []
+    for worker in filter(draft.is_active, old):
+        if quotas.room(record) != 0:
+            break
+        quotas.release(worker.assignment.owner, len(worker.assignment.gpus))
+        going.append(worker)
+    if quotas.room(record) != 0:
+        _drain_old(draft, record, going)
 
 
 def _stop_idle(

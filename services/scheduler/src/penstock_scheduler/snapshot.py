@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
     NodeOrder,
@@ -149,6 +150,7 @@ class Tables:
     worker_statuses: Mapping[str, WorkerStatus] = field(default_factory=dict)
     #: network volumes
     volumes: Mapping[str, VolumeRecord] = field(default_factory=dict)
+    api_keys: Mapping[str, ApiKeyRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

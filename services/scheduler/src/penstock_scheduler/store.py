@@ -11,6 +11,7 @@ would start a worker twice; so `ready` is false until the tables show
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ from penstock_common.connection import Bus
 from penstock_common.errors import BusTimeoutError, WrongRevisionError
 from penstock_common.kv import Bucket, Fence, Row, WatchedTable
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
     NodeOrder,
     NodeRecord,
     RouterRecord,
     ScaleHistory,
+    UsageRecord,
     VolumeRecord,
     WorkerAssignment,
     WorkerStatus,
@@ -82,6 +85,7 @@ class Store:
             settle_s: time after a (re)connect in which heartbeats may still be missing.
             on_change: called when any table changes or is whole again.
         """
+        self._bus = bus
         self._leadership = leadership
         self._clock = clock
         self._settle_s = settle_s
@@ -143,6 +147,9 @@ class Store:
             on_change=self._note_router,
             on_synced=partial(self._note_synced, self._routers_seen),
         )
+        self.api_keys = WatchedTable(
+            bus, subjects.API_KEYS, ApiKeyRecord.decode, on_change=changed, on_synced=on_change
+        )
         self._tables: tuple[WatchedTable[object], ...] = (
             self.endpoints,
             self.endpoint_statuses,
@@ -153,6 +160,7 @@ class Store:
             self.nodes,
             self.node_orders,
             self.routers,
+            self.api_keys,
         )  # type: ignore[assignment]  # a table of T is read here only for what all have
 
     async def start(self) -> None:
@@ -203,6 +211,7 @@ class Store:
             assignments=assignments,
             worker_statuses=_values(self.worker_statuses.rows),
             volumes=_values(self.volumes.rows),
+            api_keys=_values(self.api_keys.rows),
         )
         nodes = {assignment.node_id for assignment, _ in assignments.values()}
         routers = {router for _, router in reports} | {
@@ -232,7 +241,10 @@ class Store:
         writes: list[Callable[[], Awaitable[None]]] = [
             *(partial(self._write_assignment, a, created=True) for a in plan.creates),
             *(partial(self._write_assignment, a, created=False) for a in plan.changes),
-            *(partial(self._delete_assignment, key) for key in plan.deletes),
+            *(
+                partial(self._delete_assignment, key, plan.usages[key], plan.marks.get(key))
+                for key in plan.deletes
+            ),
             *(partial(self._write_status, status) for status in plan.statuses),
             *(partial(self._delete_status, endpoint_id) for endpoint_id in plan.status_deletes),
             *(partial(self._write_history, history) for history in plan.histories),
@@ -256,7 +268,19 @@ class Store:
         revision = await self._fenced(lambda fence: self._workers.put(key, value, fence=fence))
         self._expected_workers[key] = _Expected(revision, self._clock.monotonic())
 
-    async def _delete_assignment(self, key: str) -> None:
+    async def _delete_assignment(
+        self, key: str, usage: UsageRecord, mark: WorkerAssignment | None
+    ) -> None:
+        """Remove a worker, once what it has used is written; each step is safe to repeat."""
+        if mark is not None:
+            value = mark.encode()
+            await self._fenced(lambda fence: self._workers.put(key, value, fence=fence))
+        with contextlib.suppress(WrongRevisionError):  # an earlier try or leader has written it
+            await self._bus.store(
+                subjects.usage(usage.worker_id),
+                usage.encode(),
+                headers={"Nats-Expected-Last-Subject-Sequence": "0"},
+            )
         await self._fenced(lambda fence: self._workers.delete(key, fence=fence))
         self._expected_workers[key] = _Expected(None, self._clock.monotonic())
 

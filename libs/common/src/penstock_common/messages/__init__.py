@@ -4,7 +4,12 @@ Unknown fields are ignored, so that a newer service can talk to an older one. In
 UTC; durations are seconds. A record's one writer is named in its docstring.
 """
 
-from penstock_common.messages.access import ApiKeyRecord, RegistryAuthRecord, RepeatRecord
+from penstock_common.messages.access import (
+    ApiKeyRecord,
+    KeyScope,
+    RegistryAuthRecord,
+    RepeatRecord,
+)
 from penstock_common.messages.base import Message, cloud_event
 from penstock_common.messages.endpoints import (
     EndpointRecord,
@@ -17,6 +22,7 @@ from penstock_common.messages.endpoints import (
 )
 from penstock_common.messages.node_orders import NodeOrder
 from penstock_common.messages.nodes import (
+    EngineProblem,
     Gpu,
     GpuNews,
     GpuReading,
@@ -25,6 +31,7 @@ from penstock_common.messages.nodes import (
     RuntimeKind,
 )
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
+from penstock_common.messages.sight import Sight
 from penstock_common.messages.slots import (
     Claim,
     Grant,
@@ -42,6 +49,7 @@ from penstock_common.messages.storage import (
     PrewarmStatus,
     VolumeRecord,
 )
+from penstock_common.messages.usage import UsageRecord
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -49,6 +57,7 @@ __all__ = [
     "Claim",
     "EndpointRecord",
     "EndpointStatus",
+    "EngineProblem",
     "Gpu",
     "GpuNews",
     "GpuReading",
@@ -56,6 +65,7 @@ __all__ = [
     "GrantReply",
     "HeldLeases",
     "ImageRemoved",
+    "KeyScope",
     "LentSlot",
     "Message",
     "NodeOrder",
@@ -75,8 +85,10 @@ __all__ = [
     "ScaleDecision",
     "ScaleHistory",
     "ScaleInputs",
+    "Sight",
     "Tally",
     "Ticket",
+    "UsageRecord",
     "VolumeRecord",
     "WorkerAssignment",
     "WorkerLoad",

@@ -65,6 +65,17 @@ class GpuNews(Message):
     before: GpuReason | None = None
 
 
+class EngineProblem(Message):
+    """Why a node's engine cannot start or end workers at present."""
+
+    #: in words, e.g. what the engine said
+    message: str
+    #: when it was noticed
+    since: AwareDatetime
+    #: true = its disk is full; else it does not answer
+    full: bool = False
+
+
 class NodeRecord(Message):
     """A node's heartbeat. Bucket NODES, expiring; written by its node agent."""
 
@@ -73,6 +84,8 @@ class NodeRecord(Message):
     #: address on which its workers are reached
     address: str
     runtime: RuntimeKind
+    #: set = no worker is placed on it; those that run may run on
+    engine_problem: EngineProblem | None = None
     gpus: tuple[Gpu, ...] = ()
     #: UUID → what it measures; also of GPUs that are split into MIG instances
     gpu_readings: Mapping[str, GpuReading] = {}

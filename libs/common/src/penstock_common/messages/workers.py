@@ -23,6 +23,12 @@ class WorkerAssignment(WithSpec):
     gpus: tuple[str, ...] = ()
     #: the image's digest, once a worker of the revision has told it; null = resolve the tag
     image_digest: str | None = None
+    #: what those are called; null = it has none
+    gpu_product: str | None = None
+    #: the API key that its endpoint belongs to
+    owner: str | None = None
+    #: set = its end was decided without its node's word; it is removed next
+    ended_at: AwareDatetime | None = None
     #: the router that counts this worker's slots
     driver: str | None = None
     #: counts the worker's drivers, from 1: what an earlier driver gave out is void

@@ -6,6 +6,8 @@ from typing import Final
 from aiohttp import web
 from pydantic import ValidationError
 
+from penstock_api.api_keys import check_quota
+from penstock_api.auth import check_owner
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
 from penstock_api.endpoint_changes import plan_change, plan_creation, plan_deletion, plan_pause
@@ -19,7 +21,7 @@ from penstock_api.revisions import (
     previous_revision,
     revision_documents,
 )
-from penstock_api.routes.route import PAGE, Body, Query, Route, answer
+from penstock_api.routes.route import CALLER, PAGE, Body, Query, Route, answer
 from penstock_api.store import Change
 from penstock_api.views import endpoint_document, shown_state
 from penstock_api.volumes import missing_volumes
@@ -55,7 +57,9 @@ async def create(api: Api, request: web.Request) -> web.Response:
         now=api.clock.utc(),
         registry_auths=api.store.registry_auths.rows,
         volumes=api.store.volumes.rows,
+        owner=request[CALLER].key_id,
     )
+    _check_quota(api, record)
     revision = await api.store.create_endpoint(record)
     created = _document(api, record)
     api.events.announce("created", created)
@@ -109,22 +113,23 @@ async def show_decisions(api: Api, request: web.Request) -> web.Response:
 
 async def update(api: Api, request: web.Request) -> web.Response:
     """PATCH /v1/endpoints/{endpoint}."""
-    name = request.match_info["endpoint"]
-    api.store.find(name)  # an unknown endpoint is told before a wrong document
+    name = _own(api, request)  # an unknown endpoint is told before a wrong document
     patch = await read_json(request, (MERGE_PATCH, JSON), api.settings.body_timeout_s)
     now = api.clock.utc()
-    change = await api.store.change_endpoint(
-        name,
-        lambda record: plan_change(
+
+    def plan(record: EndpointRecord) -> EndpointRecord:
+        changed = plan_change(
             record,
             patch,
             seal=api.sealer.seal,
             now=now,
             registry_auths=api.store.registry_auths.rows,
             volumes=api.store.volumes.rows,
-        ),
-        if_match=_if_match(request),
-    )
+        )
+        _check_quota(api, changed)
+        return changed
+
+    change = await api.store.change_endpoint(name, plan, if_match=_if_match(request))
     return _changed(api, change, "updated")
 
 
@@ -137,7 +142,7 @@ async def show_revisions(api: Api, request: web.Request) -> web.Response:
 
 async def roll_back(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints/{endpoint}/rollback."""
-    name = request.match_info["endpoint"]
+    name = _own(api, request)
     endpoint_id = api.store.find(name).endpoint_id
     document = await read_json(request, (JSON,), api.settings.body_timeout_s)
     try:
@@ -176,7 +181,7 @@ async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE /v1/endpoints/{endpoint}."""
     now = api.clock.utc()
     change = await api.store.change_endpoint(
-        request.match_info["endpoint"],
+        _own(api, request),
         lambda record: plan_deletion(record, now=now),
         if_match=_if_match(request),
     )
@@ -187,7 +192,7 @@ async def pause(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints/{endpoint}/pause."""
     now = api.clock.utc()
     change = await api.store.change_endpoint(
-        request.match_info["endpoint"],
+        _own(api, request),
         lambda record: plan_pause(record, True, now=now),
         if_match=_if_match(request),
     )
@@ -198,11 +203,23 @@ async def resume(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints/{endpoint}/resume."""
     now = api.clock.utc()
     change = await api.store.change_endpoint(
-        request.match_info["endpoint"],
+        _own(api, request),
         lambda record: plan_pause(record, False, now=now),
         if_match=_if_match(request),
     )
     return _changed(api, change, "resumed")
+
+
+def _own(api: Api, request: web.Request) -> str:
+    """The name in the path, of an endpoint that the caller may change."""
+    name = request.match_info["endpoint"]
+    check_owner(request[CALLER], api.store.find(name))
+    return name
+
+
+def _check_quota(api: Api, record: EndpointRecord) -> None:
+    owner = api.store.api_keys.rows.get(record.owner) if record.owner is not None else None
+    check_quota(record, owner.value if owner is not None else None)
 
 
 def _document(api: Api, record: EndpointRecord) -> EndpointDocument:
@@ -232,7 +249,7 @@ ROUTES: Final = (
         "POST",
         "/v1/endpoints",
         create,
-        "admin",
+        "deploy",
         "Create an endpoint.",
         EndpointDocument,
         status=201,
@@ -272,7 +289,7 @@ ROUTES: Final = (
         "POST",
         "/v1/endpoints/{endpoint}/rollback",
         roll_back,
-        "admin",
+        "deploy",
         "Run again what an earlier revision ran.",
         EndpointDocument,
         body=Body((JSON,), RollbackRequest),
@@ -282,7 +299,7 @@ ROUTES: Final = (
         "PATCH",
         "/v1/endpoints/{endpoint}",
         update,
-        "admin",
+        "deploy",
         "Change an endpoint by a JSON merge patch.",
         EndpointDocument,
         body=Body((MERGE_PATCH, JSON), EndpointSpec),
@@ -292,7 +309,7 @@ ROUTES: Final = (
         "DELETE",
         "/v1/endpoints/{endpoint}",
         delete,
-        "admin",
+        "deploy",
         "Delete an endpoint once its workers are stopped.",
         EndpointDocument,
         status=202,
@@ -302,7 +319,7 @@ ROUTES: Final = (
         "POST",
         "/v1/endpoints/{endpoint}/pause",
         pause,
-        "admin",
+        "deploy",
         "Keep an endpoint at 0 workers.",
         EndpointDocument,
         conditional=True,
@@ -311,7 +328,7 @@ ROUTES: Final = (
         "POST",
         "/v1/endpoints/{endpoint}/resume",
         resume,
-        "admin",
+        "deploy",
         "Let a paused endpoint run again.",
         EndpointDocument,
         conditional=True,

@@ -9,12 +9,16 @@ from pydantic import BaseModel
 
 from penstock_api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from penstock_client.documents import Document
+from penstock_common.messages import ApiKeyRecord
 
 if TYPE_CHECKING:  # the context knows the store, whose parts know routes
     from penstock_api.context import Api
 
 #: Right that a route asks for; `open` asks for no key.
-Scope = Literal["open", "read", "admin"]
+Scope = Literal["open", "read", "deploy", "admin"]
+
+#: Under this name a request carries the record of the key it came with.
+CALLER: Final = web.RequestKey("caller", ApiKeyRecord)
 
 Handler = Callable[["Api", web.Request], Awaitable[web.Response]]
 
