@@ -34,6 +34,12 @@ _REPEAT_ERRORS: Final = (400, 408, 413, 422)
 _WRITE_ERRORS: Final = (409, 503)
 
 Schema = dict[str, Any]
+#: One event of a stream (the WHATWG HTML standard, §9.2), `data` being JSON as the docs say.
+_EVENT: Final[Schema] = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["event", "data"],
+}
 #: a model, and the role in which it is met
 _Role = tuple[type[BaseModel], Literal["serialization", "validation", "patch"]]
 _Refs = Mapping[_Role, str]
@@ -187,7 +193,8 @@ def _response(route: Route, status: int, of: _Refs) -> Schema:
     if route.answer is not None:
         content["application/json"] = {"schema": {"$ref": of[route.answer, "serialization"]}}
     for media_type in route.other_answers:
-        content[media_type] = {"schema": {"type": "string"}}
+        schema = _EVENT if media_type == "text/event-stream" else {"type": "string"}
+        content[media_type] = {"schema": schema}
     return {"description": phrase, "content": content}
 
 
