@@ -6,9 +6,10 @@ every step, and after every plan the safety rules are asserted: no GPU twice, ne
 """
 
 import itertools
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from penstock_common.messages import (
     EndpointRecord,
@@ -34,10 +35,14 @@ from penstock_common.states import (
 from penstock_scheduler.memory import Memory
 from penstock_scheduler.plan import Plan
 from penstock_scheduler.reconcile import reconcile
+from penstock_scheduler.reports import ReportBook
 from penstock_scheduler.snapshot import HeardReport, Snapshot, Tables, build_snapshot
+from penstock_scheduler.view import LiveView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -138,8 +143,40 @@ class Slots:
     idle_since: float | None = None
 
 
+def show(
+    view: LiveView, tables: Tables, reports: dict[tuple[str, str], HeardReport]
+) -> dict[str, dict[str, HeardReport]]:
+    """Tell a view of what is another than it shows; gives the reports by endpoint."""
+    for key in {*view.tables.assignments, *tables.assignments}:
+        if tables.assignments.get(key) != view.tables.assignments.get(key):
+            view.see_assignment(key, tables.assignments.get(key))
+    for key in {*view.tables.worker_statuses, *tables.worker_statuses}:
+        if tables.worker_statuses.get(key) != view.tables.worker_statuses.get(key):
+            view.see_worker_status(key, tables.worker_statuses.get(key))
+    for node_id in {*view.nodes, *tables.nodes}:
+        if tables.nodes.get(node_id) != view.nodes.get(node_id):
+            view.see_node(node_id, tables.nodes.get(node_id))
+    for router_id in {*view.routers, *tables.routers}:
+        view.see_router(router_id, lives=router_id in tables.routers)
+    _show(view.endpoints, tables.endpoints)
+    _show(view.endpoint_statuses, tables.endpoint_statuses)
+    _show(view.histories, tables.histories)
+    by_endpoint: dict[str, dict[str, HeardReport]] = {}
+    for (endpoint_id, router_id), heard in reports.items():
+        by_endpoint.setdefault(endpoint_id, {})[router_id] = heard
+    return by_endpoint
+
+
+def _show(table: dict[str, T], rows: Mapping[str, T]) -> None:
+    table.clear()
+    table.update(rows)
+
+
 class World:
     """Everything round the scheduler's core."""
+
+    #: true = a tick is a pass endpoint by endpoint over a kept view, false = one plan over everything
+    by_parts = False
 
     def __init__(self, *, start_s: float = 5.0, service_s: float = 1.0) -> None:
         self.now = 0.0
@@ -161,6 +198,8 @@ class World:
         self.settled = True
         self.reporting = True
         self.memory = Memory()
+        self.view = LiveView()
+        self.book = ReportBook()
         self.token = 1
         #: worker → how it fails instead of becoming healthy; None = it does not
         self.fails: Callable[[WorkerAssignment], str | None] = lambda _: None
@@ -271,8 +310,10 @@ class World:
     # ---- the scheduler
 
     def tick(self) -> Plan:
-        """Decide once, carry it out, and check the safety rules."""
+        """Decide once on everything, carry it out, and check the safety rules."""
         self._run_agents()
+        if self.by_parts:
+            return self._pass()
         plan, self.memory = reconcile(
             self.snapshot(), self.memory, new_id=self._new_id, token=self.token
         )
@@ -280,6 +321,49 @@ class World:
         self.apply(plan)
         self.check()
         return plan
+
+    def poke(self, *endpoint_ids: str, fleet_wide: bool = False) -> Plan:
+        """Decide on these endpoints alone, as the loop does."""
+        self._run_agents()
+        reports = show(self.view, self.tables(), self.reports())
+        freed, self.view.ledger.freed = self.view.ledger.freed, False
+        snapshot = self.view.snapshot(
+            {*endpoint_ids, *(self.memory.lacking if freed else ())},
+            reports,
+            now=self.now,
+            utc=self.utc,
+            lost_nodes=lambda names: self.lost_nodes & frozenset(names),
+            lost_routers=lambda names: self.lost_routers & frozenset(names),
+            settled=self.settled,
+            fleet_wide=fleet_wide,
+        )
+        plan, self.memory = reconcile(
+            snapshot,
+            self.memory,
+            new_id=self._new_id,
+            token=self.token,
+            ledger=self.view.ledger,
+        )
+        self.plans.append(plan)
+        self.apply(plan)
+        self.check(snapshot.only)
+        return plan
+
+    def _pass(self) -> Plan:
+        reports = show(self.view, self.tables(), self.reports())
+        order = self.view.in_order(self.view.known(), reports)
+        concerned = self.view.concerned_fleet_wide(self.memory, reports)
+        concerned |= {
+            name for (name, _), h in self.reports().items() if self.book.hear(h.report, 0)
+        }
+        plans = [self.poke(*concerned, fleet_wide=True)]
+        plans += [self.poke(endpoint_id) for endpoint_id in order]
+        return Plan(
+            *(
+                tuple(step for plan in plans for step in getattr(plan, part.name))
+                for part in fields(Plan)
+            )
+        )
 
     def settle(self, limit: int = 20) -> None:
         """Tick without letting time pass until a plan is empty."""
@@ -310,7 +394,8 @@ class World:
         self._run_agents()
         self._dispatch()
 
-    def check(self) -> None:
+    def check(self, only: frozenset[str] | None = None) -> None:
+        """Assert the safety rules; the limits of those endpoints that the last plan was made for."""
         held: set[str] = set()
         for key, (assignment, _) in self.assignments.items():
             status = self.worker_statuses.get(key)
@@ -319,6 +404,8 @@ class World:
             assert not held & set(assignment.gpus), f"a GPU twice: {assignment}"
             held |= set(assignment.gpus)
         for record in self.endpoints.values():
+            if only is not None and record.endpoint_id not in only:
+                continue
             alive = [
                 a
                 for k, (a, _) in self.assignments.items()

@@ -65,7 +65,7 @@ async def test_a_deposed_leaders_write_is_refused_however_sure_it_is(
         bucket = Bucket(bus, subjects.WORKERS)
         lease = Lease(bucket, subjects.SCHEDULER_LEASE_KEY, holder="a", ttl_s=60, clock=clock)
         leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=lambda: None)
-        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda: None)
+        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda _: None)
         await store.start()
         try:
             assert await lease.try_acquire()
@@ -99,7 +99,7 @@ async def test_a_renewal_in_the_middle_of_a_write_costs_one_more_try(
         bucket = Bucket(bus, subjects.WORKERS)
         lease = Lease(bucket, subjects.SCHEDULER_LEASE_KEY, holder="a", ttl_s=60, clock=clock)
         leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=lambda: None)
-        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda: None)
+        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda _: None)
         await store.start()
         try:
             assert await lease.try_acquire()
@@ -114,7 +114,8 @@ async def test_a_renewal_in_the_middle_of_a_write_costs_one_more_try(
             )
             await asyncio.gather(store.apply(plan), lease.renew())
             await eventually(lambda: store.ready(clock.monotonic()))
-            snapshot = store.snapshot({}, clock.monotonic())
+            await eventually(lambda: store.shows("ep-1", clock.monotonic()))
+            snapshot = store.snapshot(["ep-1"], {}, clock.monotonic())
             assert len(snapshot.workers) == 8
         finally:
             await store.stop()
@@ -176,7 +177,7 @@ async def test_a_leader_killed_at_any_write_of_its_plan_leaves_nothing_lost_or_d
         bucket = Bucket(bus, subjects.WORKERS)
         lease = Lease(bucket, subjects.SCHEDULER_LEASE_KEY, holder="a", ttl_s=60, clock=clock)
         leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=lambda: None)
-        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda: None)
+        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda _: None)
         record = make_record(workers={"min": 3})
         await site.join(make_node("node-a", n_gpus=4))
         await site.put(record)

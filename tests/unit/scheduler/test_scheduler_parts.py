@@ -152,17 +152,29 @@ def test_reports_that_call_for_a_decision() -> None:
 # ---- drivers
 
 
-def drives(*names: str, driven: tuple[tuple[str, str], ...] = ()) -> Drives:
-    return Drives(names, driven)
-
-
 def test_a_new_worker_goes_to_who_drives_the_fewest_of_its_endpoint() -> None:
-    table = drives("rt-1", "rt-2", driven=(("rt-2", "ep-9"), ("rt-2", "ep-9"), ("rt-1", "ep-1")))
-    assert [table.pick("ep-1") for _ in range(3)] == ["rt-2", "rt-1", "rt-2"]
+    drives = Drives(["rt-1", "rt-2"])
+    for key, router, endpoint_id in (
+        ("a", "rt-2", "ep-9"),
+        ("b", "rt-2", "ep-9"),
+        ("c", "rt-1", "ep-1"),
+    ):
+        drives.put(key, router, endpoint_id)
+    picked = []
+    for key in "def":
+        picked.append(drives.pick("ep-1"))
+        drives.put(key, picked[-1], "ep-1")
+    assert picked == ["rt-2", "rt-1", "rt-2"]
+    drives.put("d", None, "ep-1")
+    drives.put("f", "rt-1", "ep-1")
+    assert drives.pick("ep-1") == "rt-2"  # 3 of this endpoint at rt-1, none at rt-2
 
 
 def test_without_routers_there_is_no_driver() -> None:
-    assert drives().pick("ep-1") is None
+    assert Drives([]).pick("ep-1") is None
+    drives = Drives(["rt-1"])
+    drives.see_routers([])
+    assert drives.pick("ep-1") is None
 
 
 def test_a_router_that_drives_nothing_is_given_idle_workers() -> None:

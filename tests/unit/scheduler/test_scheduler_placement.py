@@ -1,6 +1,7 @@
 """Filter, score, pick: which node and GPUs a worker gets, or why none."""
 
 from collections import Counter
+from random import Random
 
 import hypothesis.strategies as st
 import pytest
@@ -8,12 +9,14 @@ from hypothesis import given
 
 from penstock_common.messages import NodeRecord
 from penstock_scheduler.fleet import Booking, Fleet
+from penstock_scheduler.ledger import Holding, Ledger
 from penstock_scheduler.placement import (
     Cluster,
     NoCapacity,
     Placement,
     Request,
     Search,
+    Trial,
     pick_gpus,
 )
 from tests.fakes.placement_scan import scan
@@ -295,48 +298,93 @@ def test_a_node_without_the_label_says_so() -> None:
     assert node_of([labelled], wanted) == "node-a"
 
 
-# ---- a fleet that is kept
+# ---- a ledger that is kept
 
-bookings = st.lists(
-    st.tuples(st.integers(0, 7), st.sampled_from(["ep-1", "ep-2"]), st.integers(0, 3)), max_size=8
+holdings = st.lists(
+    st.tuples(
+        st.integers(0, 7), st.sampled_from(["ep-1", "ep-2"]), st.integers(0, 3), st.booleans()
+    ),
+    max_size=8,
 )
 
 
-@given(st.lists(st.tuples(varied, bookings), min_size=2, max_size=5), st.integers(0, 3))
-def test_a_fleet_brought_up_to_date_is_like_a_new_one(
-    steps: list[tuple[list[NodeRecord], list[tuple[int, str, int]]]], count: int
+@given(
+    st.lists(st.tuples(varied, holdings), min_size=2, max_size=5),
+    st.integers(0, 3),
+    st.randoms(use_true_random=False),
+)
+def test_a_ledger_told_of_each_change_is_like_a_new_one(
+    steps: list[tuple[list[NodeRecord], list[tuple[int, str, int, bool]]]],
+    count: int,
+    chance: Random,
 ) -> None:
-    kept = Fleet((), ())
+    known: dict[str, NodeRecord] = {}
+    held: dict[str, Holding] = {}
+    ledger = Ledger(known, ())
     for nodes, holds in steps:
-        booked: list[Booking] = []
+        wanted: dict[str, Holding | None] = dict.fromkeys(held)
         free = {n.node_id: [g.uuid for g in n.gpus] for n in nodes}
-        for number, endpoint_id, n_gpus in holds:
+        for n, (number, endpoint_id, n_gpus, leaving) in enumerate(holds):
             left = free.get(f"node-{number}", [])
             taken = tuple(left.pop() for _ in range(min(n_gpus, len(left))))
-            booked.append((f"node-{number}", endpoint_id, taken))
-        kept.update(nodes, booked)
-        new = Fleet(nodes, booked)
-        assert kept.kinds == new.kinds
-        for node_id, node in new.nodes.items():
-            assert {p: set(f) for p, f in kept.nodes[node_id].free.items()} == {
-                p: set(f) for p, f in node.free.items()
-            }
-            assert kept.nodes[node_id].workers == node.workers
+            wanted[f"wk-{n}"] = Holding((f"node-{number}", endpoint_id, taken), leaving=leaving)
+        changes: list[tuple[str, NodeRecord | Holding | None]] = [
+            *((node_id, None) for node_id in known if node_id not in {n.node_id for n in nodes}),
+            *((node.node_id, node) for node in nodes),
+            *wanted.items(),
+        ]
+        chance.shuffle(changes)
+        for name, change in changes:
+            if name.startswith("node"):
+                if isinstance(change, NodeRecord):
+                    known[name] = change
+                else:
+                    del known[name]
+                ledger.see_node(name)
+            else:
+                assert not isinstance(change, NodeRecord)
+                ledger.put(name, change)
+        held = {key: holding for key, holding in wanted.items() if holding is not None}
+        new = Fleet(nodes, [holding.booking for holding in held.values()])
+        kept = ledger.cluster
+        assert sorted(ledger.leaving) == sorted(h.booking for h in held.values() if h.leaving)
         wish = request(count=count)
-        found, expected = Search(kept, wish).best(), Search(new, wish).best()
-        assert (found and found[1:]) == (expected and expected[1:])
-        if found:  # what one plan books, the next finds in the tables or not
-            gpus = pick_gpus(found[0].free[found[1]], count) if found[1] else ()
-            kept.take(found[0], "ep-1", gpus)
+        found = Search(new, wish).best()
+        assert kept.find(wish) == kept.find(wish)
+        with Trial(kept) as trial:
+            for holding in held.values():
+                trial.release(holding.booking)
+            emptied = Search(Fleet(nodes, ()), wish).best()
+            placement = trial.find(wish)
+            assert (placement and placement.node_id) == (emptied and emptied[0].record.node_id)
+        placement = kept.find(wish)
+        assert (placement and placement.node_id) == (found and found[0].record.node_id)
+        if placement and found:
+            assert set(placement.gpus) <= set(found[0].free.get(found[1], ()))
+
+
+def test_gpus_that_two_hold_are_free_when_both_are_gone() -> None:
+    """A lost node came back: what runs there may hold what was given to another meanwhile."""
+    node = make_node("node-a", n_gpus=1)
+    gpus = (node.gpus[0].uuid,)
+    cluster = Cluster([node], [("node-a", "ep-1", gpus), ("node-a", "ep-2", gpus)])
+    cluster.release("node-a", "ep-1", gpus)
+    assert cluster.find(request()) is None
+    cluster.release("node-a", "ep-2", gpus)
+    assert cluster.find(request()) is not None
 
 
 def test_a_kept_cluster_is_made_anew_before_it_grows_without_end() -> None:
-    nodes = [make_node("node-a", n_gpus=1)]
-    cluster = first = Cluster(nodes, ())
+    node = make_node("node-a", n_gpus=1)
+    ledger = Ledger({"node-a": node}, ())
+    first = ledger.cluster
+    holding = Holding(("node-a", "ep-1", (node.gpus[0].uuid,)))
     for _ in range(5_000):
-        cluster.place(request())
-        cluster = cluster.updated(nodes, ())
-        if cluster is not first:
+        ledger.put("wk-1", holding)
+        ledger.put("wk-1", None)
+        ledger.renew()
+        if ledger.cluster is not first:
             break
-    assert cluster is not first
-    assert cluster.place(request())[1] is None
+    ledger.put("wk-1", holding)
+    assert ledger.cluster is not first
+    assert ledger.cluster.place(request())[1] is not None

@@ -86,6 +86,24 @@ class EndpointRun:
         ]
         return sorted(idle, key=lambda w: (-(w.idle_s or 0.0), w.id))
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing is left of it."""
+        tables = self._snapshot.tables
+        return self._record is None and not (
+            self._workers or self.id in tables.endpoint_statuses or self.id in tables.histories
+        )
+
+    def remember(self) -> EndpointMemory:
+        """What to keep for the next plan."""
+        idle_s = [w.idle_s or 0.0 for w in self._workers if w.idle_s is not None]
+        since = None
+        if idle_s and self.n_surplus > 0:
+            since = self._snapshot.now - max(idle_s)
+        if since != self.memory.spare_since:
+            self.memory = replace(self.memory, spare_since=since)
+        return self.memory
+
     # ---- 1. sweep
 
     def sweep(self, unproven: dict[str, Booking]) -> None:

@@ -10,9 +10,8 @@ that the best of each sort is at a heap's top. A turn is a hash of the name: so 
 nodes lie anywhere in a heap, and a few looks find one that is not, if there are any to speak of.
 
 Heaps are cleaned when they are read: an entry counts while its node still stands in that group with
-that number of workers. A change of a node pushes it anew into the few heaps it belongs to. A fleet
-may be kept and brought up to date (`update`), which looks at every node and booking but touches only
-what changed; when it has grown by too many entries it is to be made anew (`worn`).
+that number of workers. A change of a node pushes it anew into the few heaps it belongs to. A fleet is
+kept and told of each change; when it has grown by too many entries it is to be made anew (`worn`).
 """
 
 import heapq
@@ -112,50 +111,32 @@ class Fleet:
 
     @property
     def worn(self) -> bool:
-        """Whether to make a new one instead of bringing this one up to date."""
+        """Whether to make a new one instead of keeping this one."""
         return self._entries > _ENTRIES_PER_NODE * (len(self.nodes) + 100)
 
-    def update(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
-        """Bring the fleet to these nodes and these bookings."""
-        changed = self._update_nodes(nodes)
-        changed += self._update_bookings(booked)
-        for node in changed:
-            self._settle(node)
+    def put_node(self, record: NodeRecord) -> bool:
+        """Add or replace a node; what is booked on it stays.
 
-    def _update_nodes(self, nodes: Iterable[NodeRecord]) -> list[Node]:
-        """Add, remove and replace nodes; gives those to settle."""
-        current = {record.node_id: record for record in nodes}
-        for node_id in [n for n in self.nodes if n not in current]:
-            self._remove(self.nodes[node_id])
-        changed: list[Node] = []
-        for node_id, record in current.items():
-            node = self.nodes.get(node_id)
-            if node is not None and (node.record is record or _alike(node.record, record)):
-                node.record = record
-                continue
-            if node is not None:
-                self._remove(node)
-            changed.append(self._add(record))
-        return changed
-
-    def _update_bookings(self, booked: Iterable[Booking]) -> list[Node]:
-        """Book what is missing, free what is over; gives the nodes to settle."""
-        changed: list[Node] = []
-        wanted: dict[str, Counter[tuple[str, tuple[str, ...]]]] = {}
-        for node_id, endpoint_id, gpus in booked:
-            if node_id in self.nodes:
-                wanted.setdefault(node_id, Counter())[endpoint_id, gpus] += 1
-        nothing: Counter[tuple[str, tuple[str, ...]]] = Counter()
-        for node_id, node in self.nodes.items():
-            holds = wanted.get(node_id, nothing)
-            if holds == node.booked:
-                continue
-            for endpoint_id, gpus in (node.booked - holds).elements():
-                _unbook(node, endpoint_id, gpus)
-            for endpoint_id, gpus in (holds - node.booked).elements():
+        Returns:
+            Whether anything that placing asks is another than before.
+        """
+        before = self.nodes.get(record.node_id)
+        if before is not None and (before.record is record or _alike(before.record, record)):
+            before.record = record
+            return False
+        if before is not None:
+            self._remove(before)
+        node = self._add(record)
+        if before is not None:
+            for endpoint_id, gpus in before.booked.elements():
                 _book(node, endpoint_id, gpus)
-            changed.append(node)
-        return changed
+        self._settle(node)
+        return True
+
+    def drop_node(self, node_id: str) -> None:
+        """Forget a node, and what is booked on it."""
+        if node := self.nodes.get(node_id):
+            self._remove(node)
 
     def take(self, node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
         """Book GPUs of a node for a worker of this endpoint."""
@@ -338,9 +319,13 @@ def _unbook(node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
     node.booked[endpoint_id, gpus] -= 1
     if not node.booked[endpoint_id, gpus]:
         del node.booked[endpoint_id, gpus]
+    if not gpus:
+        return
+    held = {uuid for _, others in node.booked for uuid in others}
+    back = set(gpus) - held
     for product, known in node.all.items():
         node.free[product].update(
-            {gpu.uuid: gpu for gpu in known if gpu.uuid in gpus and gpu.healthy}
+            {gpu.uuid: gpu for gpu in known if gpu.uuid in back and gpu.healthy}
         )
 
 

@@ -1,14 +1,15 @@
 """The scheduler's loop: snapshot → plan → writes.
 
-A tick is enough to converge; changes of the tables and reports of routers only wake it early, and
-those that come while it works are one wake-up together.
+A pass over all endpoints is enough to converge; changes of the tables and reports of routers only
+bring the endpoints that they name to their turn early (`agenda.py`). Pokes that come while it works
+are decided on together.
 """
 
 import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from penstock_common.connection import Bus, Received
 from penstock_common.entropy import random_id
 from penstock_common.errors import PenstockError, WrongRevisionError
 from penstock_common.messages import QueueReport, cloud_event
+from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.memory import Memory
 from penstock_scheduler.plan import Plan, PlannedEvent
@@ -29,8 +31,9 @@ from penstock_scheduler.store import Store
 logger = logging.getLogger(__name__)
 
 SOURCE: Final = "/penstock/scheduler"
-#: A decision that took longer than this is followed by a pause as long as it took.
-_LONG_DECISION_S: Final = 0.005
+#: While nothing can be decided, how often to see whether something can; a gain of the lease and a
+#: table that is whole wake the loop as well.
+_NOT_READY_S: Final = 0.5
 #: Unreadable reports are logged at most once in so many seconds.
 _COMPLAIN_EVERY_S: Final = 60.0
 
@@ -45,8 +48,8 @@ class SchedulerLoop:
         leadership: Leadership,
         clock: Clock,
         *,
+        agenda: Agenda,
         poked: asyncio.Event,
-        tick_s: float,
         new_worker_id: Callable[[], str] = lambda: random_id(ids.WORKER),
     ) -> None:
         """A loop that is not running.
@@ -55,24 +58,22 @@ class SchedulerLoop:
             bus: where events go.
             store: the tables and the writes.
             leadership: whether this process may decide.
-            clock: read once per tick.
+            clock: read once per decision.
+            agenda: what to decide on.
             poked: set by whatever happened; wakes the loop.
-            tick_s: seconds between ticks when nothing happens.
             new_worker_id: gives a fresh worker id.
         """
         self._bus = bus
         self._store = store
         self._leadership = leadership
         self._clock = clock
+        self._agenda = agenda
         self._poked = poked
-        self._tick_s = tick_s
         self._new_worker_id = new_worker_id
         self._book = ReportBook()
         self._memory = Memory()
         self._term: int | None = None
         self._complained_at: float | None = None
-        #: how long the last decision took
-        self._decided_in_s = 0.0
 
     def hear(self, message: Received) -> None:
         """Take a router's report; the handler of `subjects.QUEUE_METRICS_ALL`."""
@@ -92,49 +93,71 @@ class SchedulerLoop:
                 )
             return
         if self._book.hear(report, now):
+            self._agenda.poke(report.endpoint_id)
             self._poked.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Tick until `stopping`; whoever sets that also sets `poked`."""
+        """Decide until `stopping`; whoever sets that also sets `poked`."""
         while not stopping.is_set():
             self._poked.clear()
-            await self.tick(self._clock.monotonic())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._tick_s):
-                    await self._poked.wait()
-            if self._decided_in_s > _LONG_DECISION_S:
-                # However much happens, the lease's renewal and the tables get their turn.
-                await asyncio.sleep(min(self._decided_in_s, self._tick_s))
+            decided = await self.tick(self._clock.monotonic())
+            pause_s = self._agenda.wait_s(self._clock.monotonic()) if decided else _NOT_READY_S
+            if pause_s:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._poked.wait()
+            # However much happens, the lease's renewal and the tables get their turn.
+            await asyncio.sleep(0)
 
-    async def tick(self, now: float) -> Plan | None:
-        """Decide once and carry it out.
+    async def tick(self, now: float) -> bool:
+        """Decide on what is due and carry it out.
 
         Args:
             now: monotonic seconds.
 
         Returns:
-            The plan; None when nothing could be decided: this process does not lead, or its
-            tables are not whole or do not show all writes yet.
+            False when nothing can be decided: this process does not lead, or its tables are not
+            whole.
         """
-        self._decided_in_s = 0.0
         if not self._leadership.leads:
             self._term = None
-            return None
+            return False
         token = self._leadership.token
         if token != self._term:
             self._term, self._memory = token, Memory()
             self._store.begin_term(token)
+            self._agenda.poke_all()
         if not self._store.ready(now):
-            return None
+            return False
+        concerned = self._begin_pass(now) if self._agenda.pass_due(now) else None
+        due = self._agenda.take(now) | (concerned or set())
+        if self._store.take_freed():
+            due |= self._memory.lacking
+        await self._decide(due, now, fleet_wide=concerned is not None)
+        return True
+
+    def _begin_pass(self, now: float) -> set[str]:
+        """Begin to look at all endpoints; gives those of steps that concern several at once."""
         self._book.forget_old(now)
-        snapshot = self._store.snapshot(self._book.reports, now)
+        self._store.forget_old(now)
+        view, reports = self._store.view, self._book.reports
+        self._agenda.begin_pass(view.in_order(view.known(), reports), now)
+        return view.concerned_fleet_wide(self._memory, reports)
+
+    async def _decide(self, endpoint_ids: Collection[str], now: float, *, fleet_wide: bool) -> None:
+        shown = [name for name in endpoint_ids if self._store.shows(name, now)]
+        if not shown or not self._leadership.leads:
+            return
+        snapshot = self._store.snapshot(shown, self._book.reports, now, fleet_wide=fleet_wide)
         plan, self._memory = reconcile(
-            snapshot, self._memory, new_id=self._new_worker_id, token=token
+            snapshot,
+            self._memory,
+            new_id=self._new_worker_id,
+            token=self._leadership.token,
+            ledger=self._store.view.ledger,
         )
-        self._decided_in_s = self._clock.monotonic() - now
         if plan:
             await self._carry_out(plan)
-        return plan
 
     async def _carry_out(self, plan: Plan) -> None:
         try:

@@ -15,7 +15,7 @@ there are groups, not nodes.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
@@ -79,13 +79,27 @@ class Cluster:
         self.scored = 0
         self._fleet = Fleet(nodes, booked)
 
-    def updated(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> "Cluster":
-        """A cluster of these nodes and bookings: this one brought up to date, or a new one."""
-        if self._fleet.worn:
-            return Cluster(nodes, booked)
-        self._fleet.update(nodes, booked)
-        self.scored = 0
-        return self
+    @property
+    def worn(self) -> bool:
+        """Whether to make a new one instead of keeping this one."""
+        return self._fleet.worn
+
+    def knows(self, node_id: str) -> bool:
+        """Whether this is one of its nodes."""
+        return node_id in self._fleet.nodes
+
+    def put_node(self, record: NodeRecord) -> bool:
+        """Add or replace a node; gives whether placing sees a difference."""
+        return self._fleet.put_node(record)
+
+    def drop_node(self, node_id: str) -> None:
+        """Forget a node, and what is booked on it."""
+        self._fleet.drop_node(node_id)
+
+    def book(self, node_id: str, endpoint_id: str, gpus: tuple[str, ...]) -> None:
+        """Take GPUs for a worker that has its place already."""
+        if node := self._fleet.nodes.get(node_id):
+            self._fleet.take(node, endpoint_id, gpus)
 
     def release(self, node_id: str, endpoint_id: str, gpus: tuple[str, ...]) -> None:
         """Give a worker's GPUs back."""
@@ -99,19 +113,55 @@ class Cluster:
         """
         search = Search(self._fleet, request)
         placements: list[Placement] = []
-        while len(placements) < n:
-            found = search.best()
-            if found is None:
-                break
-            node, product, _ = found
-            gpus = pick_gpus(node.free[product], request.spec.gpu.count) if product else ()
-            self._fleet.take(node, request.endpoint_id, gpus)
-            placements.append(Placement(node.record.node_id, gpus))
+        while len(placements) < n and (placement := self._best(search)):
+            self.book(placement.node_id, request.endpoint_id, placement.gpus)
+            placements.append(placement)
         self.scored += search.scored
         if len(placements) == n:
             return placements, None
         names = [name for _, name in request.products]
         return placements, NoCapacity(describe(self._fleet.kinds, request.spec, names))
+
+    def find(self, request: Request) -> Placement | None:
+        """Where the next worker would go; nothing is booked."""
+        search = Search(self._fleet, request)
+        placement = self._best(search)
+        self.scored += search.scored
+        return placement
+
+    @staticmethod
+    def _best(search: "Search") -> Placement | None:
+        found = search.best()
+        if found is None:
+            return None
+        node, product, _ = found
+        gpus = pick_gpus(node.free[product], search.request.spec.gpu.count) if product else ()
+        return Placement(node.record.node_id, gpus)
+
+
+class Trial:
+    """What if some workers were gone: their GPUs are free within the `with`, and taken again after."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        """A trial over a cluster, in which nothing else is booked meanwhile."""
+        self._cluster = cluster
+        self._released: list[Booking] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for booking in reversed(self._released):
+            self._cluster.book(*booking)
+
+    def release(self, booking: Booking) -> None:
+        """As if this worker were gone."""
+        self._cluster.release(*booking)
+        self._released.append(booking)
+
+    def find(self, request: Request) -> Placement | None:
+        """Where a worker would go then."""
+        return self._cluster.find(request)
 
 
 class Search:
@@ -122,7 +172,7 @@ class Search:
         #: groups and nodes scored so far
         self.scored = 0
         self._fleet = fleet
-        self._request = request
+        self.request = request
         self._fit: dict[Kind, bool] = {}
         self._scores: dict[Group, float] = {}
 
@@ -133,7 +183,7 @@ class Search:
             if best is not None and not best[2][0] and best[2][1] < rank:
                 break  # one of a preferred product
             for group in self._fleet.groups(product):
-                if group.free < self._request.spec.gpu.count or not self._fits(group.kind):
+                if group.free < self.request.spec.gpu.count or not self._fits(group.kind):
                     continue
                 self.scored += 1
                 score = self._score(group)
@@ -149,33 +199,33 @@ class Search:
     def key(self, node: Node, rank: int, score: float) -> Key:
         """What this node is compared by; `score`: of its group."""
         self.scored += 1
-        request, node_id = self._request, node.record.node_id
+        request, node_id = self.request, node.record.node_id
         image = self._fleet.has_image(node, request.spec.image.image)
         spread = _SPREAD_WEIGHT / (1 + node.workers.get(request.endpoint_id, 0))
         total = score + _IMAGE_WEIGHT * image + spread
         return node_id in request.avoid, rank, -total, node.n_workers, node.turn
 
     def _ranked(self) -> Iterable[tuple[int, str]]:
-        if not self._request.spec.gpu.count:
+        if not self.request.spec.gpu.count:
             return [(0, NO_GPU)]
-        return self._request.products or [(0, product) for product in self._fleet.products()]
+        return self.request.products or [(0, product) for product in self._fleet.products()]
 
     def _fits(self, kind: Kind) -> bool:
         fits = self._fit.get(kind)
         if fits is None:
-            names = [name for _, name in self._request.products]
-            fits = self._fit[kind] = unfit(kind, self._request.spec, names) is None
+            names = [name for _, name in self.request.products]
+            fits = self._fit[kind] = unfit(kind, self.request.spec, names) is None
         return fits
 
     def _score(self, group: Group) -> float:
         score = self._scores.get(group)
         if score is None:
-            score = self._scores[group] = group_score(group, self._request.spec.gpu.count)
+            score = self._scores[group] = group_score(group, self.request.spec.gpu.count)
         return score
 
     def _candidates(self, group: Group) -> list[Node]:
         """The nodes of a group of which one is its best: the first of each sort."""
-        fleet, request = self._fleet, self._request
+        fleet, request = self._fleet, self.request
         image = request.spec.image.image
         most = _LOOKED_AT + len(request.avoid)
         return [
@@ -186,13 +236,13 @@ class Search:
 
     def _is_plain(self, node: Node) -> bool:
         """Whether nothing speaks against a node, so that no later one of its sort is better."""
-        request = self._request
+        request = self.request
         return request.endpoint_id not in node.workers and node.record.node_id not in request.avoid
 
     def _is_good_own(self, node: Node) -> bool:
         """The same among nodes that run as many workers of this endpoint."""
-        has_image = self._fleet.has_image(node, self._request.spec.image.image)
-        return has_image and node.record.node_id not in self._request.avoid
+        has_image = self._fleet.has_image(node, self.request.spec.image.image)
+        return has_image and node.record.node_id not in self.request.avoid
 
 
 def group_score(group: Group, count: int) -> float:
