@@ -17,6 +17,11 @@ def scan(search: Search, nodes: list[Node], request: Request) -> Key | None:
         for rank, product in ranked if count else ((0, NO_GPU),):
             if len(node.free.get(product, ())) < count:
                 continue
+            least = request.spec.gpu.min_vram_gb or 0
+            if count and min(gpu.vram_bytes for gpu in node.all[product]) < least * 10**9:
+                continue
+            if node.disk_left_bytes < request.spec.storage.kept_bytes:
+                continue
             score = group_score(node.groups[product], count)
             keys.append(search.key(node, rank, score))
     return min(keys, default=None)

@@ -58,6 +58,7 @@ def make_record(
     scaling: dict[str, object] | None = None,
     image: dict[str, object] | None = None,
     placement: dict[str, object] | None = None,
+    storage: dict[str, object] | None = None,
 ) -> EndpointRecord:
     """An endpoint as the api would write it."""
     spec = parse_endpoint(
@@ -69,6 +70,7 @@ def make_record(
             "workers": workers or {},
             "scaling": scaling or {},
             "placement": placement or {},
+            "storage": storage or {},
         }
     )
     return EndpointRecord(
@@ -94,11 +96,12 @@ def make_node(
     healthy: bool = True,
 ) -> NodeRecord:
     """A node's heartbeat."""
+    vram_gb = int(product.lower().rpartition("-")[2].removesuffix("gb"))
     gpus = tuple(
         Gpu(
             uuid=f"GPU-{node_id}-{i}",
             product=product,
-            vram_bytes=24 * 10**9,
+            vram_bytes=vram_gb * 10**9,
             healthy=healthy,
             link_group=groups[i] if groups else 0,
         )

@@ -56,7 +56,7 @@ def node_of(nodes: list[NodeRecord], wanted: Request, booked: tuple[Booking, ...
 
 
 def book(node: NodeRecord, *numbers: int, endpoint_id: str = "ep-9") -> Booking:
-    return node.node_id, endpoint_id, tuple(node.gpus[n].uuid for n in numbers)
+    return Booking(node.node_id, endpoint_id, tuple(node.gpus[n].uuid for n in numbers))
 
 
 # ---- why nothing fits
@@ -162,7 +162,7 @@ def test_a_node_where_the_start_just_failed_is_the_last_choice() -> None:
 
 def test_workers_without_gpus_go_where_the_fewest_are() -> None:
     nodes = [make_node("node-a", n_gpus=0), make_node("node-b", n_gpus=0)]
-    booked = (("node-a", "ep-9", ()), ("node-a", "ep-9", ()), ("node-b", "ep-9", ()))
+    booked = tuple(Booking(node_id, "ep-9", ()) for node_id in ("node-a", "node-a", "node-b"))
     assert node_of(nodes, request(count=0, min_cuda_version="12.4"), booked) == "node-b"
 
 
@@ -170,8 +170,84 @@ def test_what_is_released_is_free_again() -> None:
     node = make_node(n_gpus=1)
     cluster = Cluster([node], [book(node, 0)])
     assert cluster.place(request())[1] is not None
-    cluster.release(*book(node, 0))
+    cluster.release(book(node, 0))
     assert cluster.place(request())[1] is None
+
+
+# ---- memory of the GPUs, disk
+
+
+def test_a_gpu_with_too_little_memory_is_not_taken() -> None:
+    mixed = make_node("node-a", n_gpus=1)
+    mixed = mixed.model_copy(
+        update={"gpus": (*mixed.gpus, *make_node("node-b", n_gpus=1, product="h100-80gb").gpus)}
+    )
+    found = place([mixed], request(min_vram_gb=40))
+    assert isinstance(found, Placement)
+    assert found.gpus == ("GPU-node-b-0",)
+    assert message([make_node()], request(min_vram_gb=40)) == (
+        "no capacity: 1 node has no GPU of 40 GB"
+    )
+    assert node_of([make_node()], request(min_vram_gb=24)) == "node-a"
+    assert node_of([make_node(n_gpus=0)], request(count=0, min_vram_gb=40)) == "node-a"
+
+
+def with_disk(node: NodeRecord, free_gb: int) -> NodeRecord:
+    return node.model_copy(update={"disk_free_bytes": free_gb * 10**9})
+
+
+def disk_request(endpoint_id: str = "ep-1", **storage: object) -> Request:
+    return Request(endpoint_id, make_record(endpoint_id, storage=storage).spec)
+
+
+def test_disk_is_kept_for_workers_that_have_not_used_it_yet() -> None:
+    cluster = Cluster([with_disk(make_node(n_gpus=4), 250)], ())
+    volume = {"type": "local", "size_gb": 20, "mount_path": "/data"}
+    wanted = disk_request(container_disk_gb=100, volumes=[volume])
+    placements, lack = cluster.place(wanted, 3)
+    assert len(placements) == 2  # of 250 GB, 240 are kept now
+    assert lack == NoCapacity("no capacity: 1 node has less than 120 GB of disk left")
+    assert cluster.find(disk_request("ep-2", container_disk_gb=10)) is not None
+    assert cluster.find(disk_request("ep-2", container_disk_gb=11)) is None
+    assert cluster.find(disk_request("ep-2")) is not None  # nothing is kept for it
+    cluster.release(
+        Booking(placements[0].node_id, "ep-1", placements[0].gpus, wanted.spec.storage.kept_bytes)
+    )
+    assert cluster.find(wanted) is not None
+
+
+def test_a_heartbeat_that_says_more_disk_is_free_counts_at_once() -> None:
+    node = with_disk(make_node(), 50)
+    cluster = Cluster([node], ())
+    wanted = disk_request(container_disk_gb=60)
+    assert cluster.find(wanted) is None
+    assert cluster.find(wanted) is None  # what was learnt by looking at all of them holds
+    cluster.put_node(with_disk(node, 70))
+    assert cluster.find(wanted) is not None
+    cluster.put_node(with_disk(node, 30))
+    assert cluster.find(wanted) is None
+
+
+def test_each_node_counts_with_its_own_lack() -> None:
+    nodes = [
+        with_disk(make_node("node-a"), 10),
+        with_disk(make_node("node-b"), 20),
+        with_disk(make_node("node-c", n_gpus=1), 30),
+        make_node("node-d", product="h100-80gb"),
+    ]
+    wanted = Request(
+        "ep-1",
+        make_record(gpu={"products": ["rtx-4090-24gb"]}, storage={"container_disk_gb": 50}).spec,
+    )
+    assert message(nodes, wanted, (book(nodes[2], 0),)) == (
+        "no capacity: 2 nodes have less than 50 GB of disk left, "
+        "1 has no rtx-4090-24gb, 1 lacks free GPUs"
+    )
+
+
+def test_a_plain_process_has_no_disk_of_its_own() -> None:
+    node = with_disk(make_node(runtime="process"), 1)
+    assert node_of([node], disk_request(container_disk_gb=100)) == "node-a"
 
 
 # ---- what always holds
@@ -226,14 +302,15 @@ varied = st.lists(
         st.sampled_from(["12.2", "12.8"]),
         st.sampled_from([{}, {"zone": "a"}]),
         st.sampled_from([(0, 0, 0, 0), (0, 0, 1, 1), (0, 1, 2, 3)]),
+        st.sampled_from([35, 80, 1000]),
     ),
     max_size=8,
 ).map(
     lambda nodes: [
         make_node(
             f"node-{i}", n_gpus=n, product=p, images=images, cuda=cuda, groups=groups
-        ).model_copy(update={"labels": labels})
-        for i, (n, p, images, cuda, labels, groups) in enumerate(nodes)
+        ).model_copy(update={"labels": labels, "disk_free_bytes": disk_gb * 10**9})
+        for i, (n, p, images, cuda, labels, groups, disk_gb) in enumerate(nodes)
     ]
 )
 wanted_workers = st.lists(
@@ -245,6 +322,7 @@ wanted_workers = st.lists(
         st.sampled_from([{}, {"zone": "a"}]),
         st.sets(st.sampled_from(["node-0", "node-1"])),
         st.booleans(),
+        st.sampled_from([(None, 0), (40, 0), (30, 16), (90, 24)]),
     ),
     max_size=14,
 )
@@ -253,17 +331,28 @@ wanted_workers = st.lists(
 @given(varied, wanted_workers)
 def test_the_index_finds_what_a_scan_finds(
     nodes: list[NodeRecord],
-    wishes: list[tuple[str, int, list[str], str | None, dict[str, str], set[str], bool]],
+    wishes: list[
+        tuple[
+            str, int, list[str], str | None, dict[str, str], set[str], bool, tuple[int | None, int]
+        ]
+    ],
 ) -> None:
     fleet = Fleet(nodes, ())
     held: list[Booking] = []
-    for endpoint_id, count, products, cuda, selector, avoid, release in wishes:
+    for endpoint_id, count, products, cuda, selector, avoid, release, (disk, vram) in wishes:
+        disk_gb = disk or 0
         if release and held:
-            fleet.release(*held.pop(0))
+            fleet.release(held.pop(0))
         record = make_record(
             endpoint_id,
-            gpu={"count": count, "products": products, "min_cuda_version": cuda},
+            gpu={
+                "count": count,
+                "products": products,
+                "min_cuda_version": cuda,
+                "min_vram_gb": vram or None,
+            },
             placement={"node_selector": selector},
+            storage={"container_disk_gb": disk},
         )
         wish = Request(endpoint_id, record.spec, frozenset(avoid))
         search = Search(fleet, wish)
@@ -273,8 +362,8 @@ def test_the_index_finds_what_a_scan_finds(
         if found:
             node, product, _ = found
             gpus = pick_gpus(node.free[product], count) if product else ()
-            fleet.take(node, endpoint_id, gpus)
-            held.append((node.record.node_id, endpoint_id, gpus))
+            held.append(Booking(node.record.node_id, endpoint_id, gpus, disk_gb * 10**9))
+            fleet.take(held[-1])
 
 
 def test_what_finding_a_place_costs_does_not_grow_with_the_fleet() -> None:
@@ -327,7 +416,8 @@ def test_a_ledger_told_of_each_change_is_like_a_new_one(
         for n, (number, endpoint_id, n_gpus, leaving) in enumerate(holds):
             left = free.get(f"node-{number}", [])
             taken = tuple(left.pop() for _ in range(min(n_gpus, len(left))))
-            wanted[f"wk-{n}"] = Holding((f"node-{number}", endpoint_id, taken), leaving=leaving)
+            booking = Booking(f"node-{number}", endpoint_id, taken)
+            wanted[f"wk-{n}"] = Holding(booking, leaving=leaving)
         changes: list[tuple[str, NodeRecord | Holding | None]] = [
             *((node_id, None) for node_id in known if node_id not in {n.node_id for n in nodes}),
             *((node.node_id, node) for node in nodes),
@@ -367,10 +457,11 @@ def test_gpus_that_two_hold_are_free_when_both_are_gone() -> None:
     """A lost node came back: what runs there may hold what was given to another meanwhile."""
     node = make_node("node-a", n_gpus=1)
     gpus = (node.gpus[0].uuid,)
-    cluster = Cluster([node], [("node-a", "ep-1", gpus), ("node-a", "ep-2", gpus)])
-    cluster.release("node-a", "ep-1", gpus)
+    one, other = (Booking("node-a", endpoint_id, gpus) for endpoint_id in ("ep-1", "ep-2"))
+    cluster = Cluster([node], [one, other])
+    cluster.release(one)
     assert cluster.find(request()) is None
-    cluster.release("node-a", "ep-2", gpus)
+    cluster.release(other)
     assert cluster.find(request()) is not None
 
 
@@ -378,7 +469,7 @@ def test_a_kept_cluster_is_made_anew_before_it_grows_without_end() -> None:
     node = make_node("node-a", n_gpus=1)
     ledger = Ledger({"node-a": node}, ())
     first = ledger.cluster
-    holding = Holding(("node-a", "ep-1", (node.gpus[0].uuid,)))
+    holding = Holding(Booking("node-a", "ep-1", (node.gpus[0].uuid,)))
     for _ in range(5_000):
         ledger.put("wk-1", holding)
         ledger.put("wk-1", None)

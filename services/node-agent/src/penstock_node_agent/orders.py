@@ -42,7 +42,7 @@ def start_order(
         env={**spec.env, **_open(spec.secrets, sealer)},
         gpus=assignment.gpus,
         volumes=tuple(v for v in spec.storage.volumes if isinstance(v, LocalVolume)),
-        disk_bytes=spec.storage.container_disk_gb * 1_000_000_000,
+        disk_bytes=spec.storage.container_limit_gb * 1_000_000_000,
         credentials=None if auth_id is None else functools.partial(open_auth, auth_id),
     )
 

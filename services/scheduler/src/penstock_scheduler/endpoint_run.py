@@ -24,6 +24,7 @@ from penstock_scheduler.backoff import (
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_status import Facts, decide_status, same_news
 from penstock_scheduler.fleet import Booking
+from penstock_scheduler.ledger import booking_of
 from penstock_scheduler.memory import Age, EndpointMemory
 from penstock_scheduler.rollout import Rollout, drain_all, plan_workers
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
@@ -119,8 +120,7 @@ class EndpointRun:
             ages[worker.id] = age
             if worker.assignment.node_id in self._snapshot.lost_nodes:
                 if worker.stage is not Stage.ENDED:
-                    a = worker.assignment
-                    unproven[worker.key] = (a.node_id, a.endpoint_id, a.gpus)
+                    unproven[worker.key] = booking_of(worker.assignment)
                 self._draft.delete(worker)
                 continue
             failure = self._failure(worker, age)

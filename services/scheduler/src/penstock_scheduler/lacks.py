@@ -31,18 +31,35 @@ def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str]) -> Lack | Non
     )
 
 
-def describe(kinds: Mapping[Kind, int], spec: EndpointSpec, products: Iterable[str]) -> str:
+def disk_to_keep(kind: Kind, spec: EndpointSpec) -> int:
+    """Bytes of disk to keep free for a worker; a plain process has no disk of its own."""
+    return spec.storage.kept_bytes if kind.runtime == "docker" else 0
+
+
+def describe(
+    kinds: Mapping[Kind, int],
+    spec: EndpointSpec,
+    products: Iterable[str],
+    short_of_disk: Mapping[Kind, int],
+) -> str:
     """`no capacity: 3 nodes lack free GPUs, 1 has CUDA 12.2 < 12.4`, most frequent first.
 
     Args:
         kinds: how many nodes of each kind; none of them has room for the worker.
         spec: the endpoint.
         products: as for `unfit`.
+        short_of_disk: how many nodes of each kind lack nothing but disk.
     """
     lacks: Counter[Lack] = Counter()
     wanted = tuple(products)
+    disk = f"less than {spec.storage.kept_bytes / 1e9:g} GB of disk left"
     for kind, n in kinds.items():
-        lacks[unfit(kind, spec, wanted) or Lack("lacks free GPUs", "lack free GPUs")] += n
+        lack = unfit(kind, spec, wanted)
+        n_short = 0 if lack else min(n, short_of_disk.get(kind, 0))
+        if n_short:
+            lacks[Lack(f"has {disk}", f"have {disk}")] += n_short
+        if n > n_short:
+            lacks[lack or Lack("lacks free GPUs", "lack free GPUs")] += n - n_short
     if not lacks:
         return "no capacity: no nodes joined"
     counted = sorted(lacks.items(), key=lambda item: (-item[1], item[0].one))
@@ -80,6 +97,12 @@ def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack
     if not present:
         names = " or ".join(spec.gpu.products)
         return Lack(f"has no {names}", f"have no {names}")
+    if spec.gpu.min_vram_gb:
+        vram = dict(kind.vram_bytes)
+        present = [p for p in present if vram[p[0]] >= spec.gpu.min_vram_gb * 10**9]
+        if not present:
+            what = f"no GPU of {spec.gpu.min_vram_gb} GB"
+            return Lack(f"has {what}", f"have {what}")
     enough = [p for p in present if p[1] >= count]
     if not enough:
         what = f"fewer than {count} GPUs of one product"

@@ -26,13 +26,23 @@ class Holding:
     driver: str | None = None
 
 
+def booking_of(assignment: WorkerAssignment) -> Booking:
+    """What a worker holds of its node."""
+    return Booking(
+        assignment.node_id,
+        assignment.endpoint_id,
+        assignment.gpus,
+        assignment.spec.storage.kept_bytes,
+    )
+
+
 def holding_of(assignment: WorkerAssignment, status: WorkerStatus | None) -> Holding | None:
     """What a worker holds until its node has said that its process is gone."""
     if status is not None and status.state in ENDED:
         return None
     leaving = assignment.desired is not DesiredState.RUNNING
     return Holding(
-        (assignment.node_id, assignment.endpoint_id, assignment.gpus),
+        booking_of(assignment),
         leaving=leaving,
         driver=None if leaving else assignment.driver,
     )
@@ -111,12 +121,12 @@ class Ledger:
             self._forget(key, before)
         if holding is not None:
             self._holdings[key] = holding
-            self._on_node.setdefault(holding.booking[0], set()).add(key)
+            self._on_node.setdefault(holding.booking.node_id, set()).add(key)
             if holding.leaving:
                 self._leaving[key] = holding.booking
         said = holding or before
         if said is not None:
-            self.drives.put(key, holding.driver if holding else None, said.booking[1])
+            self.drives.put(key, holding.driver if holding else None, said.booking.endpoint_id)
         old, new = (h.booking if h else None for h in (before, holding))
         if old == new:
             return
@@ -148,22 +158,22 @@ class Ledger:
         for key in self._on_node.get(node_id, ()):
             self._book(self._holdings[key].booking)
         for booking in self._unproven.values():
-            if booking[0] == node_id:
+            if booking.node_id == node_id:
                 self._book(booking)
 
     def _forget(self, key: str, holding: Holding) -> None:
         del self._holdings[key]
         self._leaving.pop(key, None)
-        on_node = self._on_node[holding.booking[0]]
-        on_node.discard(key)
-        if not on_node:
-            del self._on_node[holding.booking[0]]
+        node_id = holding.booking.node_id
+        self._on_node[node_id].discard(key)
+        if not self._on_node[node_id]:
+            del self._on_node[node_id]
 
     def _book(self, booking: Booking) -> None:
         if self._cluster is not None:
-            self._cluster.book(*booking)
+            self._cluster.book(booking)
 
     def _release(self, booking: Booking) -> None:
         self.freed = True
         if self._cluster is not None:
-            self._cluster.release(*booking)
+            self._cluster.release(booking)

@@ -1,8 +1,9 @@
 """Where a worker runs: filter → score → pick.
 
 Filter (`lacks.py`), first reason wins: the node's runtime can run the image or command, it has the
-labels of `placement.node_selector`, it has the product, it has that many GPUs of one product, its
-driver's CUDA is new enough, they are healthy, they are free. Score, per node and product:
+labels of `placement.node_selector`, it has the product, its GPUs have the memory, it has that many of
+one product, its driver's CUDA is new enough, they are healthy, they are free, the disk that is kept
+for the worker is left. Score, per node and product:
 acceptable products in their order of preference come first; then a weighted sum of "the image is
 there", "few workers of the same endpoint are there" (one node's death should not take all), "few
 GPUs are left over" (whole nodes stay free for large workers), "the GPUs share a link". A node where
@@ -13,6 +14,7 @@ Fit and links are scored per group of nodes (`fleet.py`), so finding a place cos
 there are groups, not nodes.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -20,7 +22,7 @@ from typing import Final, Self
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
 from penstock_scheduler.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
-from penstock_scheduler.lacks import describe, unfit
+from penstock_scheduler.lacks import describe, disk_to_keep, unfit
 
 _IMAGE_WEIGHT: Final = 4.0
 _SPREAD_WEIGHT: Final = 2.0
@@ -73,7 +75,7 @@ class Cluster:
 
         Args:
             nodes: nodes that may take workers.
-            booked: (node id, endpoint id, GPU UUIDs) of every worker that may still hold its GPUs.
+            booked: of every worker that may still hold its GPUs.
         """
         #: groups and nodes scored so far: what placing has cost
         self.scored = 0
@@ -96,14 +98,13 @@ class Cluster:
         """Forget a node, and what is booked on it."""
         self._fleet.drop_node(node_id)
 
-    def book(self, node_id: str, endpoint_id: str, gpus: tuple[str, ...]) -> None:
-        """Take GPUs for a worker that has its place already."""
-        if node := self._fleet.nodes.get(node_id):
-            self._fleet.take(node, endpoint_id, gpus)
+    def book(self, booking: Booking) -> None:
+        """Take what a worker holds that has its place already."""
+        self._fleet.take(booking)
 
-    def release(self, node_id: str, endpoint_id: str, gpus: tuple[str, ...]) -> None:
-        """Give a worker's GPUs back."""
-        self._fleet.release(node_id, endpoint_id, gpus)
+    def release(self, booking: Booking) -> None:
+        """Give back what a worker held."""
+        self._fleet.release(booking)
 
     def place(self, request: Request, n: int = 1) -> tuple[list[Placement], NoCapacity | None]:
         """Places for `n` workers of one endpoint, booked at once.
@@ -114,13 +115,21 @@ class Cluster:
         search = Search(self._fleet, request)
         placements: list[Placement] = []
         while len(placements) < n and (placement := self._best(search)):
-            self.book(placement.node_id, request.endpoint_id, placement.gpus)
+            self.book(
+                Booking(
+                    placement.node_id,
+                    request.endpoint_id,
+                    placement.gpus,
+                    request.spec.storage.kept_bytes,
+                )
+            )
             placements.append(placement)
         self.scored += search.scored
         if len(placements) == n:
             return placements, None
         names = [name for _, name in request.products]
-        return placements, NoCapacity(describe(self._fleet.kinds, request.spec, names))
+        short = search.short_of_disk()
+        return placements, NoCapacity(describe(self._fleet.kinds, request.spec, names, short))
 
     def find(self, request: Request) -> Placement | None:
         """Where the next worker would go; nothing is booked."""
@@ -152,11 +161,11 @@ class Trial:
 
     def __exit__(self, *exc_info: object) -> None:
         for booking in reversed(self._released):
-            self._cluster.book(*booking)
+            self._cluster.book(booking)
 
     def release(self, booking: Booking) -> None:
         """As if this worker were gone."""
-        self._cluster.release(*booking)
+        self._cluster.release(booking)
         self._released.append(booking)
 
     def find(self, request: Request) -> Placement | None:
@@ -183,7 +192,7 @@ class Search:
             if best is not None and not best[2][0] and best[2][1] < rank:
                 break  # one of a preferred product
             for group in self._fleet.groups(product):
-                if group.free < self.request.spec.gpu.count or not self._fits(group.kind):
+                if not self._has_gpus(group) or group.disk_most_bytes < self._disk(group):
                     continue
                 self.scored += 1
                 score = self._score(group)
@@ -195,6 +204,31 @@ class Search:
                     if best is None or key < best[2]:
                         best = (node, product, key)
         return best
+
+    def short_of_disk(self) -> Counter[Kind]:
+        """How many nodes of each kind could take the worker if they had the disk.
+
+        Only after `best` found no node: then those that have the GPUs lack the disk.
+        """
+        short: Counter[Kind] = Counter()
+        for _, product in self._ranked():
+            of_product: Counter[Kind] = Counter()
+            for group in self._fleet.groups(product):
+                if self._has_gpus(group):
+                    of_product[group.kind] += group.size
+            short |= of_product
+        return short
+
+    def _has_gpus(self, group: Group) -> bool:
+        gpu = self.request.spec.gpu
+        return (
+            group.free >= gpu.count
+            and (not gpu.count or group.vram_bytes >= (gpu.min_vram_gb or 0) * 10**9)
+            and self._fits(group.kind)
+        )
+
+    def _disk(self, group: Group) -> int:
+        return disk_to_keep(group.kind, self.request.spec)
 
     def key(self, node: Node, rank: int, score: float) -> Key:
         """What this node is compared by; `score`: of its group."""
@@ -227,11 +261,13 @@ class Search:
         """The nodes of a group of which one is its best: the first of each sort."""
         fleet, request = self._fleet, self.request
         image = request.spec.image.image
-        most = _LOOKED_AT + len(request.avoid)
+        most, disk = _LOOKED_AT + len(request.avoid), self._disk(group)
+        plain, good = self._is_plain, self._is_good_own
+        own = request.endpoint_id
         return [
-            *fleet.members_with_image(group, image, self._is_plain, most=most),
-            *fleet.members(group, self._is_plain, most=most),
-            *fleet.members_of(group, request.endpoint_id, self._is_good_own, most=most),
+            *fleet.members_with_image(group, image, plain, most=most, disk_bytes=disk),
+            *fleet.members(group, plain, most=most, disk_bytes=disk),
+            *fleet.members_of(group, own, good, most=most, disk_bytes=disk),
         ]
 
     def _is_plain(self, node: Node) -> bool:

@@ -25,6 +25,7 @@ from penstock_common.specs import EndpointSpec
 from penstock_common.states import DesiredState, Phase, WorkerReason
 from penstock_scheduler.backoff import Backoff
 from penstock_scheduler.draft import Draft
+from penstock_scheduler.ledger import booking_of
 from penstock_scheduler.placement import Request, Trial
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
@@ -138,8 +139,7 @@ def find_room(draft: Draft, request: Request, candidates: Sequence[Worker]) -> l
             return []
         released: list[Worker] = []
         for worker in candidates[:MAX_VICTIMS]:
-            assignment = worker.assignment
-            trial.release((assignment.node_id, assignment.endpoint_id, assignment.gpus))
+            trial.release(booking_of(worker.assignment))
             released.append(worker)
             if place := trial.find(request):
                 return [
