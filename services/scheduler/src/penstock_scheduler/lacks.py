@@ -31,9 +31,9 @@ def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str]) -> Lack | Non
     )
 
 
-def disk_to_keep(kind: Kind, spec: EndpointSpec) -> int:
-    """Bytes of disk to keep free for a worker; a plain process has no disk of its own."""
-    return spec.storage.kept_bytes if kind.runtime == "docker" else 0
+def disk_to_keep(kind: Kind, wanted_bytes: int) -> int:
+    """Bytes of disk that a node must have for a worker; a plain process has no disk of its own."""
+    return wanted_bytes if kind.runtime == "docker" else 0
 
 
 def describe(

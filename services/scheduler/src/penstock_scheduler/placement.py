@@ -45,11 +45,19 @@ class Request:
     avoid: frozenset[str] = frozenset()
     #: acceptable products in lower case with their rank; empty = any
     products: tuple[tuple[int, str], ...] = field(init=False)
+    #: least memory of each GPU, 0 without GPUs
+    vram_bytes: int = field(init=False)
+    #: disk that is kept for the worker
+    disk_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work the products out once, not for every node."""
+        """Work out once what is asked of every group."""
         products = tuple(enumerate(name.lower() for name in self.spec.gpu.products))
         object.__setattr__(self, "products", products)
+        gpu = self.spec.gpu
+        vram_bytes = (gpu.min_vram_gb or 0) * 10**9 if gpu.count else 0
+        object.__setattr__(self, "vram_bytes", vram_bytes)
+        object.__setattr__(self, "disk_bytes", self.spec.storage.kept_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,7 @@ class Cluster:
                     placement.node_id,
                     request.endpoint_id,
                     placement.gpus,
-                    request.spec.storage.kept_bytes,
+                    request.disk_bytes,
                 )
             )
             placements.append(placement)
@@ -188,11 +196,15 @@ class Search:
     def best(self) -> tuple[Node, str, Key] | None:
         """The node with the lowest key, its product, and the key; None = no node has room."""
         best: tuple[Node, str, Key] | None = None
+        request = self.request
+        count, vram, disk = request.spec.gpu.count, request.vram_bytes, request.disk_bytes
         for rank, product in self._ranked():
             if best is not None and not best[2][0] and best[2][1] < rank:
                 break  # one of a preferred product
             for group in self._fleet.groups(product):
-                if not self._has_gpus(group) or group.disk_most_bytes < self._disk(group):
+                if group.free < count or group.vram_bytes < vram or not self._fits(group.kind):
+                    continue
+                if disk and group.disk_most_bytes < self._disk(group):
                     continue
                 self.scored += 1
                 score = self._score(group)
@@ -220,15 +232,15 @@ class Search:
         return short
 
     def _has_gpus(self, group: Group) -> bool:
-        gpu = self.request.spec.gpu
+        request = self.request
         return (
-            group.free >= gpu.count
-            and (not gpu.count or group.vram_bytes >= (gpu.min_vram_gb or 0) * 10**9)
+            group.free >= request.spec.gpu.count
+            and group.vram_bytes >= request.vram_bytes
             and self._fits(group.kind)
         )
 
     def _disk(self, group: Group) -> int:
-        return disk_to_keep(group.kind, self.request.spec)
+        return disk_to_keep(group.kind, self.request.disk_bytes)
 
     def key(self, node: Node, rank: int, score: float) -> Key:
         """What this node is compared by; `score`: of its group."""
