@@ -91,10 +91,21 @@ def load(worker_id: str = "wk-1", **fields: object) -> WorkerLoad:
 def test_reports_are_summed_and_grow_old() -> None:
     reports = {
         ("ep-1", "rt-1"): HeardReport(
-            report("rt-1", waiting=2, oldest_wait_s=1, in_flight=3, service_time_s=1.0), 10
+            report(
+                "rt-1",
+                waiting=2,
+                oldest_wait_s=1,
+                in_flight=3,
+                service_time_s=1.0,
+                service_times=((0, 3.0),),
+            ),
+            10,
         ),
         ("ep-1", "rt-2"): HeardReport(
-            report("rt-2", waiting=1, oldest_wait_s=4, service_time_s=5.0), 8
+            report(
+                "rt-2", waiting=1, oldest_wait_s=4, service_time_s=5.0, service_times=((17, 1.0),)
+            ),
+            8,
         ),
         ("ep-1", "rt-3"): HeardReport(report("rt-3", waiting=50), 6.9),  # no news any more
         ("ep-1", "rt-4"): HeardReport(report("rt-4", waiting=50), 12),  # lost
@@ -105,7 +116,8 @@ def test_reports_are_summed_and_grow_old() -> None:
     queue = snapshot.loads["ep-1"]
     assert (queue.waiting, queue.in_flight) == (3, 3)
     assert queue.oldest_wait_s == 8  # 4 and the 4 s since that report
-    assert queue.service_time_s == pytest.approx((4 * 1.0 + 1 * 5.0) / 5)
+    assert queue.service_time_s == pytest.approx((3 * 1.0 + 1 * 5.0) / 4)
+    assert queue.service_p95_s == pytest.approx(5.0, rel=0.06)
     assert set(queue.arrivals) == {"rt-1", "rt-2"}
 
 

@@ -357,6 +357,7 @@ def _inputs(record: EndpointRecord, rollout: Rollout) -> ScaleInputs:
         window_s=decision.rate.window_s,
         burst=decision.rate.burst,
         service_time_s=load.service_time_s,
+        service_p95_s=rollout.service_p95_s,
         start_s=decision.start_s,
         predicted_wait_s=None if wait_s is None or math.isinf(wait_s) else wait_s,
     )

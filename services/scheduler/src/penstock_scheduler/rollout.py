@@ -50,6 +50,8 @@ class Rollout:
     #: what the autoscaler said, and of what load
     decision: Decision
     load: Load
+    #: what the queue's requests take at most, 95 of 100
+    service_p95_s: float | None = None
     #: the worker that found no place, and why
     lacking: tuple[Request, str] | None = None
 
@@ -111,7 +113,8 @@ def plan_workers(
             if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
                 cause = "nobody waits for what starts"
         why = f"{len(active)} → {desired}: {cause}"
-    return Rollout(desired, why, scale, decision, load, (request, lacking) if lacking else None)
+    lack = (request, lacking) if lacking else None
+    return Rollout(desired, why, scale, decision, load, queue.service_p95_s, lack)
 
 
 def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:

@@ -22,11 +22,14 @@ from penstock_common.messages import (
     WorkerLoad,
     WorkerStatus,
 )
+from penstock_common.sketch import merge, quantile, weight_of
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerState
 from penstock_common.subjects import worker_key
 
 #: A report older than this many seconds is no news. Routers repeat themselves every second.
 REPORT_MAX_AGE_S: Final = 5.0
+#: What the mean of a router weighs that served nothing lately.
+_LONG_AGO: Final = 1e-6
 
 
 class Stage(Enum):
@@ -119,8 +122,10 @@ class QueueLoad:
     in_flight: int = 0
     #: router → its counter of arrivals
     arrivals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    #: mean over the routers, weighted by what each has in flight; None = nobody measured one
+    #: mean over the routers, weighted by what each has served; None = nobody measured one
     service_time_s: float | None = None
+    #: so long served 95 of 100 requests at most; None = nothing was served lately
+    service_p95_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +272,11 @@ def _aged(load: WorkerLoad, age_s: float) -> WorkerLoad:
 def sum_reports(heard: list[HeardReport], now: float) -> QueueLoad:
     """The queue of one endpoint over all routers, as of now."""
     reports = [h.report for h in heard]
-    weights = [(r.in_flight + 1, r.service_time_s) for r in reports if r.service_time_s is not None]
+    weights = [
+        (weight_of(r.service_times) or _LONG_AGO, r.service_time_s)
+        for r in reports
+        if r.service_time_s is not None
+    ]
     return QueueLoad(
         waiting=sum(r.waiting for r in reports),
         oldest_wait_s=max(
@@ -281,4 +290,5 @@ def sum_reports(heard: list[HeardReport], now: float) -> QueueLoad:
             if weights
             else None
         ),
+        service_p95_s=quantile(merge(r.service_times for r in reports), 0.95),
     )
