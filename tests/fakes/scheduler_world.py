@@ -352,6 +352,12 @@ class World:
         self.check(snapshot.only)
         return plan
 
+    def resting(self) -> set[str]:
+        """Endpoints at rest by what is known now."""
+        reports = show(self.view, self.tables(), self.reports())
+        self.view.ledger.freed = False
+        return {n for n in self.view.known() if self.view.at_rest(n, self.memory, reports)}
+
     def _pass(self) -> Plan:
         reports = show(self.view, self.tables(), self.reports())
         order = self.view.in_order(self.view.known(), reports)

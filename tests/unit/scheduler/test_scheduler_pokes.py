@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from penstock_common.messages import EndpointRecord
 from penstock_scheduler.agenda import SLICE, Agenda
 from penstock_scheduler.expected import SHOWS_WITHIN_S, ExpectedWrites
 from penstock_scheduler.view import LiveView
@@ -192,6 +193,60 @@ def test_a_worker_that_is_written_and_not_shown_yet_holds_its_gpus() -> None:
     assert view.ledger.n_workers_on("node-a") == 0
 
 
+# ---- endpoints at rest
+
+
+def world_of(record: EndpointRecord) -> World:
+    world = World(start_s=1)
+    world.by_parts = True
+    world.join(make_node("node-a", n_gpus=2))
+    world.put(record)
+    world.settle()
+    return world
+
+
+def test_an_endpoint_at_zero_rests_until_somebody_asks() -> None:
+    world = world_of(make_record(workers={"idle_timeout_s": 1}))
+    assert world.resting() == {"ep-1"}
+    world.arrive(1)
+    assert world.resting() == set()
+    world.run(3)
+    assert world.running() == 1
+    assert world.resting() == set()
+    world.run(20)
+    assert not world.of()
+    assert world.resting() == {"ep-1"}
+    world.put(make_record("ep-2"))
+    assert world.resting() == {"ep-1"}  # nobody has decided on the other yet
+
+
+def test_what_time_alone_changes_does_not_rest() -> None:
+    window = {"start": "08:00", "end": "10:00", "min": 1}
+    assert world_of(make_record(scaling={"schedule": [window]})).resting() == set()
+    world = world_of(make_record(workers={"min": 1}))
+    world.nodes.clear()
+    world.kill(world.of()[0].worker_id)
+    world.settle()
+    assert not world.of()
+    assert world.resting() == set()  # it is tried again
+
+
+def test_an_endpoint_whose_start_failed_does_not_rest_until_its_status_is_over() -> None:
+    world = world_of(make_record())
+    world.fails = lambda _: "exited with exit code 1"
+    world.arrive(1)
+    while not world.memory.endpoints["ep-1"].backoff.failures:
+        world.step(0.5)
+        world.tick()
+    world.leave(1)
+    world.settle()
+    assert not world.of()
+    assert world.memory.endpoints["ep-1"].desired == 0
+    assert world.resting() == set()
+    world.now += 100
+    assert world.poke("ep-1")  # its status is another now
+
+
 # ---- the agenda
 
 
@@ -241,6 +296,17 @@ def test_all_poked_hurries_the_pass_that_is_under_way_and_then_begins_another() 
     assert len(agenda.take(1)) == SLICE
     assert len(agenda.take(1)) == SLICE
     assert agenda.pass_due(1)
+
+
+def test_every_tenth_pass_is_whole_and_so_is_one_that_all_were_poked_for() -> None:
+    agenda = Agenda(1.0)
+    whole = []
+    for n in range(25):
+        whole.append(agenda.whole)
+        agenda.begin_pass([], float(n))
+        if n == 13:
+            agenda.poke_all()
+    assert [n for n, is_whole in enumerate(whole) if is_whole] == [0, 10, 14, 20]
 
 
 # ---- writes that are not shown yet

@@ -124,6 +124,16 @@ class SchedulerStory(RuleBasedStateMachine):
         """What happened concerns these: they are decided on alone, maybe for nothing."""
         self.world.poke(*some, fleet_wide=fleet_wide)
 
+    @rule(seconds=st.sampled_from([0.1, 2.0, 70.0, 5_000.0]))
+    def rest(self, seconds: float) -> None:
+        """For an endpoint at rest time alone makes no plan, so that a pass may leave it out."""
+        world = self.world
+        world.settle()
+        resting = world.resting()
+        world.now += seconds
+        for endpoint_id in sorted(resting & world.resting()):
+            assert not world.poke(endpoint_id)
+
     @invariant()
     def plans_end(self) -> None:
         """A plan that was carried out is not planned again, nor undone: no time, no more plans."""

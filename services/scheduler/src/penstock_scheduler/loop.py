@@ -141,7 +141,12 @@ class SchedulerLoop:
         self._book.forget_old(now)
         self._store.forget_old(now)
         view, reports = self._store.view, self._book.reports
-        self._agenda.begin_pass(view.in_order(view.known(), reports), now)
+        endpoint_ids = view.known()
+        if not self._agenda.whole:
+            endpoint_ids = {
+                name for name in endpoint_ids if not view.at_rest(name, self._memory, reports)
+            }
+        self._agenda.begin_pass(view.in_order(endpoint_ids, reports), now)
         return view.concerned_fleet_wide(self._memory, reports)
 
     async def _decide(self, endpoint_ids: Collection[str], now: float, *, fleet_wide: bool) -> None:

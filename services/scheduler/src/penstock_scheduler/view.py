@@ -133,6 +133,22 @@ class LiveView:
         """Every endpoint that has a record, a worker, a status or a history."""
         return {*self.endpoints, *self._keys, *self.endpoint_statuses, *self.histories}
 
+    def at_rest(self, endpoint_id: str, memory: Memory, reports: Reports) -> bool:
+        """Whether time alone cannot make a plan for this endpoint: something has to happen first.
+
+        Nobody waits, nothing runs, nothing is kept running, and no start has failed.
+        """
+        record, kept = self.endpoints.get(endpoint_id), memory.endpoints.get(endpoint_id)
+        if record is None or kept is None or endpoint_id in self._keys:
+            return False
+        heard = reports.get(endpoint_id, {}).values()
+        return (
+            endpoint_id in self.endpoint_statuses
+            and not (record.spec.workers.min or record.spec.scaling.schedule)
+            and not (kept.desired or kept.backoff.failures)
+            and not any(h.report.waiting or h.report.in_flight for h in heard)
+        )
+
     def in_order(self, endpoint_ids: Iterable[str], reports: Reports) -> list[str]:
         """Endpoints in the order in which a pass takes them: priority, then who waits longest."""
 
