@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 from pydantic import ValidationError
@@ -73,6 +73,11 @@ class SchedulerLoop:
         self._book = ReportBook()
         self._memory = Memory()
         self._term: int | None = None
+        #: endpoints of plans that are being written, and those of them that were due meanwhile
+        self._writing: set[str] = set()
+        self._due_again: set[str] = set()
+        #: endpoints of plans that were not carried out
+        self._failed: set[str] = set()
         self._complained_at: float | None = None
 
     def hear(self, message: Received) -> None:
@@ -97,23 +102,29 @@ class SchedulerLoop:
             self._poked.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Decide until `stopping`; whoever sets that also sets `poked`."""
-        while not stopping.is_set():
-            self._poked.clear()
-            decided = await self.tick(self._clock.monotonic())
-            pause_s = self._agenda.wait_s(self._clock.monotonic()) if decided else _NOT_READY_S
-            if pause_s:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause_s):
-                        await self._poked.wait()
-            # However much happens, the lease's renewal and the tables get their turn.
-            await asyncio.sleep(0)
+        """Decide until `stopping`; whoever sets that also sets `poked`.
 
-    async def tick(self, now: float) -> bool:
-        """Decide on what is due and carry it out.
+        Plans are written while others are decided on: how long a write takes is the server's and
+        its disk's, and concerns the endpoints of that plan alone.
+        """
+        async with asyncio.TaskGroup() as writes:
+            while not stopping.is_set():
+                self._poked.clear()
+                decided = self.tick(self._clock.monotonic(), writes)
+                pause_s = self._agenda.wait_s(self._clock.monotonic()) if decided else _NOT_READY_S
+                if pause_s:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause_s):
+                            await self._poked.wait()
+                # However much happens, the lease's renewal and the tables get their turn.
+                await asyncio.sleep(0)
+
+    def tick(self, now: float, writes: asyncio.TaskGroup) -> bool:
+        """Decide on what is due.
 
         Args:
             now: monotonic seconds.
+            writes: where the plan is carried out.
 
         Returns:
             False when nothing can be decided: this process does not lead, or its tables are not
@@ -133,7 +144,11 @@ class SchedulerLoop:
         due = self._agenda.take(now) | (concerned or set())
         if self._store.take_freed():
             due |= self._memory.lacking
-        await self._decide(due, now, fleet_wide=concerned is not None)
+        plan = self._decide(due, now, fleet_wide=concerned is not None)
+        if plan:
+            written = self._store.endpoints_of(plan)
+            self._writing |= written
+            writes.create_task(self._carry_out(plan, written, token), name="plan")
         return True
 
     def _begin_pass(self, now: float) -> set[str]:
@@ -144,15 +159,19 @@ class SchedulerLoop:
         endpoint_ids = view.known()
         if not self._agenda.whole:
             endpoint_ids = {
-                name for name in endpoint_ids if not view.at_rest(name, self._memory, reports)
+                name
+                for name in endpoint_ids
+                if name in self._failed or not view.at_rest(name, self._memory, reports)
             }
+        self._failed.clear()
         self._agenda.begin_pass(view.in_order(endpoint_ids, reports), now)
         return view.concerned_fleet_wide(self._memory, reports)
 
-    async def _decide(self, endpoint_ids: Collection[str], now: float, *, fleet_wide: bool) -> None:
-        shown = [name for name in endpoint_ids if self._store.shows(name, now)]
+    def _decide(self, endpoint_ids: set[str], now: float, *, fleet_wide: bool) -> Plan | None:
+        self._due_again |= endpoint_ids & self._writing
+        shown = [n for n in endpoint_ids - self._writing if self._store.shows(n, now)]
         if not shown or not self._leadership.leads:
-            return
+            return None
         snapshot = self._store.snapshot(shown, self._book.reports, now, fleet_wide=fleet_wide)
         plan, self._memory = reconcile(
             snapshot,
@@ -161,12 +180,23 @@ class SchedulerLoop:
             token=self._leadership.token,
             ledger=self._store.view.ledger,
         )
-        if plan:
-            await self._carry_out(plan)
+        return plan
 
-    async def _carry_out(self, plan: Plan) -> None:
+    async def _carry_out(self, plan: Plan, endpoint_ids: set[str], token: int) -> None:
         try:
-            await self._store.apply(plan)
+            if not await self._write(plan, token):
+                self._failed |= endpoint_ids
+        finally:
+            self._writing -= endpoint_ids
+        for endpoint_id in endpoint_ids & self._due_again:
+            self._agenda.poke(endpoint_id)
+            self._poked.set()
+        self._due_again -= endpoint_ids
+
+    async def _write(self, plan: Plan, token: int) -> bool:
+        """Write a plan and tell its events; gives whether all of it was written."""
+        try:
+            await self._store.apply(plan, token=token)
         except WrongRevisionError as error:
             leads = await self._leadership.confirm()
             logger.warning(
@@ -182,6 +212,8 @@ class SchedulerLoop:
         else:
             for event in plan.events:
                 self._publish(event)
+            return True
+        return False
 
     def _publish(self, event: PlannedEvent) -> None:
         logger.info(event.type, extra={"action": event.type.rpartition(".")[2], **event.data})

@@ -46,7 +46,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 #: Writes under way at once.
-_BATCH: Final = 128
+_MOST_WRITES: Final = 128
 
 
 class Store:
@@ -82,6 +82,7 @@ class Store:
         self._statuses = Bucket(bus, subjects.ENDPOINT_STATUS)
         self._histories = Bucket(bus, subjects.SCALE_HISTORY)
         self.view = LiveView()
+        self._writes = asyncio.Semaphore(_MOST_WRITES)
         self._expected = ExpectedWrites()
         #: new workers of whose write nobody knows whether it was done
         self._uncertain: set[str] = set()
@@ -204,8 +205,14 @@ class Store:
 
     # ---- writes
 
-    async def apply(self, plan: Plan) -> None:
+    async def apply(self, plan: Plan, *, token: int) -> None:
         """Write what the plan says; all of it is tried even if some fails.
+
+        Several plans may be written at once, as long as they concern different endpoints.
+
+        Args:
+            plan: what to write.
+            token: of the term in which it was made; in another none of its assignments is written.
 
         Raises:
             WrongRevisionError: this process leads no longer, or somebody else wrote a status.
@@ -213,9 +220,9 @@ class Store:
                 `Bucket.put`; what was not written is planned again.
         """
         writes: list[Callable[[], Awaitable[None]]] = [
-            *(partial(self._write_assignment, a, created=True) for a in plan.creates),
-            *(partial(self._write_assignment, a, created=False) for a in plan.changes),
-            *(partial(self._delete_assignment, key) for key in plan.deletes),
+            *(partial(self._write_assignment, a, token, created=True) for a in plan.creates),
+            *(partial(self._write_assignment, a, token, created=False) for a in plan.changes),
+            *(partial(self._delete_assignment, key, token) for key in plan.deletes),
             *(partial(self._write_status, status) for status in plan.statuses),
             *(partial(self._delete_status, endpoint_id) for endpoint_id in plan.status_deletes),
             *(partial(self._write_history, history) for history in plan.histories),
@@ -223,24 +230,40 @@ class Store:
         ]
         for assignment in plan.creates:
             self.view.expect(assignment)
-        failures: list[BaseException] = []
-        for start in range(0, len(writes), _BATCH):
-            results = await asyncio.gather(
-                *(write() for write in writes[start : start + _BATCH]), return_exceptions=True
-            )
-            failures += [result for result in results if result is not None]
+        results = await asyncio.gather(*map(self._in_turn, writes), return_exceptions=True)
+        failures = [result for result in results if result is not None]
         if failures:
             self.view.undo(plan)
             # The one that says most: a lost lease, else whatever came first.
             raise next((f for f in failures if isinstance(f, WrongRevisionError)), failures[0])
 
-    async def _write_assignment(self, assignment: WorkerAssignment, *, created: bool) -> None:
+    def endpoints_of(self, plan: Plan) -> set[str]:
+        """The endpoints whose rows this plan writes."""
+        assignments = self.view.tables.assignments
+        return {
+            *(a.endpoint_id for a in (*plan.creates, *plan.changes)),
+            *(assignments[key][0].endpoint_id for key in plan.deletes if key in assignments),
+            *(status.endpoint_id for status in plan.statuses),
+            *(history.endpoint_id for history in plan.histories),
+            *plan.status_deletes,
+            *plan.history_deletes,
+        }
+
+    async def _in_turn(self, write: Callable[[], Awaitable[None]]) -> None:
+        async with self._writes:
+            await write()
+
+    async def _write_assignment(
+        self, assignment: WorkerAssignment, token: int, *, created: bool
+    ) -> None:
         if created:
             assignment = assignment.model_copy(update={"assigned_at": self._clock.utc()})
         key = subjects.worker_key(assignment.node_id, assignment.worker_id)
         value = assignment.encode()
         try:
-            revision = await self._fenced(lambda fence: self._workers.put(key, value, fence=fence))
+            revision = await self._fenced(
+                token, lambda fence: self._workers.put(key, value, fence=fence)
+            )
         except BusTimeoutError:
             self._uncertain.add(key)
             raise
@@ -249,16 +272,16 @@ class Store:
             raise
         self._expect(assignment.endpoint_id, subjects.WORKERS, key, revision)
 
-    async def _delete_assignment(self, key: str) -> None:
+    async def _delete_assignment(self, key: str, token: int) -> None:
         row = self.assignments.rows.get(key)
-        await self._fenced(lambda fence: self._workers.delete(key, fence=fence))
+        await self._fenced(token, lambda fence: self._workers.delete(key, fence=fence))
         if row is not None and row.value is not None:
             self._expect(row.value.endpoint_id, subjects.WORKERS, key, None)
 
-    async def _fenced(self, write: Callable[[Fence], Awaitable[R]]) -> R:
+    async def _fenced(self, token: int, write: Callable[[Fence], Awaitable[R]]) -> R:
         """Do a write under the fence; tried twice, since a renewal may come between."""
         for last in (False, True):
-            if not self._leadership.leads:
+            if not self._leadership.leads or self._leadership.token != token:
                 break
             fence = self._leadership.fence
             try:
@@ -269,7 +292,7 @@ class Store:
             except BusTimeoutError:
                 self._lease_needed = max(self._lease_needed, fence.revision + 1)
                 raise
-        raise WrongRevisionError("this scheduler leads no longer")
+        raise WrongRevisionError("this scheduler leads no longer, or again")
 
     async def _write_status(self, status: EndpointStatus) -> None:
         # No fence reaches another stream, but whoever comes late has not seen the last revision.
