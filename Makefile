@@ -3,9 +3,11 @@
 #   make demo [ONCE=1] [RUNTIME=docker]   set up, start everything, show the whole way of a request
 #   make demo-embeddings                  the same with a real sentence-embedding model
 #   make test                             set up, run every test
+#   make test-gpu                         set up, run the tests that need an NVIDIA GPU
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
-#   make bench-cold-start                 cold start through Penstock against the command alone
+#   make images [OFFLINE=1] [VERSION=1.0]  build the container images; OFFLINE: fetch wheels outside first
+#   make bench-cold-start [RUNTIME=docker] cold start through Penstock against the command alone
 #   make bench-simulate                   the autoscaler beside its peers' formulas, in virtual time
 #   make bench-placement                  placement from 100 to 100,000 nodes, and fragmentation
 #   make bench-fleet                      scheduler and NATS over 100 to 1,000 simulated nodes
@@ -15,11 +17,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME ?= process
+VERSION ?= latest
+PARTS := api scheduler router node-agent cli
 MEMBERS := libs/common libs/client libs/autoscaler services/api services/scheduler services/node-agent services/router cli
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test lock bench-cold-start bench-simulate bench-placement bench-fleet bench-router clean
+.PHONY: demo demo-embeddings setup check test test-gpu lock wheels images bench-cold-start bench-simulate bench-placement bench-fleet bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -54,12 +58,27 @@ check: setup $(VENV)/.embeddings
 test: setup $(VENV)/.embeddings
 	$(BIN)/pytest tests
 
+test-gpu: setup
+	$(BIN)/pytest -m gpu tests/gpu
+
 lock: setup
 	$(LOCK) requirements.in -o requirements.lock
 	$(LOCK) --no-deps examples/embeddings/requirements.in -o examples/embeddings/requirements.lock
 
+wheels: setup
+	@$(BIN)/python deploy/wheels.py
+
+images: $(if $(OFFLINE),wheels)
+	@for part in $(PARTS); do \
+		echo "== penstock/$$part:$(VERSION)"; \
+		docker build --quiet -f deploy/Dockerfile --build-arg PACKAGE=$$part --build-arg VERSION=$(VERSION) \
+			--build-arg REVISION=$$(git rev-parse HEAD) $(if $(PIP_INDEX_URL),--build-arg PIP_INDEX_URL) \
+			-t penstock/$$part:$(VERSION) . || exit; \
+	done
+
 bench-cold-start: setup
-	$(BIN)/python -m benchmarks.cold_start
+	$(if $(filter docker,$(RUNTIME)),docker build --quiet -t penstock/openai-echo examples/openai_echo)
+	$(BIN)/python -m benchmarks.cold_start --runtime $(RUNTIME)
 
 bench-simulate: setup
 	$(BIN)/python -m benchmarks.simulate

@@ -9,6 +9,8 @@ from penstock_common.states import (
     WORKER_TRANSITIONS,
     EndpointReason,
     EndpointState,
+    GpuReason,
+    NodeState,
     WorkerReason,
     WorkerState,
 )
@@ -46,6 +48,18 @@ def page() -> str:
             diagram(EndpointState.DEPLOYING, ENDPOINT_TRANSITIONS),  # type: ignore[arg-type]  # as above
             "",
             "Reasons: " + ", ".join(f"`{reason}`" for reason in EndpointReason) + ".",
+            "",
+            "## Node",
+            "",
+            "Told from its record, its order and its workers, so any may follow any: "
+            + ", ".join(f"`{state}`" for state in NodeState)
+            + " ([nodes.md](nodes.md)).",
+            "",
+            "## GPU",
+            "",
+            "Healthy, or given to no worker ([gpus.md](gpus.md)) for one of these reasons: "
+            + ", ".join(f"`{reason}`" for reason in GpuReason)
+            + ".",
             "",
         ]
     )

@@ -1,7 +1,8 @@
 """Fixtures that every tier may use."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -20,3 +21,22 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     server.start()
     yield server
     server.stop()
+
+
+#: Of each log, the end is told.
+_TOLD_BYTES = 200_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails tells what the parts that it started have written to their logs."""
+    report = yield
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and isinstance(folder, Path):
+        for log in sorted(folder.rglob("*.log")):
+            if log.is_file():
+                text = log.read_bytes()[-_TOLD_BYTES:].decode(errors="replace")
+                report.sections.append((f"{log.relative_to(folder)} ({call.when})", text))
+    return report

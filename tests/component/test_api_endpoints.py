@@ -75,7 +75,10 @@ async def test_every_error_of_a_document_is_told_at_once(api: ApiServer) -> None
     told = {e["pointer"]: e["message"] for e in problem["errors"]}
     assert told.keys() == {"/image/http_prot", "/workers", "/gpu/count"}
     assert "did you mean 'http_port'" in told["/image/http_prot"]
-    assert (await api.ask("GET", "/v1/endpoints")).document == {"endpoints": []}
+    assert (await api.ask("GET", "/v1/endpoints")).document == {
+        "endpoints": [],
+        "next_cursor": None,
+    }
 
 
 async def test_an_app_name_is_unique_also_among_concurrent_creates(api: ApiServer) -> None:

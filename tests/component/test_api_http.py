@@ -213,3 +213,17 @@ async def test_wrong_settings_end_the_start_with_the_reason(
     (tmp_path / "api" / "admin.key").write_text("short")
     with pytest.raises(MisconfiguredError, match=r"admin\.key"):
         await asyncio.wait_for(serve(server.settings, server.stopping), 10)
+
+
+async def test_who_asks_too_often_is_told_when_to_come_back(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    limits = {"rate_limit_per_s": 0.5, "rate_limit_burst": 3}
+    async with running_api(nats_server, tmp_path / "limited", **limits) as server:
+        answers = [await server.ask("GET", "/v1/endpoints") for _ in range(4)]
+        assert [a.status for a in answers] == [200, 200, 200, 429]
+        assert answers[3].document["reason"] == "too_many_requests"
+        assert answers[3].headers["Retry-After"] in {"1", "2"}
+        guesses = [await server.ask("GET", "/v1/endpoints", key=f"guess-{n}") for n in range(4)]
+        assert [a.status for a in guesses] == [401, 401, 401, 429]
+        assert (await server.ask("GET", "/healthz", key=None)).status == 200

@@ -10,6 +10,7 @@ import pytest
 from penstock_common import subjects
 from penstock_common.kv import Bucket
 from penstock_common.messages import (
+    EngineProblem,
     Gpu,
     NodeRecord,
     QueueReport,
@@ -153,6 +154,21 @@ async def test_a_node_is_shown_with_the_holders_of_its_gpus(api: ApiServer) -> N
     (shown,) = await eventually(nodes)
     assert (shown["id"], shown["gpus_total"], shown["workers"]) == ("node-a", 2, ["wk-1"])
     assert shown["gpus_free"] == 1
+    assert shown["engine_problem"] is None
+
+    problem = EngineProblem(message="connection refused", since=CLOCK.utc())
+    await api.put(
+        subjects.NODES, "node-a", node.model_copy(update={"engine_problem": problem, "beat": 2})
+    )
+
+    async def said() -> object:
+        return (await nodes())[0]["engine_problem"]
+
+    assert await eventually(said) == {
+        "message": "connection refused",
+        "since": problem.model_dump(mode="json")["since"],
+        "full": False,
+    }
 
 
 async def test_every_change_becomes_an_event(api: ApiServer) -> None:

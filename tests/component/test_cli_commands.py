@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from penstock_common.messages import ScaleDecision, ScaleHistory, ScaleInputs
-from penstock_common.states import EndpointReason, EndpointState
-from penstock_common.subjects import SCALE_HISTORY
+from penstock_common.messages import Gpu, ScaleDecision, ScaleHistory, ScaleInputs
+from penstock_common.states import EndpointReason, EndpointState, GpuReason
+from penstock_common.subjects import NODES, SCALE_HISTORY
+from tests.fakes.scheduler_world import make_node
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer, free_port
 
@@ -103,7 +104,8 @@ async def test_an_endpoint_lives_its_life_by_flags(penstock: Penstock) -> None:
     assert listed.code == 0
     assert listed.out.splitlines()[1].split()[:2] == ["echo", "deploying"]
     assert json.loads((await penstock("endpoint", "list", "--json")).out) == {
-        "endpoints": [document]
+        "endpoints": [document],
+        "next_cursor": None,
     }
     assert document["url"] in (await penstock("endpoint", "show", "echo")).out
 
@@ -128,6 +130,32 @@ async def test_an_endpoint_lives_its_life_by_flags(penstock: Penstock) -> None:
     await penstock.api.say(document["id"], EndpointState.DELETING)
     deleted = await deletion
     assert (deleted.code, deleted.out.startswith("deleted echo")) == (0, True)
+
+
+async def test_node_list_says_which_gpu_gets_no_worker_and_why(penstock: Penstock) -> None:
+    gpus = (
+        Gpu(uuid="GPU-1", product="h100-80gb", vram_bytes=80 * 10**9),
+        Gpu(
+            uuid="GPU-2",
+            product="h100-80gb",
+            vram_bytes=80 * 10**9,
+            reason=GpuReason.LOST,
+            message="off\x1b the bus",
+        ),
+    )
+    node = make_node("node-a").model_copy(update={"gpus": gpus})
+    await penstock.api.put(NODES, "node-a", node)
+
+    async def told() -> bool:
+        return bool((await penstock.api.ask("GET", "/v1/nodes")).document["nodes"])
+
+    await eventually(told)
+    shown = (await penstock("node", "list")).out
+    assert "1 of 2" in shown
+    (bad,) = [line for line in shown.splitlines() if "GPU-2" in line]
+    assert bad.startswith("node-a: GPU-2 (h100-80gb) gets no worker: lost, off")
+    assert "\x1b" not in bad
+    assert "GPU-1" not in shown
 
 
 async def test_explain_says_why_the_workers_changed(penstock: Penstock) -> None:

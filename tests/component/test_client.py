@@ -40,6 +40,12 @@ async def test_every_route_has_a_typed_method(client: PenstockClient, api: ApiSe
     assert (await client.list_workers("echo")).workers == ()
     assert (await client.list_nodes()).nodes == ()
     assert (await client.delete_endpoint("echo")).deleted_at is not None
+    key = await client.create_api_key({"name": "ours", "scope": "deploy", "max_gpus": 2})
+    assert [k.id for k in (await client.list_api_keys()).api_keys] == ["key-admin", key.id]
+    assert (await client.update_api_key(key.id, {"max_gpus": 3})).max_gpus == 3
+    assert (await client.revoke_api_key(key.id)).revoked_at is not None
+    usage = await client.show_usage(since="2020-01-01T00:00:00+00:00")
+    assert (usage.from_.year, usage.group_by, usage.rows) == (2020, "endpoint", ())
 
 
 async def test_a_refusal_carries_the_problem(client: PenstockClient) -> None:

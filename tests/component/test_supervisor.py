@@ -15,9 +15,9 @@ from penstock_common.clock import SystemClock
 
 READY = """
 import os, socket, sys, time
+print("hello", flush=True)
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.connect(os.environ["NOTIFY_SOCKET"]); s.send(b"READY=1\\nX_URL=u")
-print("hello", flush=True)
 time.sleep(60)
 """
 

@@ -88,3 +88,4 @@ async def test_requests_are_answered_whatever_part_is_killed(tmp_path: Path, see
 
         await eventually(settled, "one worker of warm, none of bursty", within_s=60)
         assert len(processes_with(f"{ROOT}/tests/support/gauge_worker.py")) == 1
+    assert not processes_with(f"{ROOT}/tests/support/gauge_worker.py")

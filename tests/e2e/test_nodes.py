@@ -1,51 +1,37 @@
-"""A second node joins, takes the workers that need GPUs, and leaves."""
+"""Nodes beside the installation's own: they join, are drained, restart, are lost, and leave."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from docker import APIClient
 
-from tests.support.installation import ROOT, Installation, eventually
+from penstock_node_agent.docker_containers import NODE_LABEL
+from tests.support.docker_engine import IMAGE, docker_host
+from tests.support.installation import (
+    CLOCK,
+    PENSTOCK,
+    ROOT,
+    Installation,
+    eventually,
+    processes_with,
+)
+from tests.support.node_agent import NodeAgent, joined
+from tests.support.traffic import enough, traffic
 
 GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
-AGENT = str(Path(sys.executable).with_name("penstock-node-agent"))
+SERVER = (
+    "import http.server, os; H = http.server.BaseHTTPRequestHandler; "
+    "H.do_GET = lambda s: (s.send_response(200), s.send_header('Content-Length', '2'), "
+    "s.end_headers(), s.wfile.write(b'{}')); "
+    "http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), H).serve_forever()"
+)
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
-
-
-@asynccontextmanager
-async def joined(penstock: Installation, name: str, gpus: str) -> AsyncIterator[None]:
-    """A node agent as the README starts one on a GPU host."""
-    folder = penstock.data.parent / name
-    folder.mkdir()
-    settings = {
-        "NATS_URL": penstock.urls["nats"],
-        "NATS_USER": "penstock",
-        "NATS_PASSWORD": (penstock.data / "nats.password").read_text().strip(),
-        "SECRET_KEY_FILE": str(penstock.data / "secret.key"),
-        "NODE_ID": f"node-{name}",
-        "NODE_ADDRESS": "127.0.0.1",
-        "RUNTIME": "process",
-        "GPUS": gpus,
-        "DATA_DIR": str(folder),
-    }
-    log = (folder / "agent.log").open("wb")
-    process = await asyncio.create_subprocess_exec(
-        AGENT,
-        env={**os.environ, **{f"PENSTOCK_NODE_AGENT_{k}": v for k, v in settings.items()}},
-        stdout=log,
-        stderr=log,
-    )
-    log.close()
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
 
 
 async def nodes(penstock: Installation) -> dict[str, tuple[int, int]]:
@@ -72,7 +58,7 @@ async def test_workers_that_need_gpus_go_where_gpus_are_and_share_none(tmp_path:
 
         await eventually(lacks_gpus, "the endpoint says that there are no GPUs")
 
-        async with joined(penstock, "big", "4 x rtx-4090-24gb"):
+        async with joined(penstock, "big", GPUS="4 x rtx-4090-24gb"):
 
             async def two_run() -> bool:
                 workers = await penstock.workers("gauge")
@@ -91,3 +77,168 @@ async def test_workers_that_need_gpus_go_where_gpus_are_and_share_none(tmp_path:
 
         await eventually(has_left, "the node has left")
         await penstock.no_workers("gauge")
+
+
+async def command(penstock: Installation, *arguments: str) -> str:
+    """What `penstock` prints, once it has ended well."""
+    process = await asyncio.create_subprocess_exec(
+        PENSTOCK,
+        *arguments,
+        "--data",
+        str(penstock.data),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def running_on(penstock: Installation, app: str, node: NodeAgent, n: int) -> list[str]:
+    """Ids of the endpoint's workers when `n` run, all of them there."""
+    workers = await penstock.workers(app)
+    there = [w["id"] for w in workers if (w["state"], w["node_id"]) == ("running", node.node_id)]
+    return sorted(there) if len(there) == len(workers) == n else []
+
+
+async def test_a_drain_moves_the_workers_and_fails_no_request(tmp_path: Path) -> None:
+    options = ("--runtime", "process", "--gpus", "none")
+    pool = {"placement": {"node_selector": {"pool": "p"}}}
+    async with (
+        Installation(tmp_path / "data", *options) as penstock,
+        joined(penstock, "a", LABELS="pool=p") as a,
+    ):
+        limits = {"min": 2, "max": 2, "max_concurrency": 8}
+        await penstock.deploy("gauge", GAUGE, workers=limits, **pool)
+        await eventually(lambda: running_on(penstock, "gauge", a, 2), "two workers run on a")
+        async with (
+            joined(penstock, "b", LABELS="pool=p") as b,
+            traffic(penstock) as statuses,
+        ):
+            assert await eventually(b.state, "b has joined") == "ready"
+            await enough(statuses, 50)
+            told = await command(penstock, "node", "drain", a.node_id, "--wait")
+            assert told.splitlines()[-1] == f"{a.node_id} is drained"
+            assert len(told.splitlines()) > 1, told
+            assert await running_on(penstock, "gauge", b, 2)
+            shown = json.loads(await command(penstock, "node", "show", a.node_id, "--json"))
+            assert (shown["state"], shown["workers"]) == ("drained", [])
+            await command(penstock, "node", "uncordon", a.node_id)
+            assert await a.state() == "ready"
+            await enough(statuses, len(statuses) + 50)
+        assert set(statuses) == {200}
+
+
+def containers(engine: APIClient, node: NodeAgent) -> list[str]:
+    """Ids of the containers of a node's workers."""
+    filters = {"label": f"{NODE_LABEL}={node.node_id}"}
+    return [c["Id"] for c in engine.containers(all=True, filters=filters)]
+
+
+def remove_all(engine: APIClient, node: NodeAgent) -> None:
+    """What a test that failed left behind."""
+    for container in containers(engine, node):
+        engine.remove_container(container, force=True, v=True)
+    engine.close()
+
+
+async def is_in(node: NodeAgent, state: str) -> bool:
+    return await node.state() == state
+
+
+async def test_nodes_that_are_away(tmp_path: Path) -> None:
+    """Two stories at once, since both wait for longer than a heartbeat lives."""
+    engine = APIClient(base_url=docker_host(), version="auto", timeout=30)
+    options = ("--runtime", "process", "--gpus", "none")
+    async with (
+        Installation(tmp_path / "data", *options) as penstock,
+        joined(penstock, f"docker-{os.getpid()}", LABELS="kind=docker", RUNTIME="docker") as node,
+        joined(penstock, "a", LABELS="pool=p,own=a") as a,
+    ):
+        try:
+            async with asyncio.TaskGroup() as stories:
+                stories.create_task(an_upgrade_interrupts_nothing(penstock, node, engine))
+                stories.create_task(a_lost_node_keeps_what_nothing_replaced(penstock, a))
+        finally:
+            await asyncio.to_thread(remove_all, engine, node)
+
+
+async def an_upgrade_interrupts_nothing(
+    penstock: Installation, node: NodeAgent, engine: APIClient
+) -> None:
+    """Its agent is told to end and comes back: the same container, no request failed."""
+    await penstock.deploy(
+        "gauge",
+        "",
+        image={"image": IMAGE, "entrypoint": "python3 -c", "command": f'"{SERVER}"'},
+        placement={"node_selector": {"kind": "docker"}},
+        workers={"min": 1, "max": 1, "max_concurrency": 8},
+    )
+    before = await eventually(lambda: running_on(penstock, "gauge", node, 1), "a container serves")
+    made = await asyncio.to_thread(containers, engine, node)
+    async with traffic(penstock) as statuses:
+        await enough(statuses, 50)
+        await node.stop()
+        ended_at = CLOCK.monotonic()
+        await eventually(lambda: is_in(node, "restarting"), "it is awaited back")
+
+        async def would_be_lost() -> bool:
+            # An agent that had died would be lost by then, and its worker replaced.
+            return CLOCK.monotonic() - ended_at > 12
+
+        await eventually(would_be_lost, "time passes")
+        assert await node.state() == "restarting"
+        await node.start()
+        await eventually(lambda: is_in(node, "ready"), "it is back")
+        await enough(statuses, len(statuses) + 50)
+    assert set(statuses) == {200}
+    assert await running_on(penstock, "gauge", node, 1) == before
+    assert await asyncio.to_thread(containers, engine, node) == made
+    # The new agent looks after it: told to, it stops it.
+    await penstock.api("DELETE", "/v1/endpoints/gauge")
+
+    async def none_left() -> bool:
+        return not await asyncio.to_thread(containers, engine, node)
+
+    await eventually(none_left, "the container is gone")
+
+
+async def a_lost_node_keeps_what_nothing_replaced(penstock: Installation, a: NodeAgent) -> None:
+    """Its agent is frozen for longer than its heartbeat lives; its workers run on meanwhile."""
+    limits = {"min": 1, "max": 1}
+    for app, labels in (("moves", {"pool": "p"}), ("stays", {"own": "a"})):
+        await penstock.deploy(app, GAUGE, workers=limits, placement={"node_selector": labels})
+
+    async def both_run() -> bool:
+        found = [await running_on(penstock, app, a, 1) for app in ("moves", "stays")]
+        return all(found)
+
+    await eventually(both_run, "both run on a")
+    (moved,), (kept,) = await penstock.workers("moves"), await penstock.workers("stays")
+    async with joined(penstock, "b", LABELS="pool=p") as b:
+        await eventually(lambda: is_in(b, "ready"), "b has joined")
+        a.send(signal.SIGSTOP)
+        await eventually(lambda: running_on(penstock, "moves", b, 1), "it is replaced", within_s=40)
+        assert await a.state() == "lost"
+        (waits,) = await penstock.workers("stays")
+        assert (waits["id"], waits["reason"], waits["driver"]) == (kept["id"], "node_lost", None)
+        shown = await penstock.api("GET", "/v1/endpoints/stays")
+        assert (shown["workers_running"], shown["reason"]) == (0, "no_capacity")
+
+        a.send(signal.SIGCONT)
+
+        async def serves_again() -> dict[str, Any] | None:
+            status, answer = await penstock.get("stays", "/")
+            return answer if status == 200 else None
+
+        answer = await eventually(serves_again, "the kept worker serves again")
+        assert answer["worker"] == kept["id"]
+        (after,) = await penstock.workers("stays")
+        assert after["phases_ms"] == kept["phases_ms"]
+
+        async def has_gone() -> bool:
+            return not processes_with(moved["id"])
+
+        await eventually(has_gone, "what was replaced is stopped")
+        assert await running_on(penstock, "moves", b, 1)
+        assert processes_with(kept["id"])

@@ -1,17 +1,15 @@
 """New revisions under steady traffic, through `penstock up`: taken over, and rolled back."""
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.installation import CLOCK, ROOT, Installation, eventually
+from tests.support.installation import ROOT, Installation, eventually
+from tests.support.traffic import RATE_PER_S, enough, traffic
 
 GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
-RATE_PER_S = 50
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
 
 
@@ -29,40 +27,6 @@ async def of_revision(penstock: Installation, revision: int) -> list[str]:
         (w["revision"], w["state"]) == (revision, "running") for w in workers
     )
     return sorted(w["id"] for w in workers) if whole else []
-
-
-@asynccontextmanager
-async def traffic(penstock: Installation) -> AsyncIterator[list[int]]:
-    """About 50 requests a second, each sent when it is due; gives their statuses as they come."""
-    statuses: list[int] = []
-    stop = asyncio.Event()
-
-    async def one() -> None:
-        status, _ = await penstock.get("gauge", "/?ms=20")
-        statuses.append(status)
-
-    async def generate(group: asyncio.TaskGroup) -> None:
-        started, n = CLOCK.monotonic(), 0
-        while not stop.is_set():
-            group.create_task(one())
-            n += 1
-            await asyncio.sleep(max(0.0, started + n / RATE_PER_S - CLOCK.monotonic()))
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(generate(group))
-        try:
-            yield statuses
-        finally:
-            stop.set()
-
-
-async def enough(statuses: list[int], n: int) -> None:
-    """Wait for so many answers in all."""
-
-    async def there() -> bool:
-        return len(statuses) >= n
-
-    await eventually(there, f"{n} answers", within_s=30)
 
 
 async def test_a_rolling_update_fails_no_request(penstock: Installation) -> None:

@@ -1,6 +1,7 @@
 """What `penstock up` promises on its own: ports, data directory, stopping, coming back."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -146,3 +147,44 @@ async def test_each_part_killed_in_turn_comes_back_and_no_warm_request_fails(
         await penstock.deploy("second", GAUGE)
         status, _ = await penstock.get("second", "/")
         assert status == 200
+
+
+async def test_workers_of_an_agent_that_was_killed_end_with_the_installation(
+    tmp_path: Path,
+) -> None:
+    marker = f"{ROOT}/tests/support/gauge_worker.py"
+    async with Installation(tmp_path / "data", *PLAIN) as penstock:
+        await penstock.deploy("gauge", GAUGE, workers={"min": 1, "max": 1})
+        status, _ = await penstock.get("gauge", "/")
+        assert status == 200
+        assert len(processes_with(marker)) == 1
+        os.kill(penstock.child_pid("node-agent"), signal.SIGKILL)
+        assert await penstock.stop() == 0
+    assert not processes_with(marker)
+    assert not list((tmp_path / "data/node/workers").iterdir())
+
+
+async def test_the_doctor_finds_a_running_installation_well_and_a_stopped_one_not(
+    tmp_path: Path,
+) -> None:
+    async def ask_doctor() -> tuple[int | None, dict[str, dict[str, str]]]:
+        process = await asyncio.create_subprocess_exec(
+            *(PENSTOCK, "doctor", "--json", "--data", str(tmp_path / "data")),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode, {f["name"]: f for f in json.loads(output)}
+
+    async with Installation(tmp_path / "data", *PLAIN) as penstock:
+        code, findings = await ask_doctor()
+        (node,) = (await penstock.api("GET", "/v1/nodes"))["nodes"]
+        told = {name: findings[name]["level"] for name in ("api", "clock", "nats", "router")}
+        assert told == dict.fromkeys(told, "ok"), findings
+        assert findings[node["id"]]["level"] == "ok"
+        assert findings["data disk"]["seen"].startswith(f"{tmp_path}/data: ")
+        problems = [f for f in findings.values() if f["level"] == "problem"]
+        assert code == bool(problems), problems
+    code, findings = await ask_doctor()
+    assert code == 1
+    assert findings["api"]["level"] == "problem"
+    assert "penstock up" in findings["api"]["mend"]

@@ -2,19 +2,20 @@
 
 It passes the contract tests of the real ones. A worker's program is its command:
 `("serve",)`, `("exit", "3")`, `("stubborn",)` (serves, ignores SIGTERM), `("print", line, …)`
-(prints, then serves). `FakeHost` is the machine: it outlives the agent's runtime objects.
+(prints, then serves), `("print-and-exit", line, …)`. `FakeHost` is the machine: it outlives the agent's runtime objects.
 """
 
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import OutputName, RuntimeKind
 from penstock_common.states import WorkerReason
+from penstock_node_agent.output import Cursor, Output, OutputLine, Skim, read_all
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     BoundExceededError,
@@ -23,6 +24,7 @@ from penstock_node_agent.runtime import (
     Progress,
     Runtime,
     RuntimeFailedError,
+    RuntimeProblem,
     Started,
     StartFailedError,
     StartOrder,
@@ -30,6 +32,7 @@ from penstock_node_agent.runtime import (
 
 SIGTERM_CODE = 143
 SIGKILL_CODE = 137
+STDERR = "stderr: "
 
 
 @dataclass(eq=False)
@@ -44,18 +47,25 @@ class FakeWorker:
     #: raised by `wait` while it runs
     beyond: BoundExceededError | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+    lines: list[str] = field(default_factory=list)
+    written: asyncio.Event = field(default_factory=asyncio.Event)
     #: HTTP status that its server answers with; 0 = it accepts and stays silent
     status: int = 200
     requests: int = 0
 
-    def end(self, code: int, *, oom_killed: bool = False, port_taken: bool = False) -> None:
-        """It ends with this exit code."""
+    def end(self, code: int, **fields: bool) -> None:
+        """It ends with this exit code, and other fields of `Exit`."""
         if self.exit is None:
             self.server.close()
-            self.exit = Exit(code, oom_killed=oom_killed, port_taken=port_taken)
+            self.exit = Exit(code, **fields)
             self.ended.set()
             self.changed.set()
+            self.written.set()
+
+    def write(self, *lines: str) -> None:
+        """It writes these lines; one that begins with `STDERR` goes there."""
+        self.lines += lines
+        self.written.set()
 
     def exceed(self, error: BoundExceededError) -> None:
         """It is found beyond a bound of its own."""
@@ -82,6 +92,8 @@ class FakeHost:
         #: status with which new workers' servers answer
         self.status = 200
         self.grace: dict[str, float] = {}
+        #: what the runtimes say is wrong with them
+        self.problem: RuntimeProblem | None = None
 
     async def close(self) -> None:
         """End all."""
@@ -106,6 +118,11 @@ class FakeRuntime(Runtime):
     def proxied_ports(self) -> bool:
         return False
 
+    @property
+    @override
+    def problem(self) -> RuntimeProblem | None:
+        return self.host.problem
+
     @override
     async def open(self) -> None:
         return
@@ -117,6 +134,7 @@ class FakeRuntime(Runtime):
                 worker_id,
                 None if worker.exit else Started("127.0.0.1", worker.port),
                 exit=worker.exit,
+                endpoint_id=worker.order.endpoint_id,
             )
             for worker_id, worker in self.host.workers.items()
         )
@@ -170,13 +188,20 @@ class FakeRuntime(Runtime):
         self.host.started.append(order.worker_id)
         await server.start_serving()
         program, *arguments = order.command
-        if program == "print":
-            worker.lines.extend(arguments)
+        if program.startswith("print"):
+            worker.write(*arguments)
         if program == "exit":
             worker.end(int(arguments[0]))
+        if program == "print-and-exit":
+            worker.end(3)
         if self.host.early_exits:
             early = self.host.early_exits.popleft()
-            worker.end(early.code or 0, oom_killed=early.oom_killed, port_taken=early.port_taken)
+            worker.end(
+                early.code or 0,
+                oom_killed=early.oom_killed,
+                port_taken=early.port_taken,
+                with_engine=early.with_engine,
+            )
         return worker
 
     @override
@@ -212,6 +237,31 @@ class FakeRuntime(Runtime):
     async def log_tail(self, worker_id: str, lines: int) -> tuple[str, ...]:
         worker = self.host.workers.get(worker_id)
         return tuple(worker.lines)[-lines:] if worker is not None else ()
+
+    @override
+    async def follow(
+        self, worker_id: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
+        worker = self.host.workers.get(worker_id)
+        if worker is None:
+            return
+        run = f"{worker.port}"
+        given = int(cursor[1]) if cursor and cursor[0] == run else 0
+        while True:
+            worker.written.clear()
+            lines = list(worker.lines)[given:]
+            output: Output = []
+            for line in lines:
+                given += 1
+                text = line.removeprefix(STDERR)
+                stream: OutputName = "stdout" if text == line else "stderr"
+                output.append(OutputLine(None, stream, text.encode(), False, (run, given)))
+            if output:
+                yield output
+            elif worker.exit is not None:
+                return
+            else:
+                await worker.written.wait()
 
     @override
     async def remove(self, worker_id: str) -> None:

@@ -21,6 +21,7 @@ from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
 from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
     NodeRecord,
@@ -65,6 +66,9 @@ class Site:
     async def put(self, record: EndpointRecord) -> None:
         await Bucket(self.bus, subjects.ENDPOINTS).put(record.endpoint_id, record.encode())
         self.reports_of.add(record.endpoint_id)
+
+    async def put_key(self, key: ApiKeyRecord) -> None:
+        await Bucket(self.bus, subjects.API_KEYS).put(key.key_id, key.encode())
 
     async def join(self, node: NodeRecord) -> None:
         self.nodes[node.node_id] = node

@@ -2,22 +2,26 @@
 
 Node agents start workers after `start_s`, one router holds queues and slots and reports after
 every step, and after every plan the safety rules are asserted: no GPU twice, never above `max`
-(one more while a revision is replaced), no busy worker told to stop.
+(one more while workers are replaced), none placed on a node that takes none, no busy worker told to
+stop.
 """
 
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
     Gpu,
+    NodeOrder,
     NodeRecord,
     QueueReport,
     ScaleHistory,
+    UsageRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -27,6 +31,8 @@ from penstock_common.states import (
     ENDED,
     DesiredState,
     EndpointState,
+    GpuReason,
+    NodeWish,
     Phase,
     WorkerReason,
     WorkerState,
@@ -59,6 +65,7 @@ def make_record(
     image: dict[str, object] | None = None,
     placement: dict[str, object] | None = None,
     storage: dict[str, object] | None = None,
+    owner: str | None = None,
 ) -> EndpointRecord:
     """An endpoint as the api would write it."""
     spec = parse_endpoint(
@@ -75,6 +82,7 @@ def make_record(
     )
     return EndpointRecord(
         endpoint_id=endpoint_id,
+        owner=owner,
         spec=spec,
         revision=revision,
         created_at=EPOCH,
@@ -93,16 +101,16 @@ def make_node(
     cuda: str | None = "12.8",
     images: tuple[str, ...] = (),
     groups: tuple[int, ...] | None = None,
-    healthy: bool = True,
+    faults: Mapping[int, GpuReason] | None = None,
 ) -> NodeRecord:
-    """A node's heartbeat."""
+    """A node's heartbeat; `faults`: which of its GPUs went bad."""
     vram_gb = int(product.lower().rpartition("-")[2].removesuffix("gb"))
     gpus = tuple(
         Gpu(
             uuid=f"GPU-{node_id}-{i}",
             product=product,
             vram_bytes=vram_gb * 10**9,
-            healthy=healthy,
+            reason=(faults or {}).get(i),
             link_group=groups[i] if groups else 0,
         )
         for i in range(n_gpus)
@@ -150,24 +158,40 @@ def show(
     view: LiveView, tables: Tables, reports: dict[tuple[str, str], HeardReport]
 ) -> dict[str, dict[str, HeardReport]]:
     """Tell a view of what is another than it shows; gives the reports by endpoint."""
-    for key in {*view.tables.assignments, *tables.assignments}:
-        if tables.assignments.get(key) != view.tables.assignments.get(key):
-            view.see_assignment(key, tables.assignments.get(key))
-    for key in {*view.tables.worker_statuses, *tables.worker_statuses}:
-        if tables.worker_statuses.get(key) != view.tables.worker_statuses.get(key):
-            view.see_worker_status(key, tables.worker_statuses.get(key))
-    for node_id in {*view.nodes, *tables.nodes}:
-        if tables.nodes.get(node_id) != view.nodes.get(node_id):
-            view.see_node(node_id, tables.nodes.get(node_id))
+    shown = view.tables
+    _see(view.see_assignment, shown.assignments, tables.assignments)
+    _see(view.see_worker_status, shown.worker_statuses, tables.worker_statuses)
+    _see(view.see_node, shown.nodes, tables.nodes)
+    _see(view.see_node_order, shown.node_orders, tables.node_orders)
     for router_id in {*view.routers, *tables.routers}:
         view.see_router(router_id, lives=router_id in tables.routers)
     _show(view.endpoints, tables.endpoints)
     _show(view.endpoint_statuses, tables.endpoint_statuses)
     _show(view.histories, tables.histories)
+    _see(view.see_api_key, shown.api_keys, tables.api_keys)
     by_endpoint: dict[str, dict[str, HeardReport]] = {}
     for (endpoint_id, router_id), heard in reports.items():
         by_endpoint.setdefault(endpoint_id, {})[router_id] = heard
     return by_endpoint
+
+
+def _see(
+    see: "Callable[[str, T | None], object]", shown: Mapping[str, T], rows: Mapping[str, T]
+) -> None:
+    for key in {*shown, *rows}:
+        if rows.get(key) != shown.get(key):
+            see(key, rows.get(key))
+
+
+def _joined(plans: list[Plan]) -> Plan:
+    steps: dict[str, Any] = {}
+    for part in fields(Plan):
+        of_each = [getattr(plan, part.name) for plan in plans]
+        if isinstance(of_each[0], Mapping):
+            steps[part.name] = {key: value for each in of_each for key, value in each.items()}
+        else:
+            steps[part.name] = tuple(step for each in of_each for step in each)
+    return Plan(**steps)
 
 
 def _show(table: dict[str, T], rows: Mapping[str, T]) -> None:
@@ -189,11 +213,15 @@ class World:
         self.statuses: dict[str, EndpointStatus] = {}
         self.histories: dict[str, ScaleHistory] = {}
         self.nodes: dict[str, NodeRecord] = {}
+        self.orders: dict[str, NodeOrder] = {}
         self.lost_nodes: frozenset[str] = frozenset()
         self.lost_routers: frozenset[str] = frozenset()
         self.routers: frozenset[str] = frozenset({"rt-1"})
         self.assignments: dict[str, tuple[WorkerAssignment, int]] = {}
         self.worker_statuses: dict[str, WorkerStatus] = {}
+        self.keys: dict[str, ApiKeyRecord] = {}
+        #: worker → its record, as the first writer had it
+        self.usages: dict[str, UsageRecord] = {}
         self.requests: dict[str, Requests] = {}
         self.slots: dict[str, Slots] = {}
         #: true = requests go round all workers, as at a router; false = to the first free one
@@ -206,6 +234,8 @@ class World:
         self.token = 1
         #: worker → how it fails instead of becoming healthy; None = it does not
         self.fails: Callable[[WorkerAssignment], str | None] = lambda _: None
+        #: the reason that such a worker gives
+        self.failure_reason = WorkerReason.EXITED
         self.plans: list[Plan] = []
         self.starts: list[tuple[float, str]] = []
         self._revisions = itertools.count(1)
@@ -247,10 +277,28 @@ class World:
         self._run_agents()
         self._run_router()
 
+    def have_routers(self, living: set[str], lost: set[str]) -> None:
+        """These live, those are lost; with the last one all requests are cut."""
+        self.routers, self.lost_routers = frozenset(living), frozenset(lost)
+        if not living:
+            for slots in self.slots.values():
+                slots.ends.clear()
+
     def change(self, endpoint_id: str = "ep-1", **update: object) -> None:
         """The endpoint's record with other fields."""
         record = self.endpoints[endpoint_id]
         self.endpoints[endpoint_id] = record.model_copy(update=update)
+
+    def order(
+        self, node_id: str, wish: NodeWish | None, *, deadline_s: float | None = None
+    ) -> None:
+        """An operator's order about a node; None takes it back."""
+        self.orders.pop(node_id, None)
+        if wish is not None:
+            deadline = None if deadline_s is None else self.utc + timedelta(seconds=deadline_s)
+            self.orders[node_id] = NodeOrder(
+                node_id=node_id, wish=wish, at=self.utc, deadline_at=deadline
+            )
 
     def replace_leader(self) -> None:
         """A new leader, which remembers nothing, takes over."""
@@ -269,6 +317,14 @@ class World:
     def wanted(self, endpoint_id: str = "ep-1") -> list[WorkerAssignment]:
         return [a for a in self.of(endpoint_id) if a.desired is DesiredState.RUNNING]
 
+    def on(self, node_id: str) -> list[WorkerAssignment]:
+        return [a for a, _ in self.assignments.values() if a.node_id == node_id]
+
+    def told(self, event_type: str) -> list[str]:
+        """What the events of this type were about."""
+        events = (event for plan in self.plans for event in plan.events)
+        return [event.about for event in events if event.type == event_type]
+
     def running(self, endpoint_id: str = "ep-1") -> int:
         return sum(
             status.state is WorkerState.RUNNING
@@ -285,9 +341,11 @@ class World:
             endpoint_statuses=dict(self.statuses),
             histories=dict(self.histories),
             nodes={k: v for k, v in self.nodes.items() if k not in self.lost_nodes},
+            node_orders=dict(self.orders),
             routers=self.routers,
             assignments=dict(self.assignments),
             worker_statuses=dict(self.worker_statuses),
+            api_keys=dict(self.keys),
         )
 
     def reports(self) -> dict[tuple[str, str], HeardReport]:
@@ -330,8 +388,10 @@ class World:
         self._run_agents()
         reports = show(self.view, self.tables(), self.reports())
         freed, self.view.ledger.freed = self.view.ledger.freed, False
+        owners, self.view.ledger.freed_owners = self.view.ledger.freed_owners, set()
+        owned = {n for n in self.memory.over_quota if self.endpoints[n].owner in owners}
         snapshot = self.view.snapshot(
-            {*endpoint_ids, *(self.memory.lacking if freed else ())},
+            {*endpoint_ids, *owned, *(self.memory.lacking if freed else ())},
             reports,
             now=self.now,
             utc=self.utc,
@@ -367,12 +427,7 @@ class World:
         }
         plans = [self.poke(*concerned, fleet_wide=True)]
         plans += [self.poke(endpoint_id) for endpoint_id in order]
-        return Plan(
-            *(
-                tuple(step for plan in plans for step in getattr(plan, part.name))
-                for part in fields(Plan)
-            )
-        )
+        return _joined(plans)
 
     def settle(self, limit: int = 20) -> None:
         """Tick without letting time pass until a plan is empty."""
@@ -384,12 +439,19 @@ class World:
     def apply(self, plan: Plan) -> None:
         for assignment in (*plan.creates, *plan.changes):
             self._check_stop(assignment)
+            self._check_gpus(assignment, created=assignment in plan.creates)
             key = f"{assignment.node_id}.{assignment.worker_id}"
             self.assignments[key] = (assignment, next(self._revisions))
         for created in plan.creates:
+            assert created.node_id not in self.orders, f"placed against an order: {created}"
+            assert not self.nodes[created.node_id].restarting, f"its agent is away: {created}"
             self.starts.append((self.now, created.worker_id))
         for key in plan.deletes:
+            usage = plan.usages[key]
+            self.usages.setdefault(usage.worker_id, usage)
             del self.assignments[key]
+        for owner in {created.owner for created in plan.creates} & set(self.keys):
+            self._check_quota(self.keys[owner or ""])
         for status in plan.statuses:
             before = self.statuses.get(status.endpoint_id)
             if before is not None and before.state is not EndpointState.DELETING:
@@ -422,11 +484,70 @@ class World:
                 and a.desired is DesiredState.RUNNING
                 and not (k in self.worker_statuses and self.worker_statuses[k].state in ENDED)
             ]
-            surge = any(a.revision != record.revision for a in alive)
+            surge = any(self._is_replaced(a, record) for a in alive)
             assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
 
+    def _check_quota(self, key: ApiKeyRecord) -> None:
+        """After a start for this key: its workers that may still hold GPUs are no more than may."""
+        held = [
+            assignment
+            for k, (assignment, _) in self.assignments.items()
+            if assignment.owner == key.key_id
+            and assignment.node_id not in self.lost_nodes
+            and not (k in self.worker_statuses and self.worker_statuses[k].state in ENDED)
+        ]
+        if key.max_workers is not None:
+            assert len(held) <= key.max_workers, f"{len(held)} workers of {key.key_id}"
+        if key.max_gpus is not None:
+            n_gpus = sum(len(assignment.gpus) for assignment in held)
+            assert n_gpus <= key.max_gpus, f"{n_gpus} GPUs of {key.key_id}"
+
+    def faults_of(self, assignment: WorkerAssignment) -> set[GpuReason]:
+        """What speaks against the worker's GPUs."""
+        node = self.nodes.get(assignment.node_id)
+        return {
+            gpu.reason
+            for gpu in (node.gpus if node else ())
+            if gpu.uuid in assignment.gpus and gpu.reason is not None
+        }
+
+    def _is_replaced(self, assignment: WorkerAssignment, record: EndpointRecord) -> bool:
+        return (
+            self._is_bad(assignment)
+            or self.is_draining(assignment.node_id)
+            or assignment.revision != record.revision
+        )
+
+    def is_draining(self, node_id: str) -> bool:
+        return node_id in self.orders and self.orders[node_id].wish is NodeWish.DRAINING
+
+    def _is_bad(self, assignment: WorkerAssignment) -> bool:
+        return bool(self.faults_of(assignment) - {GpuReason.NOT_ANSWERING})
+
+    def _check_gpus(self, assignment: WorkerAssignment, *, created: bool) -> None:
+        """Nothing is placed on a bad GPU; none leaves a good one for being bad."""
+        if created:
+            assert not self.faults_of(assignment), f"placed on a bad GPU: {assignment}"
+        before, _ = self.assignments.get(
+            f"{assignment.node_id}.{assignment.worker_id}", (assignment, 0)
+        )
+        if assignment.desired is before.desired:
+            return
+        if assignment.desired is DesiredState.RUNNING:
+            assert not self._is_bad(assignment), f"back on a bad GPU: {assignment}"
+        if assignment.reason is WorkerReason.GPU_LOST:
+            assert GpuReason.LOST in self.faults_of(assignment)
+        if (
+            assignment.reason is WorkerReason.GPU_UNHEALTHY
+            and assignment.desired is DesiredState.DRAINING
+        ):
+            assert self._is_bad(assignment), f"drained from a good GPU: {assignment}"
+
     def _check_stop(self, assignment: WorkerAssignment) -> None:
-        if assignment.desired is DesiredState.STOPPED and assignment.driver in self.routers:
+        if assignment.reason is WorkerReason.GPU_LOST:
+            return
+        stopped = assignment.desired is DesiredState.STOPPED
+        if stopped and self.routers and assignment.driver is not None:
             assert not self.in_flight(assignment.worker_id), f"stopped while busy: {assignment}"
 
     def _new_id(self) -> str:
@@ -481,7 +602,7 @@ class World:
         return self._changed(
             status,
             state=WorkerState.FAILED,
-            reason=WorkerReason.EXITED,
+            reason=self.failure_reason,
             message=message,
             exit_code=1,
             log_tail=("boom",),

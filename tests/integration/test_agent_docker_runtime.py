@@ -224,8 +224,25 @@ async def test_an_end_that_the_event_stream_missed_is_found_by_tending(rig: Rig)
         await asyncio.to_thread(rig.engine.kill, container_name(order.worker_id))
         while not waiting.done():
             await rig.runtime.tend()
+            await asyncio.sleep(0.01)
 
     assert waiting.result().code == 137
+
+
+async def test_a_container_that_no_worker_has_begun_is_removed(rig: Rig) -> None:
+    """An engine that hung carries out a creation that its agent has long cleaned up after."""
+    stray, kept = rig.order(*SLEEP), rig.order(*SLEEP)
+    for order in (stray, kept):
+        assert await rig.runtime._try_create(order)
+    rig.runtime._ends.note(kept.worker_id)
+    async with asyncio.timeout(30):
+        while True:
+            await rig.runtime.tend()
+            await asyncio.sleep(0.01)
+            found = {item.worker_id for item in await rig.runtime._list()}
+            if stray.worker_id not in found:
+                break
+    assert found == {kept.worker_id}
 
 
 async def test_the_nodes_images_are_listed(rig: Rig) -> None:

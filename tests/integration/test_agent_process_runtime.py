@@ -16,7 +16,8 @@ from penstock_common import entropy, ids
 from penstock_common.states import WorkerReason
 from penstock_node_agent import log_files, process_runtime, process_table
 from penstock_node_agent.ports import PortPicker, is_free
-from penstock_node_agent.process_record import LOG_NAME, ProcessRecord, write_record
+from penstock_node_agent.process_logs import output_paths
+from penstock_node_agent.process_record import ProcessRecord, write_record
 from penstock_node_agent.process_runtime import ProcessRuntime
 from penstock_node_agent.runtime import StartFailedError, StartOrder, StopFailedError
 from tests.support.process_workers import living, process_settings, until
@@ -73,8 +74,8 @@ class Rig:
         return order.worker_id
 
     async def until_line(self, worker_id: str, line: str) -> None:
-        log = self.folder / "workers" / worker_id / LOG_NAME
-        await until(lambda: line in log_files.tail(log, 5))
+        logs = output_paths(self.folder / "workers" / worker_id)
+        await until(lambda: line in log_files.tail(logs, 5))
 
     async def restart(self) -> None:
         await self.runtime.close()
@@ -267,7 +268,7 @@ async def test_a_spawn_that_a_crash_cut_off_is_undone(rig: Rig) -> None:
 
 async def test_a_long_log_is_cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = log_files.cut_if_large
-    monkeypatch.setattr(log_files, "cut_if_large", lambda path: cut(path, 10_000))
+    monkeypatch.setattr(log_files, "cut_if_large", lambda path: cut(path, 4_096))
     worker_id = await rig.start(
         "import time\nfor n in range(2000): print('line', n)\nprint('done')\ntime.sleep(60)"
     )
@@ -275,8 +276,8 @@ async def test_a_long_log_is_cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
 
     await rig.runtime.tend()
 
-    folder = rig.folder / "workers" / worker_id
-    assert (folder / "output.log").stat().st_size < 10_000
+    log = (rig.folder / "workers" / worker_id / "stdout.log").stat()
+    assert log.st_blocks * 512 <= 4_096 + 2 * log.st_blksize
     assert (await rig.runtime.log_tail(worker_id, 2)) == ("line 1999", "done")
 
 

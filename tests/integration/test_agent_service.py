@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
 from penstock_node_agent import process_table
-from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec
+from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec, said
+from tests.support.docker_engine import docker_host
 from tests.support.nats_server import NatsServer
 from tests.support.process_workers import living, parent_pid, until
 
@@ -180,7 +182,7 @@ async def test_a_worker_that_dies_while_no_agent_looks_is_told(
 
     status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
     assert (status.reason, status.exit_code) == (WorkerReason.EXITED, None)
-    assert status.message == "exited with an unknown exit code"
+    assert said(status) == "exited with an unknown exit code"
     # What it had left behind was ended, too.
     assert living(worker.worker_id) == []
 
@@ -232,6 +234,38 @@ async def test_docker_without_an_engine_is_a_mistake_of_the_operator(
     await service.close()
     assert "runtime is docker, but no engine answers" in service.log
     assert "Traceback" not in service.log
+
+
+@pytest.mark.docker
+async def test_a_node_that_ran_on_an_engine_waits_for_it(
+    rig: AgentRig, tmp_path: Path, nats_server: NatsServer
+) -> None:
+    path = tmp_path / "engine.sock"
+    node_id = rig.scheduler.node_id = f"{NODE}-{uuid.uuid4().hex[:8]}"
+    real = docker_host().removeprefix("unix://")
+    await asyncio.to_thread(path.symlink_to, real)
+    service = Service(
+        tmp_path,
+        nats_server,
+        PENSTOCK_NODE_AGENT_NODE_ID=node_id,
+        PENSTOCK_NODE_AGENT_RUNTIME="auto",
+        PENSTOCK_NODE_AGENT_DOCKER_HOST=f"unix://{path}",
+    )
+    try:
+        await service.ready()
+        await service.end(signal.SIGTERM)
+        await asyncio.to_thread(path.unlink)
+        starting = asyncio.create_task(service.ready(), name="agent without its engine")
+
+        record = await rig.scheduler.until_node(lambda node: node.engine_problem is not None, 20)
+
+        assert record.runtime == "docker"
+        assert not starting.done()
+        await asyncio.to_thread(path.symlink_to, real)
+        await starting
+        await rig.scheduler.until_node(lambda node: node.engine_problem is None)
+    finally:
+        await service.close()
 
 
 async def test_auto_falls_back_to_processes(tmp_path: Path, nats_server: NatsServer) -> None:

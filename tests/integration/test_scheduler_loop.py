@@ -12,7 +12,8 @@ from penstock_common import subjects
 from penstock_common.clock import SystemClock
 from penstock_common.kv import Bucket
 from penstock_common.leases import Lease
-from penstock_common.states import DesiredState, EndpointReason, EndpointState
+from penstock_common.messages import NodeOrder
+from penstock_common.states import DesiredState, EndpointReason, EndpointState, NodeWish
 from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.loop import SchedulerLoop
@@ -217,3 +218,26 @@ async def test_a_slow_write_holds_up_its_own_endpoint_alone(nats_server: NatsSer
             await asyncio.wait_for(task, 10)
             await store.stop()
             await lease.release()
+
+
+async def test_a_drain_ordered_in_the_bucket_empties_the_node_and_is_told_of(
+    nats_server: NatsServer,
+) -> None:
+    async with site_at(nats_server.url) as site, scheduling(nats_server.url):
+        drained: list[str] = []
+        await site.bus.subscribe(
+            subjects.node_event("*", "drained"),
+            lambda message: drained.append(message.headers["ce-subject"]),
+        )
+        await site.join(make_node("node-a", n_gpus=1))
+        await site.put(make_record(workers={"min": 1, "max": 1}))
+        await eventually(lambda: site.running() == 1)
+        await site.join(make_node("node-b", n_gpus=1))
+        await site.join(make_node("node-c", n_gpus=0))
+        for node_id in ("node-a", "node-c"):
+            order = NodeOrder(node_id=node_id, wish=NodeWish.DRAINING, at=EPOCH)
+            await Bucket(site.bus, subjects.NODE_ORDERS).put(node_id, order.encode())
+        # The empty one is told of although there is nothing to write.
+        await eventually(lambda: sorted(drained) == ["node-a", "node-c"])
+        assert [a.node_id for a in site.of()] == ["node-b"]
+        assert site.running() == 1

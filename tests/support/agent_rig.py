@@ -15,10 +15,12 @@ from penstock_common.settings import NatsSettings
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import DesiredState, WorkerState
 from penstock_common.streams import ensure_streams
+from penstock_node_agent.advice import advised
 from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import HostFacts
+from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.runtime import Runtime
 from tests.support.nats_server import NatsServer
 
@@ -36,6 +38,16 @@ def endpoint_spec(command: str, **sections: Any) -> EndpointSpec:
         "gpu": {"count": 0},
     }
     return EndpointSpec.model_validate(document | sections)
+
+
+def said(status: WorkerStatus) -> str:
+    """Its sentence without the advice at its end."""
+    message = status.message or ""
+    if status.reason is None:
+        return message
+    advice = advised(status.reason, "")
+    assert message.endswith(advice)
+    return message.removesuffix(advice)
 
 
 class SchedulerStandIn:
@@ -132,6 +144,17 @@ class SchedulerStandIn:
         entry = await self.nodes.get(self.node_id)
         return NodeRecord.decode(entry.value) if entry is not None else None
 
+    async def until_node(
+        self, condition: Callable[[NodeRecord], bool], within_s: float = 10.0
+    ) -> NodeRecord:
+        """The node's record, once it satisfies the condition."""
+        async with asyncio.timeout(within_s):
+            while True:
+                record = await self.node()
+                if record is not None and condition(record):
+                    return record
+                await asyncio.sleep(0.02)
+
 
 class RunningAgent:
     """An agent, and how to end it."""
@@ -180,8 +203,11 @@ class AgentRig:
         runtime: Runtime,
         *,
         inventory: GpuInventory | None = None,
+        probe: NvmlProbe | None = None,
         sealer: Sealer | None = None,
         stop_workers_on_exit: bool = True,
+        restart_grace_s: int = 30,
+        engine_patience_s: float = 30.0,
     ) -> RunningAgent:
         """Start an agent and wait until it serves."""
         bus, beats = await self.bus("agent"), await self.bus("agent beats")
@@ -196,10 +222,12 @@ class AgentRig:
             bucket=Bucket(beats, subjects.NODES),
             identity=NodeIdentity(NODE, "127.0.0.1", {"zone": "a"}, "0.0", self._clock.utc()),
             runtime=runtime,
-            read_gpus=read_gpus,
+            read_gpus=probe.inventory if probe else read_gpus,
             read_host=lambda: HostFacts("test-host", 2, 1_000, 2_000),
             clock=self._clock,
         )
+        if probe:
+            probe.on_news = heartbeat.beat_soon
         agent = Agent(
             AgentParts(
                 node_id=NODE,
@@ -209,6 +237,8 @@ class AgentRig:
                 clock=self._clock,
                 sealer=sealer,
                 stop_workers_on_exit=stop_workers_on_exit,
+                restart_grace_s=restart_grace_s,
+                engine_patience_s=engine_patience_s,
             )
         )
         stopping, ready = asyncio.Event(), asyncio.Event()

@@ -88,6 +88,12 @@ class ApiServer:
         finally:
             await self.bus.close()
 
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """A client without a key."""
+        assert self._session is not None
+        return self._session
+
     async def _is_ready(self) -> bool:
         assert self.task is not None
         if self.task.done():

@@ -49,31 +49,38 @@ def gpu_engine(folder: Path) -> Iterator[GpuEngine]:
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     require(os.geteuid() == 0 and not missing, f"root and {' '.join(_TOOLS)}")
     source = docker_host()
-    for part in ("hook", "runtime"):
-        shutil.copytree(_STANDINS / part, folder / part)
+    put_standins(folder)
     engine = GpuEngine(folder)
-    engine._records.mkdir()
     netns = f"penstock-{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as stack:
         _run("ip", "netns", "add", netns)
         stack.callback(_run, "ip", "netns", "del", netns)
         _run("ip", "-n", netns, "link", "set", "lo", "up")
-        process = stack.enter_context(_dockerd(folder, netns))
-        engine.client = _wait_until_ready(engine.host, process)
+        process = stack.enter_context(dockerd(folder, netns))
+        engine.client = wait_until_ready(engine.host, process)
         stack.callback(engine.client.close)
         pipe = f"docker -H {source} save {IMAGE} | docker -H {engine.host} load"
         subprocess.run(pipe, shell=True, check=True, stdout=subprocess.DEVNULL)
         yield engine
 
 
+def put_standins(folder: Path) -> None:
+    """Lay the stand-ins of NVIDIA's hook and runtime where `dockerd` looks for them."""
+    for part in ("hook", "runtime"):
+        shutil.copytree(_STANDINS / part, folder / part)
+    (folder / "runtime" / "records").mkdir()
+
+
 @contextlib.contextmanager
-def _dockerd(folder: Path, netns: str) -> Iterator["subprocess.Popen[bytes]"]:
+def dockerd(folder: Path, netns: str, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """An engine in this network namespace; `put_standins` comes before."""
     runtime = folder / "runtime" / "nvidia-container-runtime"
     command: list[Any] = [
         *("nsenter", f"--net=/var/run/netns/{netns}", "dockerd"),
         *("--host", f"unix://{folder}/engine.sock", "--add-runtime", f"nvidia={runtime}"),
         *("--data-root", folder / "data", "--exec-root", folder / "exec"),
         *("--pidfile", folder / "pid", "--config-file", folder / "none.json"),
+        *options,
     ]
     (folder / "none.json").write_text("{}")
     env = {
@@ -95,7 +102,7 @@ def _dockerd(folder: Path, netns: str) -> Iterator["subprocess.Popen[bytes]"]:
             shutil.rmtree(folder / "data", ignore_errors=True)
 
 
-def _wait_until_ready(host: str, process: "subprocess.Popen[bytes]") -> APIClient:
+def wait_until_ready(host: str, process: "subprocess.Popen[bytes]") -> APIClient:
     path = Path(host.removeprefix("unix://"))
     for _ in range(_READY_S * 5):
         assert process.poll() is None, (path.parent / "log").read_text()[-3_000:]

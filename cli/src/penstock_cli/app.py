@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.api_key import api_keys_app
 from penstock_cli.demo import demo
+from penstock_cli.doctor.command import doctor
 from penstock_cli.endpoint import endpoints_app
 from penstock_cli.exits import CliError
+from penstock_cli.init import init
 from penstock_cli.node import nodes_app
 from penstock_cli.simulate import simulate
 from penstock_cli.up import up
+from penstock_cli.usage import usage
 from penstock_cli.worker import workers_app
 
 app = typer.Typer(
@@ -22,11 +26,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(up)
+app.command()(init)
 app.command()(demo)
 app.command()(simulate)
+app.command()(usage)
+app.command()(doctor)
 app.add_typer(endpoints_app, name="endpoint")
 app.add_typer(workers_app, name="worker")
 app.add_typer(nodes_app, name="node")
+app.add_typer(api_keys_app, name="api-key")
 
 
 def _print_version(wanted: bool) -> None:

@@ -86,9 +86,14 @@ class DataDir:
         return self._secret("secret.key", new_key)
 
     @property
+    def nats_password_file(self) -> Path:
+        """Where the password of the embedded nats-server lies; made at first use."""
+        return self._secret("nats.password", random_secret)
+
+    @property
     def nats_password(self) -> str:
-        """Password of the embedded nats-server; made at first use."""
-        return self._secret("nats.password", random_secret).read_text().strip()
+        """Password of the embedded nats-server."""
+        return self.nats_password_file.read_text().strip()
 
     def write_nats_config(self, host: str, port: int, monitor_port: int) -> Path:
         """Write the embedded server's configuration; gives its path.

@@ -1,4 +1,4 @@
-"""`penstock endpoint`: create, list, show, update, delete, pause, resume, explain, revisions, rollback."""
+"""`penstock endpoint`: create, list, show, update, delete, pause, resume, explain, revisions, rollback, logs."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ from penstock_cli.endpoint_options import (
     Wait,
     WaitGone,
 )
+from penstock_cli.log_output import FollowOption, TailOption, interruptible, print_logs
 from penstock_cli.options import (
     DEFAULT_DATA,
     ApiOption,
@@ -268,6 +269,25 @@ def rollback(
     """Run again what an earlier revision ran; limits and policies stay as they are now."""
     endpoint = ask(api, data, lambda client: client.roll_back(app, revision))
     _print_outcome(endpoint, "rolled back", as_json)
+
+
+@endpoints_app.command()
+def logs(
+    app: App,
+    follow: FollowOption = False,
+    tail: TailOption = None,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Show what all workers of an endpoint wrote, each line behind its worker's id."""
+
+    async def show(client: PenstockClient) -> None:
+        lines = client.logs(app, follow=follow, tail=tail)
+        await print_logs(lines, as_json=as_json, with_workers=True)
+
+    with interruptible():
+        ask(api, data, show)
 
 
 def _said(flags: EndpointFlags) -> dict[str, Any]:

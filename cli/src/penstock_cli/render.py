@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penstock_cli.doctor.findings import Finding
 from penstock_client.documents import (
     Document,
     EndpointDocument,
-    NodeDocument,
     RevisionDocument,
     WorkerDocument,
 )
@@ -31,11 +31,15 @@ _COLOURS: Final = {
     "pulling": "cyan",
     "starting": "cyan",
     "draining": "yellow",
+    "ready": "green",
+    "cordoned": "yellow",
+    "restarting": "cyan",
+    "drained": "yellow",
+    "lost": "red",
     "paused": "yellow",
     "deleting": "yellow",
     "failed": "red",
 }
-_GB: Final = 10**9
 
 
 def plain(text: object) -> str:
@@ -60,7 +64,7 @@ def print_endpoints(endpoints: Sequence[EndpointDocument]) -> None:
         (
             (
                 endpoint.app_name,
-                _state(endpoint.state, endpoint.reason),
+                state_cell(endpoint.state, endpoint.reason),
                 f"{endpoint.workers_running} of {endpoint.workers.min}-{endpoint.workers.max}",
                 endpoint.load.waiting,
                 endpoint.load.in_flight,
@@ -83,7 +87,7 @@ def print_endpoint(endpoint: EndpointDocument) -> None:
         ("name", endpoint.name if endpoint.name != endpoint.app_name else None),
         ("id", endpoint.id),
         ("url", endpoint.url + (" (public)" if endpoint.public else "")),
-        ("state", _state(endpoint.state, endpoint.reason)),
+        ("state", state_cell(endpoint.state, endpoint.reason)),
         ("message", endpoint.message),
         ("revision", endpoint.revision),
         ("image", endpoint.image.image),
@@ -117,11 +121,7 @@ def print_endpoint(endpoint: EndpointDocument) -> None:
         ("exit code", endpoint.exit_code),
         ("next try", endpoint.retry_at),
     ]
-    table = _table()
-    for name, value in facts:
-        if value is not None:
-            table.add_row(Text(name, style="dim"), _cell(value))
-    _print(table)
+    print_facts(facts)
     if endpoint.log_tail:
         print_line("last output of the worker that failed:")
         for line in endpoint.log_tail:
@@ -136,7 +136,7 @@ def print_workers(workers: Sequence[tuple[str, WorkerDocument]]) -> None:
             (
                 worker.id,
                 app_name,
-                _state(worker.state, worker.reason),
+                state_cell(worker.state, worker.reason),
                 worker.node_id,
                 len(worker.gpus),
                 worker.revision,
@@ -185,6 +185,18 @@ def print_revisions(revisions: Sequence[RevisionDocument]) -> None:
     )
 
 
+def print_findings(findings: Sequence[Finding]) -> None:
+    """What was looked at, a line each; below those that are not well, how to mend them."""
+    marks = {"ok": "green", "warning": "yellow", "problem": "red"}
+    table = _table()
+    for finding in findings:
+        mark = Text(finding.level, style=marks[finding.level])
+        table.add_row(mark, Text(finding.name, style="dim"), _cell(finding.seen))
+        if finding.mend:
+            table.add_row("", "", _cell(f"→ {finding.mend}"))
+    _print(table)
+
+
 def _changes(revision: RevisionDocument) -> str:
     if not revision.changes:
         return "-"
@@ -203,35 +215,28 @@ def _measured(decision: ScaleDecision) -> tuple[str, str, str]:
     return f"{inputs.arrivals_per_s:.2f}/s{burst}", service, f"{inputs.start_s:.1f} s"
 
 
-def print_nodes(nodes: Sequence[NodeDocument]) -> None:
-    """A table, one node a line."""
-    _print_table(
-        ("NODE", "RUNTIME", "ADDRESS", "GPUS FREE", "PRODUCTS", "CUDA", "WORKERS", "DISK FREE"),
-        (
-            (
-                node.id,
-                node.runtime,
-                node.address,
-                f"{node.gpus_free} of {node.gpus_total}",
-                ", ".join(sorted({gpu.product for gpu in node.gpus})) or "-",
-                node.cuda_version or "-",
-                len(node.workers),
-                f"{node.disk_free_bytes / _GB:.0f} GB",
-            )
-            for node in nodes
-        ),
-        "no nodes report; is a node agent running?",
-    )
+def print_rows(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    when_empty: str = "nothing to show",
+) -> None:
+    """A table of plain cells; without rows a remark on stderr."""
+    _print_table(header, rows, when_empty)
 
 
-def print_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table of plain cells."""
-    _print_table(header, rows, "nothing to show")
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """A summary, a fact a line; those that are None are left out."""
+    table = _table()
+    for name, value in facts:
+        if value is not None:
+            table.add_row(Text(name, style="dim"), _cell(value))
+    _print(table)
 
 
-def _state(state: str, reason: str | None) -> Text:
+def state_cell(state: str, reason: str | None) -> Text:
+    """A state in its colour, with the reason for it."""
     text = Text(state, style=_COLOURS.get(state, ""))
-    return text.append(f" ({reason})", style="dim") if reason else text
+    return text.append(f" ({plain(reason)})", style="dim") if reason else text
 
 
 def _milliseconds(value: float | None) -> str:

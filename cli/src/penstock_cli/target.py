@@ -20,12 +20,13 @@ class Target:
     key: str
 
 
-def find_target(api: str | None, data: Path) -> Target:
+def find_target(api: str | None, data: Path, *, needs_key: bool = True) -> Target:
     """The api to talk to and the key to show it.
 
     Args:
         api: its URL, if the person named one; else the running `penstock up`'s, else the default.
         data: data directory of `penstock up`, which holds `ready.json` and `admin.key`.
+        needs_key: false = an empty key when there is none.
 
     Raises:
         CliError: there is no key, or no usable URL.
@@ -33,7 +34,10 @@ def find_target(api: str | None, data: Path) -> Target:
     url = api or _url_of_running(data) or DEFAULT_URL
     if not url.startswith(("http://", "https://")):
         raise CliError(f"'{url}' is no URL of an api; it begins with http:// or https://")
-    return Target(url.rstrip("/"), os.environ.get(KEY_VARIABLE, "").strip() or _key_file(data))
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key and (needs_key or (data / "admin.key").exists()):
+        key = _key_file(data)
+    return Target(url.rstrip("/"), key)
 
 
 def _url_of_running(data: Path) -> str | None:

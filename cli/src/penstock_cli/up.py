@@ -26,6 +26,8 @@ from penstock_common.clock import SystemClock
 
 #: Longest wait for NATS, and for the services, to be ready.
 START_TIMEOUT_S = 60.0
+#: Longest wait for the end of workers that a killed agent left.
+LEFTOVERS_TIMEOUT_S = 10.0
 
 
 class UpError(Exception):
@@ -292,6 +294,26 @@ async def _up(options: UpOptions, folder: DataDir) -> None:
                 await _until(stopping, _raise_failure(supervisor))
         finally:
             await supervisor.stop()
+            await _end_leftovers(folder, services)
+
+
+async def _end_leftovers(folder: DataDir, services: list[ChildSpec]) -> None:
+    """End process workers that nobody looks after: their agent was killed just before the end."""
+    workers = folder.path / "node" / "workers"
+    if not workers.is_dir() or not any(workers.iterdir()):
+        return
+    agent = next(spec for spec in services if spec.name == "node-agent")
+    process = await asyncio.create_subprocess_exec(
+        *agent.argv, "stop-workers", env=agent.env, start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(LEFTOVERS_TIMEOUT_S):
+            code = await process.wait()
+    except TimeoutError:
+        process.kill()
+        code = await process.wait()
+    if code:
+        _echo("up", f"workers may have been left running; their folders are in {workers}")
 
 
 async def _raise_failure(supervisor: Supervisor) -> None:

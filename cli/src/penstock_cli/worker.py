@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.exits import CliError, ExitCode
+from penstock_cli.log_output import FollowOption, TailOption, interruptible, print_logs
 from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
 from penstock_cli.render import print_json, print_workers
 from penstock_client.client import PenstockClient
@@ -39,6 +41,53 @@ def list_workers(
         print_json(WorkerList.of({"workers": [worker.raw for _, worker in found]}))
     else:
         print_workers(found)
+
+
+@workers_app.command("logs")
+def show_logs(
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Id of a worker, ended or not.")],
+    follow: FollowOption = False,
+    tail: TailOption = None,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Show what a worker wrote, stdout and stderr."""
+
+    async def show(client: PenstockClient) -> None:
+        endpoint = await _endpoint_of(client, worker)
+        lines = client.logs(endpoint, worker, follow=follow, tail=tail)
+        await print_logs(lines, as_json=as_json, with_workers=False)
+
+    with interruptible():
+        ask(api, data, show)
+
+
+async def _endpoint_of(client: PenstockClient, worker: str) -> str:
+    """The endpoint of a worker, also of one that is gone and has left lines.
+
+    Raises:
+        CliError: no endpoint knows it.
+    """
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def knows(endpoint: EndpointDocument) -> bool:
+        async with turns:
+            try:
+                async for _ in client.logs(endpoint.id, worker, tail=0):
+                    break
+            except ApiError as error:
+                if error.status == 404:
+                    return False
+                raise
+        return True
+
+    endpoints = (await client.list_endpoints()).endpoints
+    known = await asyncio.gather(*map(knows, endpoints))
+    for endpoint, knows_it in zip(endpoints, known, strict=True):
+        if knows_it:
+            return endpoint.id
+    raise CliError(f"there is, and was, no worker '{worker}'", code=ExitCode.REFUSED)
 
 
 async def _workers(client: PenstockClient, app: str | None) -> list[tuple[str, WorkerDocument]]:

@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from penstock_api.loads import EndpointLoad
-from penstock_api.views import endpoint_document, node_document, shown_state, worker_document
+from penstock_api.node_views import node_document
+from penstock_api.views import endpoint_document, shown_state, worker_document
 from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     Gpu,
+    GpuReading,
     NodeRecord,
     WorkerAssignment,
     WorkerLoad,
@@ -20,6 +22,7 @@ from penstock_common.states import (
     DesiredState,
     EndpointReason,
     EndpointState,
+    GpuReason,
     Phase,
     WorkerReason,
     WorkerState,
@@ -160,9 +163,16 @@ def test_a_node_counts_gpus_that_are_healthy_and_free() -> None:
         address="10.0.0.1",
         runtime="docker",
         gpus=tuple(
-            Gpu(uuid=f"GPU-{n}", product="rtx-4090-24gb", vram_bytes=24, healthy=n != 2)
+            Gpu(
+                uuid=f"GPU-{n}",
+                product="rtx-4090-24gb",
+                vram_bytes=24,
+                reason=GpuReason.XID if n == 2 else None,
+                message="the driver told XID 95" if n == 2 else None,
+            )
             for n in range(4)
         ),
+        gpu_readings={"GPU-2": GpuReading(temperature_c=71, xids=(95,))},
         cpu_count=8,
         memory_bytes=1,
         disk_free_bytes=1,
@@ -170,7 +180,11 @@ def test_a_node_counts_gpus_that_are_healthy_and_free() -> None:
         started_at=NOW,
         beat=1,
     )
-    document = node_document(node, [ASSIGNMENT])
+    document = node_document("node-a", node, None, [ASSIGNMENT])
     assert (document.gpus_total, document.gpus_free) == (4, 2)
     assert [gpu.worker_id for gpu in document.gpus] == [None, "wk-1", None, None]
     assert document.workers == ("wk-1",)
+    assert [gpu.healthy for gpu in document.gpus] == [True, True, False, True]
+    bad = document.gpus[2]
+    assert (bad.reason, bad.message) == (GpuReason.XID, "the driver told XID 95")
+    assert (bad.temperature_c, bad.xids, document.gpus[0].temperature_c) == (71, (95,), None)

@@ -74,7 +74,8 @@ def test_every_reason_stands_there_and_no_other() -> None:
         "api_refused",
         "api_unreachable",
         "wait_timeout",
-        "not_serving",  # of the client
+        "not_serving",
+        "drain_ended",  # of the client
         "illegal_transition",
         "misconfigured",
         "seal_broken",

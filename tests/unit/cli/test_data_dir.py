@@ -2,7 +2,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from penstock_cli.app import app
 from penstock_cli.data_dir import DataDir, DataDirBusyError
 
 
@@ -29,3 +31,19 @@ def test_the_servers_configuration_is_private_and_syncs_every_write(tmp_path: Pa
     text = path.read_text()
     assert 'listen: "[::1]:4222"' in text
     assert "sync_interval: always" in text
+
+
+def test_init_makes_what_up_would_and_keeps_what_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    runner = CliRunner()
+    arguments = ["init", "--data", str(folder), "--nats-host", "10.0.0.1", "--nats-port", "5222"]
+    first = runner.invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    key = (folder / "admin.key").read_text()
+    assert key.startswith("psk_")
+    config = (folder / "nats.conf").read_text()
+    assert 'listen: "10.0.0.1:5222"' in config
+    assert "sync_interval: always" in config
+    assert (folder / "nats.password").read_text().strip() in config
+    assert runner.invoke(app, arguments).exit_code == 0
+    assert (folder / "admin.key").read_text() == key

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from penstock_common import lifecycle
+from penstock_common.clock import SystemClock
+from penstock_common.health import read_problem
+
+CLOCK = SystemClock()
 
 SERVICE = """
 import asyncio, sys
@@ -102,6 +106,31 @@ def test_a_service_ends_when_its_supervisor_has_ended(notified: socket.socket) -
         pytest.skip("this process is the first of its machine")
     process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_health_file_follows_the_service(notified: socket.socket, tmp_path: Path) -> None:
+    file = tmp_path / "health.json"
+    body = (
+        "problems = ['no disk']; lifecycle.notify_ready(check=lambda: problems[0]);"
+        "await stopping.wait(); problems[0] = None; await asyncio.sleep(60)"
+    )
+    process = start(body, notified, PENSTOCK_HEALTH_FILE=str(file))
+
+    def comes_to(problem: str) -> None:
+        deadline = CLOCK.monotonic() + 20
+        while read_problem(file, CLOCK.monotonic()) != problem:
+            assert CLOCK.monotonic() < deadline, problem
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.05)
+
+    try:
+        comes_to("no disk")
+        process.send_signal(signal.SIGTERM)
+        comes_to("the service stops")
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
 
 
 def test_an_abstract_socket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

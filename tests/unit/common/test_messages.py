@@ -14,24 +14,34 @@ from penstock_common.messages import (
     Claim,
     EndpointRecord,
     EndpointStatus,
+    EngineProblem,
     Gpu,
+    GpuNews,
+    GpuReading,
     Grant,
     GrantReply,
     HeldLeases,
     LentSlot,
+    LogBatch,
+    LogGap,
+    LogLine,
     Message,
+    NodeOrder,
     NodeRecord,
     QueueReport,
     Recall,
     RegistryAuthRecord,
     Release,
+    RepeatRecord,
     RevisionRecord,
     RouterRecord,
     ScaleDecision,
     ScaleHistory,
     ScaleInputs,
+    Sight,
     Tally,
     Ticket,
+    UsageRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -42,6 +52,8 @@ from penstock_common.states import (
     DesiredState,
     EndpointReason,
     EndpointState,
+    GpuReason,
+    NodeWish,
     Phase,
     WorkerReason,
     WorkerState,
@@ -51,6 +63,7 @@ AT = datetime(2030, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 SPEC = parse_endpoint({"name": "n", "app_name": "a", "image": {"command": "x"}, "env": {"A": "b"}})
 
 EXAMPLES: list[Message] = [
+    NodeOrder(node_id="node-a", wish=NodeWish.DRAINING, reason="fan", at=AT, deadline_at=AT),
     EndpointRecord(endpoint_id="ep-1", revision=2, created_at=AT, updated_at=AT, spec=SPEC),
     RevisionRecord(
         endpoint_id="ep-1", revision=3, created_at=AT, cause="updated", same_as=(1,), spec=SPEC
@@ -119,12 +132,19 @@ EXAMPLES: list[Message] = [
         phases={Phase.DECIDED: AT, Phase.HEALTHY: AT},
         updated_at=AT,
     ),
+    GpuNews(
+        node_id="node-1",
+        hostname="h",
+        gpu=Gpu(uuid="GPU-1", product="rtx-4090-24gb", vram_bytes=1),
+        before=GpuReason.NOT_ANSWERING,
+    ),
     NodeRecord(
         node_id="node-1",
         hostname="h",
         address="127.0.0.1",
         runtime="process",
-        gpus=(Gpu(uuid="GPU-1", product="rtx-4090-24gb", vram_bytes=1),),
+        gpus=(Gpu(uuid="GPU-1", product="rtx-4090-24gb", vram_bytes=1, reason=GpuReason.LOST),),
+        gpu_readings={"GPU-1": GpuReading(power_w=71.5, xids=(31,))},
         cpu_count=1,
         memory_bytes=1,
         disk_free_bytes=1,
@@ -136,6 +156,7 @@ EXAMPLES: list[Message] = [
     RouterRecord(
         router_id="rt-1", hostname="h", url="http://x", version="1", started_at=AT, beat=1
     ),
+    RepeatRecord(fingerprint="0" * 64, sealed={"answer": "gAAA"}),
     RegistryAuthRecord(
         registry_auth_id="ra-1",
         name="ours",
@@ -176,12 +197,47 @@ EXAMPLES: list[Message] = [
     HeldLeases(router_id="rt-1", holder_boot_id="boot-2", lease_ids=("sl-1", "sl-2")),
     Claim(driver_id="rt-2", boot_id="boot-1", endpoint_id="ep-1", worker_id="wk-1", epoch=2),
     Tally(router_id="rt-1", holder_boot_id="boot-2", worker_id="wk-1", epoch=2, lease_ids=()),
+    UsageRecord(
+        worker_id="wk-1",
+        endpoint_id="ep-1",
+        app_name="echo",
+        owner="key-1",
+        node_id="node-a",
+        gpu_product="rtx-4090-24gb",
+        gpus=2,
+        began_at=AT,
+        ended_at=AT,
+    ),
+    Sight(bucket="PENSTOCK_ENDPOINTS", key="ep-1", revision=7),
+    LogBatch(
+        worker_id="wk-1",
+        endpoint_id="ep-1",
+        node_id="node-1",
+        entries=(
+            LogLine(n=1, at=AT, stream="stderr", text="ü", cut=True),
+            LogGap(n=2, last=9, at=AT, why="too_fast"),
+        ),
+        next_n=10,
+        cursor=("run", 7, "x"),
+        previous=3,
+        ended=True,
+    ),
 ]
 
 
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
-    parts = {Gpu, LentSlot, WorkerLoad, ScaleDecision, ScaleInputs}
+    parts = {
+        EngineProblem,
+        Gpu,
+        GpuReading,
+        LentSlot,
+        LogGap,
+        LogLine,
+        WorkerLoad,
+        ScaleDecision,
+        ScaleInputs,
+    }
     types = {
         value
         for name, value in vars(messages).items()

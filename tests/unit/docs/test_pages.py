@@ -1,7 +1,10 @@
 """Pages that are made from the code are the code's."""
 
 import importlib.util
+import re
 from pathlib import Path
+
+from penstock_common.states import NodeState, WorkerReason
 
 ROOT = Path(__file__).parents[3]
 
@@ -15,5 +18,18 @@ def test_states_page_is_drawn_from_the_tables() -> None:
     assert (ROOT / "docs/states.md").read_text() == module.page()
 
 
+def test_every_reason_of_a_worker_is_explained_once() -> None:
+    page = (ROOT / "docs/failures.md").read_text()
+    explained = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(explained) == sorted(WorkerReason)
+
+
 def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_states_of_nodes_are_explained() -> None:
+    page = (ROOT / "docs/nodes.md").read_text()
+    table = page.split("## States\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line.split("|")[1].strip(" `") for line in table.splitlines() if line.startswith("|")]
+    assert rows[2:] == [state.value for state in NodeState]

@@ -24,6 +24,7 @@ from penstock_node_agent.worker import (
     Presence,
     Step,
     WorkerView,
+    blame_gpus,
     decide,
     exit_ending,
     newer,
@@ -286,7 +287,9 @@ def test_an_exit_is_explained(
     code: int | None, oom: bool, ready: bool, reason: str, message: str
 ) -> None:
     ending = exit_ending(code, oom_killed=oom, ready=ready)
-    assert (ending.state, ending.reason, ending.message) == ("failed", reason, message)
+    said, _, advice = (ending.message or "").partition("; ")
+    assert (ending.state, ending.reason, said) == ("failed", reason, message)
+    assert advice
 
 
 def test_a_lower_fencing_token_changes_nothing() -> None:
@@ -306,3 +309,41 @@ def test_a_lower_fencing_token_changes_nothing() -> None:
     assert newer(old, stale) is old
     assert newer(old, old.model_copy(update={"driver": "rt-1"})).driver == "rt-1"
     assert newer(old, fresh) is fresh
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "reason"),
+    [
+        (127, "[FATAL tini (7)] exec /nope failed: No such file or directory", "start_failed"),
+        (126, "[FATAL tini (8)] exec /x failed: Permission denied", "start_failed"),
+        (126, "[FATAL tini (8)] exec /x failed: Exec format error", "start_failed"),
+        (127, "sh: 1: nope: not found", "exited"),
+        (1, "[FATAL tini (7)] exec /nope failed: No such file or directory", "exited"),
+    ],
+)
+def test_a_program_that_could_not_be_started_is_told_from_one_that_exits(
+    code: int, line: str, reason: str
+) -> None:
+    ending = exit_ending(code, oom_killed=False, ready=False, log_tail=("before", line))
+    assert (ending.reason, ending.exit_code) == (reason, code)
+    assert ending.log_tail == ("before", line)
+
+
+@pytest.mark.parametrize(
+    ("reason", "sick", "expected"),
+    [
+        ("exited", {"GPU-1"}, "gpu_fault"),
+        ("unhealthy", {"GPU-1"}, "gpu_fault"),
+        ("start_timeout", {"GPU-1"}, "gpu_fault"),
+        ("oom_killed", {"GPU-1"}, "oom_killed"),
+        ("engine_restarted", {"GPU-1"}, "engine_restarted"),
+        ("exited", set(), "exited"),
+    ],
+)
+def test_a_sick_gpu_is_blamed_where_it_may_be_the_cause(
+    reason: str, sick: set[str], expected: str
+) -> None:
+    ending = Ending(WorkerState.FAILED, WorkerReason(reason), "ended", 3, ("line",))
+    blamed = blame_gpus(ending, frozenset(sick))
+    assert (blamed.reason, blamed.exit_code, blamed.log_tail) == (expected, 3, ("line",))
+    assert ("GPU-1 reports a fault" in (blamed.message or "")) is (expected == "gpu_fault")

@@ -110,6 +110,8 @@ def test_who_waited_too_long_reads_why() -> None:
         ({"paused": True}, {}, True, "paused", None, None),
         ({"deleted_at": EPOCH}, {}, True, "deleting", None, None),
         ({}, {"reason": EndpointReason.NO_CAPACITY}, False, None, None, "no_capacity"),
+        ({}, {"reason": EndpointReason.QUOTA_EXCEEDED}, False, None, None, "quota_exceeded"),
+        ({}, {"reason": EndpointReason.QUOTA_EXCEEDED}, True, None, None, None),
         # something runs: waiting makes sense
         ({}, {"reason": EndpointReason.CRASH_BACKOFF}, True, None, None, None),
         ({}, {"reason": EndpointReason.CRASH_BACKOFF}, False, None, "crash_backoff", None),

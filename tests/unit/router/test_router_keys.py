@@ -29,6 +29,9 @@ KEYS = index_keys(
         key("any", "invoke"),
         key("one", "invoke", "ep-1"),
         key("two", "invoke", "ep-2"),
+        key("maker", "deploy"),
+        key("other", "deploy"),
+        key("gone", "deploy").model_copy(update={"sha256": ""}),
     ]
 )
 
@@ -36,7 +39,12 @@ KEYS = index_keys(
 def endpoint(*, public: bool = False) -> EndpointRecord:
     spec = EndpointSpec(name="e", app_name="e", image=ImageSpec(image="i"), public=public)
     return EndpointRecord(
-        endpoint_id="ep-1", spec=spec, revision=1, created_at=EPOCH, updated_at=EPOCH
+        endpoint_id="ep-1",
+        owner="key-maker",
+        spec=spec,
+        revision=1,
+        created_at=EPOCH,
+        updated_at=EPOCH,
     )
 
 
@@ -51,6 +59,9 @@ def endpoint(*, public: bool = False) -> EndpointRecord:
         ("Bearer wrong", 401),
         ("Bearer look", 403),
         ("Bearer two", 403),
+        ("Bearer other", 403),
+        ("Bearer gone", 401),
+        ("Bearer maker", None),
         ("Bearer one", None),
         ("bearer any", None),
         ("Bearer  boss", None),

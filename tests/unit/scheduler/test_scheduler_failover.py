@@ -6,6 +6,7 @@ any not. The successor remembers nothing; it has the tables.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -60,7 +61,7 @@ def busy_world() -> World:
 def part_of(plan: Plan, written: Callable[[int], bool]) -> Plan:
     """The plan with those of its writes that were done; events are told last, so none was."""
     number = iter(range(10_000))
-    parts = {
+    parts: dict[str, Any] = {
         name: tuple(write for write in getattr(plan, name) if written(next(number)))
         for name in (
             *("creates", "changes", "deletes", "statuses"),

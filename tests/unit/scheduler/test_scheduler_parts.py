@@ -292,6 +292,7 @@ def test_an_early_end_is_a_failed_start(lived_s: float | None, counts: bool) -> 
 
 def test_who_was_stopped_with_its_agent_has_not_failed() -> None:
     assert failure_of(failed_worker(None, WorkerReason.AGENT_STOPPED)) is None
+    assert failure_of(failed_worker(None, WorkerReason.ENGINE_RESTARTED)) is None
 
 
 # ---- settings

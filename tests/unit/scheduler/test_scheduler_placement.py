@@ -7,9 +7,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from penstock_common.messages import NodeRecord
+from penstock_common.messages import EngineProblem, NodeOrder, NodeRecord
+from penstock_common.states import GpuReason, NodeWish
 from penstock_scheduler.fleet import Booking, Fleet
 from penstock_scheduler.ledger import Holding, Ledger
+from penstock_scheduler.node_orders import closed_nodes
 from penstock_scheduler.placement import (
     Cluster,
     NoCapacity,
@@ -19,6 +21,8 @@ from penstock_scheduler.placement import (
     Trial,
     pick_gpus,
 )
+from penstock_scheduler.quotas import Held
+from tests.fakes.clock import EPOCH
 from tests.fakes.placement_scan import scan
 from tests.fakes.scheduler_world import make_node, make_record
 
@@ -62,6 +66,31 @@ def book(node: NodeRecord, *numbers: int, endpoint_id: str = "ep-9") -> Booking:
 # ---- why nothing fits
 
 
+@pytest.mark.parametrize(
+    ("full", "text"), [(False, "an engine that does not answer"), (True, "a full disk")]
+)
+def test_a_node_whose_engine_is_in_trouble_takes_nothing_and_is_named(
+    full: bool, text: str
+) -> None:
+    problem = EngineProblem(message="gone", since=EPOCH, full=full)
+    sick = make_node("node-a", n_gpus=4).model_copy(update={"engine_problem": problem})
+    well = make_node("node-b", n_gpus=1)
+    assert message([sick], request()) == f"no capacity: 1 node has {text}"
+    assert node_of([sick, well], request()) == "node-b"
+
+
+def test_a_kept_cluster_hears_that_an_engine_went_and_came_back() -> None:
+    well = make_node("node-a", n_gpus=1)
+    problem = EngineProblem(message="gone", since=EPOCH)
+    cluster = Cluster([well], ())
+    assert cluster.put_node(well.model_copy(update={"engine_problem": problem}))
+    assert cluster.place(request())[0] == []
+
+    assert cluster.put_node(well.model_copy())
+
+    assert [p.node_id for p in cluster.place(request())[0]] == ["node-a"]
+
+
 def test_no_nodes() -> None:
     assert message([], request()) == "no capacity: no nodes joined"
 
@@ -81,7 +110,16 @@ def test_reasons_are_counted_over_the_nodes() -> None:
         (make_node(n_gpus=0), request(), "1 node has no GPUs"),
         (make_node(), request(products=["h100-80gb", "a100"]), "1 node has no h100-80gb or a100"),
         (make_node(), request(count=3), "1 node has fewer than 3 GPUs of one product"),
-        (make_node(healthy=False), request(), "1 node has unhealthy GPUs"),
+        (
+            make_node(faults={0: GpuReason.XID, 1: GpuReason.LOST}),
+            request(),
+            "1 node has unhealthy GPUs",
+        ),
+        (
+            make_node(n_gpus=3, product="h100-80gb-mig-1g-10gb"),
+            request(count=2),
+            "1 node has only MIG instances, and a worker can use one of them, not 2",
+        ),
         (
             make_node(cuda="12.10"),
             request(min_cuda_version="12.11"),
@@ -250,15 +288,46 @@ def test_a_plain_process_has_no_disk_of_its_own() -> None:
     assert node_of([node], disk_request(container_disk_gb=100)) == "node-a"
 
 
+def test_a_mig_instance_is_a_gpu_of_its_own() -> None:
+    node = make_node(n_gpus=2, product="h100-80gb-mig-1g-10gb")
+    placements, lack = Cluster([node], ()).place(request(products=["H100-80GB-MIG-1g-10gb"]), 3)
+    assert len({placement.gpus for placement in placements}) == 2
+    assert lack is not None
+
+
+def test_several_gpus_come_of_no_mig_instances_though_they_are_cheaper() -> None:
+    mig = make_node("node-a", n_gpus=7, product="h100-80gb-mig-1g-10gb")
+    whole = make_node("node-b", n_gpus=8)
+    both = mig.model_copy(update={"gpus": mig.gpus + whole.gpus})
+    found = place([both], request(count=2))
+    assert isinstance(found, Placement)
+    assert set(found.gpus) <= {gpu.uuid for gpu in whole.gpus}
+
+
+def test_groups_of_one_numa_node_go_together() -> None:
+    node = make_node(n_gpus=8, groups=(0, 0, 2, 2, 4, 4, 6, 6))
+    near = {0: 0, 2: 1, 4: 0, 6: 1}
+    free = {
+        gpu.uuid: gpu.model_copy(update={"numa_node": near[gpu.link_group]}) for gpu in node.gpus
+    }
+    picked = pick_gpus(free, 4)
+    assert len({free[uuid].link_group for uuid in picked}) == 2
+    assert len({free[uuid].numa_node for uuid in picked}) == 1
+
+
 # ---- what always holds
 
 clusters = st.lists(
-    st.tuples(st.integers(0, 8), st.sampled_from(["rtx-4090-24gb", "h100-80gb"]), st.booleans()),
+    st.tuples(
+        st.integers(0, 8),
+        st.sampled_from(["rtx-4090-24gb", "h100-80gb"]),
+        st.dictionaries(st.integers(0, 7), st.sampled_from(GpuReason), max_size=4),
+    ),
     max_size=6,
 ).map(
     lambda nodes: [
-        make_node(f"node-{i}", n_gpus=n, product=product, healthy=healthy)
-        for i, (n, product, healthy) in enumerate(nodes)
+        make_node(f"node-{i}", n_gpus=n, product=product, faults=faults)
+        for i, (n, product, faults) in enumerate(nodes)
     ]
 )
 
@@ -303,14 +372,30 @@ varied = st.lists(
         st.sampled_from([{}, {"zone": "a"}]),
         st.sampled_from([(0, 0, 0, 0), (0, 0, 1, 1), (0, 1, 2, 3)]),
         st.sampled_from([35, 80, 1000]),
+        st.sampled_from(
+            [
+                {},
+                {},
+                {"restarting": True},
+                {"engine_problem": EngineProblem(message="gone", since=EPOCH)},
+                {"engine_problem": EngineProblem(message="full", since=EPOCH, full=True)},
+            ]
+        ),
+        st.sampled_from([{}, {}, {0: GpuReason.XID}]),
     ),
     max_size=8,
 ).map(
     lambda nodes: [
         make_node(
-            f"node-{i}", n_gpus=n, product=p, images=images, cuda=cuda, groups=groups
-        ).model_copy(update={"labels": labels, "disk_free_bytes": disk_gb * 10**9})
-        for i, (n, p, images, cuda, labels, groups, disk_gb) in enumerate(nodes)
+            f"node-{i}",
+            n_gpus=n,
+            product=p,
+            images=images,
+            cuda=cuda,
+            groups=groups,
+            faults=faults,
+        ).model_copy(update={"labels": labels, "disk_free_bytes": disk_gb * 10**9, **state})
+        for i, (n, p, images, cuda, labels, groups, disk_gb, state, faults) in enumerate(nodes)
     ]
 )
 wanted_workers = st.lists(
@@ -391,51 +476,68 @@ def test_a_node_without_the_label_says_so() -> None:
 
 holdings = st.lists(
     st.tuples(
-        st.integers(0, 7), st.sampled_from(["ep-1", "ep-2"]), st.integers(0, 3), st.booleans()
+        st.integers(0, 7),
+        st.sampled_from(["ep-1", "ep-2"]),
+        st.integers(0, 3),
+        st.booleans(),
+        st.sampled_from([None, "key-1", "key-2"]),
     ),
     max_size=8,
+)
+orders = st.dictionaries(
+    st.integers(0, 7).map(lambda n: f"node-{n}"), st.sampled_from(NodeWish), max_size=3
 )
 
 
 @given(
-    st.lists(st.tuples(varied, holdings), min_size=2, max_size=5),
+    st.lists(st.tuples(varied, holdings, orders), min_size=2, max_size=5),
     st.integers(0, 3),
     st.randoms(use_true_random=False),
 )
 def test_a_ledger_told_of_each_change_is_like_a_new_one(
-    steps: list[tuple[list[NodeRecord], list[tuple[int, str, int, bool]]]],
+    steps: list[
+        tuple[list[NodeRecord], list[tuple[int, str, int, bool, str | None]], dict[str, NodeWish]]
+    ],
     count: int,
     chance: Random,
 ) -> None:
     known: dict[str, NodeRecord] = {}
     held: dict[str, Holding] = {}
-    ledger = Ledger(known, ())
-    for nodes, holds in steps:
+    ordered: dict[str, NodeOrder] = {}
+    ledger = Ledger(known, ordered, ())
+    for nodes, holds, wishes in steps:
         wanted: dict[str, Holding | None] = dict.fromkeys(held)
         free = {n.node_id: [g.uuid for g in n.gpus] for n in nodes}
-        for n, (number, endpoint_id, n_gpus, leaving) in enumerate(holds):
+        for n, (number, endpoint_id, n_gpus, leaving, owner) in enumerate(holds):
             left = free.get(f"node-{number}", [])
             taken = tuple(left.pop() for _ in range(min(n_gpus, len(left))))
             booking = Booking(f"node-{number}", endpoint_id, taken)
-            wanted[f"wk-{n}"] = Holding(booking, leaving=leaving)
-        changes: list[tuple[str, NodeRecord | Holding | None]] = [
+            wanted[f"wk-{n}"] = Holding(booking, leaving=leaving, owner=owner)
+        changes: list[tuple[str, NodeRecord | NodeWish | Holding | None]] = [
+            *((f"order.{node_id}", wishes.get(node_id)) for node_id in {*ordered, *wishes}),
             *((node_id, None) for node_id in known if node_id not in {n.node_id for n in nodes}),
             *((node.node_id, node) for node in nodes),
             *wanted.items(),
         ]
         chance.shuffle(changes)
         for name, change in changes:
-            if name.startswith("node"):
+            if name.startswith("order"):
+                assert change is None or isinstance(change, NodeWish)
+                _order(ordered, name.removeprefix("order."), change)
+                ledger.see_node(name.removeprefix("order."))
+            elif name.startswith("node"):
                 if isinstance(change, NodeRecord):
                     known[name] = change
                 else:
                     del known[name]
                 ledger.see_node(name)
             else:
-                assert not isinstance(change, NodeRecord)
+                assert change is None or isinstance(change, Holding)
                 ledger.put(name, change)
         held = {key: holding for key, holding in wanted.items() if holding is not None}
-        new = Fleet(nodes, [holding.booking for holding in held.values()])
+        closed = closed_nodes(known, ordered)
+        new = Fleet(nodes, [holding.booking for holding in held.values()], closed)
+        assert_same_holders(ledger, held, known)
         kept = ledger.cluster
         assert sorted(ledger.leaving) == sorted(h.booking for h in held.values() if h.leaving)
         wish = request(count=count)
@@ -444,13 +546,43 @@ def test_a_ledger_told_of_each_change_is_like_a_new_one(
         with Trial(kept) as trial:
             for holding in held.values():
                 trial.release(holding.booking)
-            emptied = Search(Fleet(nodes, ()), wish).best()
+            emptied = Search(Fleet(nodes, (), closed), wish).best()
             placement = trial.find(wish)
             assert (placement and placement.node_id) == (emptied and emptied[0].record.node_id)
         placement = kept.find(wish)
         assert (placement and placement.node_id) == (found and found[0].record.node_id)
         if placement and found:
             assert set(placement.gpus) <= set(found[0].free.get(found[1], ()))
+
+
+def _order(orders: dict[str, NodeOrder], node_id: str, wish: NodeWish | None) -> None:
+    orders.pop(node_id, None)
+    if wish is not None:
+        orders[node_id] = NodeOrder(node_id=node_id, wish=wish, at=EPOCH)
+
+
+def assert_same_holders(
+    ledger: Ledger, held: dict[str, Holding], known: dict[str, NodeRecord]
+) -> None:
+    """The ledger counts for every owner what these hold, and knows who is where."""
+    used = {holding.booking.node_id for holding in held.values()}
+    assert set(ledger.away) == used - known.keys()
+    for node_id in (f"node-{n}" for n in range(8)):
+        there = [h for h in held.values() if h.booking.node_id == node_id]
+        assert ledger.is_occupied(node_id) == bool(there)
+        assert ledger.endpoints_on(node_id) == {h.booking.endpoint_id for h in there}
+    for owner in ("key-1", "key-2"):
+        for lost in ((), ("node-0", "node-1")):
+            of_owner = [
+                h for h in held.values() if h.owner == owner and h.booking.node_id not in lost
+            ]
+            staying = [h for h in of_owner if not h.leaving]
+            assert ledger.holders.held_by(owner, without=lost) == total(of_owner)
+            assert ledger.staying.held_by(owner, without=lost) == total(staying)
+
+
+def total(holdings: list[Holding]) -> Held:
+    return Held(len(holdings), sum(len(holding.booking.gpus) for holding in holdings))
 
 
 def test_gpus_that_two_hold_are_free_when_both_are_gone() -> None:
@@ -467,7 +599,7 @@ def test_gpus_that_two_hold_are_free_when_both_are_gone() -> None:
 
 def test_a_kept_cluster_is_made_anew_before_it_grows_without_end() -> None:
     node = make_node("node-a", n_gpus=1)
-    ledger = Ledger({"node-a": node}, ())
+    ledger = Ledger({"node-a": node}, {}, ())
     first = ledger.cluster
     holding = Holding(Booking("node-a", "ep-1", (node.gpus[0].uuid,)))
     for _ in range(5_000):

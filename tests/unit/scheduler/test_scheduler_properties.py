@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from penstock_common.states import EndpointReason, EndpointState
+from penstock_common.states import EndpointReason, EndpointState, GpuReason, NodeWish
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 ENDPOINTS = ("ep-1", "ep-2")
@@ -33,6 +33,7 @@ class SchedulerStory(RuleBasedStateMachine):
         self.world = World(start_s=start_s, service_s=service_s)
         self.world.by_parts = self.by_parts
         self.world.join(make_node("node-a", n_gpus=1), make_node("node-b", n_gpus=3))
+        self.faults: dict[str, dict[int, GpuReason]] = {}
         self.n_gpus = {"ep-1": 1, "ep-2": 2}
 
     @rule(endpoint_id=endpoint_ids, workers=limits, scaling=scalings)
@@ -99,13 +100,36 @@ class SchedulerStory(RuleBasedStateMachine):
 
     @rule(node_id=st.sampled_from(["node-a", "node-b", "node-c"]), lost=st.booleans())
     def lose(self, node_id: str, lost: bool) -> None:
-        self.world.join(make_node(node_id, n_gpus=2 if node_id == "node-c" else 3))
+        n_gpus = 2 if node_id == "node-c" else 3
+        self.world.join(make_node(node_id, n_gpus=n_gpus, faults=self.faults.get(node_id)))
         self.world.lost_nodes = frozenset({node_id}) if lost else frozenset()
+
+    @rule(
+        node_id=st.sampled_from(["node-a", "node-b"]),
+        wish=st.sampled_from([None, *NodeWish]),
+        deadline_s=st.sampled_from([None, 0.0, 10.0]),
+    )
+    def order(self, node_id: str, wish: NodeWish | None, deadline_s: float | None) -> None:
+        self.world.order(node_id, wish, deadline_s=deadline_s)
+
+    @rule(node_id=st.sampled_from(["node-a", "node-b"]), restarting=st.booleans())
+    def restart_agent(self, node_id: str, restarting: bool) -> None:
+        record = self.world.nodes[node_id]
+        self.world.join(record.model_copy(update={"restarting": restarting}))
+
+    @rule(
+        node_id=st.sampled_from(["node-a", "node-b"]),
+        faults=st.dictionaries(st.integers(0, 2), st.sampled_from(GpuReason)),
+    )
+    def break_gpus(self, node_id: str, faults: dict[int, GpuReason]) -> None:
+        """GPUs go bad, those that were bad before are mended."""
+        self.faults[node_id] = faults
+        if (node := self.world.nodes.get(node_id)) is not None:
+            self.world.join(make_node(node_id, n_gpus=len(node.gpus), faults=faults))
 
     @rule(routers=st.sets(st.sampled_from(["rt-1", "rt-2"])))
     def change_routers(self, routers: set[str]) -> None:
-        self.world.routers = frozenset(routers)
-        self.world.lost_routers = frozenset({"rt-1", "rt-2"} - routers)
+        self.world.have_routers(routers, {"rt-1", "rt-2"} - routers)
 
     @rule(settled=st.booleans(), reporting=st.booleans())
     def disturb(self, settled: bool, reporting: bool) -> None:
@@ -148,7 +172,12 @@ class SchedulerStory(RuleBasedStateMachine):
         world = self.world
         world.fails = lambda _: None
         world.routers, world.lost_routers = frozenset({"rt-1"}), frozenset({"rt-2"})
+        for node_id, node in world.nodes.items():
+            world.join(make_node(node_id, n_gpus=len(node.gpus)))
         world.lost_nodes, world.settled, world.reporting = frozenset(), True, True
+        world.orders.clear()
+        for node in list(world.nodes.values()):
+            world.join(node.model_copy(update={"restarting": False}))
         for requests in world.requests.values():
             requests.waiting.clear()
         world.run(200, dt=2)

@@ -502,15 +502,18 @@ def test_a_node_that_comes_back_keeps_gpus_booked_until_its_workers_have_ended()
     world.join(make_node("node-a", n_gpus=1))
     world.put(make_record(workers={"min": 1}))
     world.run(6)
+    world.join(make_node("node-b", n_gpus=1))
     world.lost_nodes = frozenset({"node-a"})
     world.tick()
+    assert [a.node_id for a in world.of()] == ["node-b"]  # replaced
+    world.put(make_record(workers={"min": 2}))
     run_agents, world._run_agents = world._run_agents, lambda: None  # type: ignore[method-assign]
     world.lost_nodes = frozenset()
     world.tick()
-    assert world.of() == []  # its status still says running
+    assert [a.node_id for a in world.of()] == ["node-b"]  # its status still says running
     world._run_agents = run_agents  # type: ignore[method-assign]
     world.run(1)
-    assert len(world.of()) == 1
+    assert sorted(a.node_id for a in world.of()) == ["node-a", "node-b"]
 
 
 def test_a_node_that_is_silent_but_not_lost_keeps_its_workers(world: World) -> None:

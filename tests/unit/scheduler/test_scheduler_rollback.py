@@ -39,6 +39,22 @@ def test_one_crash_proves_nothing_and_three_do(world: World) -> None:
     assert [a.revision for a in world.wanted() if a.worker_id in world.slots] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    "reason", [WorkerReason.ENGINE_ERROR, WorkerReason.GPU_FAULT, WorkerReason.NO_SPACE]
+)
+def test_failures_of_nodes_prove_nothing_against_a_revision(
+    world: World, reason: WorkerReason
+) -> None:
+    world.failure_reason = reason
+    world.change(revision=2)
+    world.run(20)
+    assert world.statuses["ep-1"].reason is EndpointReason.CRASH_BACKOFF
+    assert failed_revision(world) is None
+    world.replace_leader()
+    world.run(5)
+    assert failed_revision(world) is None
+
+
 def test_one_start_timeout_is_enough(world: World) -> None:
     world.start_s = 1000
     world.change(revision=2)

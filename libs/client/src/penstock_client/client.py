@@ -10,30 +10,47 @@ Endpoints are named by id or by `app_name`. Every call raises `ApiError` when th
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
 from penstock_client.documents import (
+    ApiKeyDocument,
+    ApiKeyList,
+    ApiKeyMade,
     DecisionList,
     Document,
     EndpointDocument,
     EndpointList,
+    GroupBy,
+    LogEndDocument,
+    LogEntryDocument,
+    NodeDetail,
     NodeList,
     ProblemDocument,
     RevisionList,
+    UsageReport,
     WorkerList,
 )
-from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
-from penstock_common.states import EndpointState
+from penstock_client.errors import (
+    ApiError,
+    DrainEndedError,
+    NotServingError,
+    UnreachableError,
+    WaitTimeoutError,
+)
+from penstock_client.logs import read_lines
+from penstock_common.states import EndpointState, NodeWish
 
 D = TypeVar("D", bound=Document)
 
+_API_KEYS: Final = "/v1/api-keys"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _NEVER_SERVING: Final = frozenset(
     {EndpointState.FAILED, EndpointState.PAUSED, EndpointState.DELETING}
@@ -119,8 +136,104 @@ class PenstockClient:
         return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/rollback", document)
 
     async def list_nodes(self) -> NodeList:
-        """The nodes whose agents report."""
+        """The nodes that report, have workers, or have an order."""
         return await self._ask(NodeList, "GET", "/v1/nodes")
+
+    async def create_api_key(self, document: Mapping[str, Any]) -> ApiKeyMade:
+        """The new API key made from this document; its `key` is shown this once."""
+        return await self._ask(ApiKeyMade, "POST", _API_KEYS, document)
+
+    async def list_api_keys(self) -> ApiKeyList:
+        """All API keys, oldest first."""
+        return await self._ask(ApiKeyList, "GET", _API_KEYS)
+
+    async def update_api_key(self, key_id: str, patch: Mapping[str, Any]) -> ApiKeyDocument:
+        """The API key after a JSON merge patch of its name or quota."""
+        return await self._ask(ApiKeyDocument, "PATCH", f"{_API_KEYS}/{_quoted(key_id)}", patch)
+
+    async def revoke_api_key(self, key_id: str) -> ApiKeyDocument:
+        """The API key, which opens nothing from now on."""
+        return await self._ask(ApiKeyDocument, "DELETE", f"{_API_KEYS}/{_quoted(key_id)}")
+
+    async def show_usage(
+        self, *, since: str | None = None, until: str | None = None, group_by: GroupBy = "endpoint"
+    ) -> UsageReport:
+        """The GPU-seconds used, by group.
+
+        Args:
+            since: a date or an RFC 3339 instant; None = the beginning of this month.
+            until: likewise; None = now.
+            group_by: what is summed.
+        """
+        asked = {"from": since, "to": until, "group_by": group_by}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        return await self._ask(UsageReport, "GET", f"/v1/usage?{query}")
+
+    async def show_node(self, node: str) -> NodeDetail:
+        """The node with this id, and its workers."""
+        return await self._ask(NodeDetail, "GET", _node_path(node))
+
+    async def cordon_node(self, node: str, reason: str | None = None) -> NodeDetail:
+        """The node, from now on taking no new worker; None = keep the reason it has."""
+        document = {} if reason is None else {"reason": reason}
+        return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/cordon", document)
+
+    async def uncordon_node(self, node: str) -> NodeDetail:
+        """The node, from now on taking workers."""
+        return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/uncordon")
+
+    async def drain_node(
+        self, node: str, reason: str | None = None, *, deadline_s: float | None = None
+    ) -> NodeDetail:
+        """The node, from now on getting empty: its workers move elsewhere.
+
+        Args:
+            node: its id.
+            reason: for people; None = keep the one it has.
+            deadline_s: seconds after which workers that found no other place are drained all the
+                same; None = keep the deadline it has, at first none.
+        """
+        document: dict[str, object] = {} if reason is None else {"reason": reason}
+        if deadline_s is not None:
+            document["deadline_s"] = deadline_s
+        return await self._ask(NodeDetail, "POST", f"{_node_path(node)}/drain", document)
+
+    def logs(
+        self,
+        endpoint: str,
+        worker: str | None = None,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+    ) -> AsyncGenerator[LogEntryDocument | LogEndDocument, None]:
+        """Lines of one worker, or of all of an endpoint, and the word of those that are missing.
+
+        It goes on over connections that break, and ends with a `LogEndDocument`.
+
+        Args:
+            endpoint: id or `app_name`.
+            worker: its id; None = all workers of the endpoint.
+            follow: whether to go on when all that there is has come.
+            tail: begin with the last lines, so many; None = with the first that there is.
+
+        Raises:
+            ApiError: the api refused (404: there was no such worker), while iterating.
+            UnreachableError: it could not be reached for a minute, while iterating.
+        """
+        assert self._session is not None, "use it as `async with PenstockClient(...)`"
+        session = self._session
+        path = _path(endpoint) + (f"/workers/{quote(worker, safe='')}" if worker else "") + "/logs"
+        query = f"?follow={str(follow).lower()}" + (f"&tail={tail}" if tail is not None else "")
+        url = URL(self._url + path + query, encoded=True)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total)
+
+        def ask(headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+            return session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
+
+        async def refuse(answer: aiohttp.ClientResponse) -> object:
+            return self._parse(answer.status, await answer.read())
+
+        return read_lines(ask, refuse)
 
     async def wait_until(
         self,
@@ -179,6 +292,44 @@ class PenstockClient:
             WaitTimeoutError, ApiError: as for `wait_until`.
         """
         await self.wait_until(endpoint, lambda seen: seen is None, timeout_s=timeout_s)
+
+    async def wait_until_drained(
+        self,
+        node: str,
+        *,
+        timeout_s: float,
+        tell: Callable[[NodeDetail], Awaitable[None]] | None = None,
+        poll_s: float = 0.5,
+    ) -> NodeDetail:
+        """The node once it is drained, or is gone with all its workers.
+
+        Goes on while the api is away for a moment; `tell` is given each look.
+
+        Raises:
+            DrainEndedError: somebody took the order to drain back.
+            WaitTimeoutError: it was not drained within `timeout_s` seconds.
+            ApiError: the api refused; 404 when there is no such node.
+        """
+        seen: NodeDetail | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        seen = await self.show_node(node)
+                        if tell is not None:
+                            await tell(seen)
+                    except (ApiError, UnreachableError) as error:
+                        if isinstance(error, ApiError) and error.status < 500:
+                            raise
+                    else:
+                        if seen.order is None or seen.order.wish is not NodeWish.DRAINING:
+                            raise DrainEndedError(f"'{node}' is no longer to drain")
+                        if not seen.workers:
+                            return seen
+                    await asyncio.sleep(poll_s)
+        except TimeoutError:
+            left = f" has {len(seen.workers)} workers left" if seen else " was not seen"
+            raise WaitTimeoutError(f"after {timeout_s:g} s '{node}'{left}") from None
 
     async def send(self, method: str, path: str, document: object = None) -> Any:  # noqa: ANN401
         """The parsed JSON of any route's answer, for what has no method of its own.
@@ -248,4 +399,12 @@ class PenstockClient:
 
 
 def _path(endpoint: str) -> str:
-    return f"/v1/endpoints/{quote(endpoint, safe='')}"
+    return f"/v1/endpoints/{_quoted(endpoint)}"
+
+
+def _node_path(node: str) -> str:
+    return f"/v1/nodes/{_quoted(node)}"
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")

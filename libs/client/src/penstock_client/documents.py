@@ -6,11 +6,18 @@ Units are in the names: `_s` seconds, `_ms` milliseconds, `_bytes` bytes; instan
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr
 
-from penstock_common.messages import RevisionCause, RuntimeKind, ScaleDecision
+from penstock_common.messages import (
+    GapReason,
+    KeyScope,
+    OutputName,
+    RevisionCause,
+    RuntimeKind,
+    ScaleDecision,
+)
 from penstock_common.specs import (
     GpuSpec,
     HealthSpec,
@@ -25,6 +32,9 @@ from penstock_common.states import (
     DesiredState,
     EndpointReason,
     EndpointState,
+    GpuReason,
+    NodeState,
+    NodeWish,
     WorkerReason,
     WorkerState,
 )
@@ -74,6 +84,8 @@ class EndpointDocument(Document):
     """An endpoint: what its owner wrote, and what became of it."""
 
     id: str
+    #: id of the API key that made it; null = nobody's
+    owner: str | None = None
     name: str
     app_name: str
     #: where its callers send requests
@@ -118,9 +130,11 @@ class EndpointDocument(Document):
 
 
 class EndpointList(Document):
-    """All endpoints, oldest first."""
+    """Endpoints, oldest first: all, or a page of them."""
 
     endpoints: tuple[EndpointDocument, ...]
+    #: begins the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class SpecChange(Document):
@@ -209,24 +223,67 @@ class WorkerList(Document):
 
 
 class GpuDocument(Document):
-    """One GPU of a node."""
+    """One GPU of a node, or one MIG instance; a measure is null where it does not tell."""
 
     uuid: str
     product: str
     vram_bytes: int
     healthy: bool
+    #: why it is not healthy, so that no worker gets it; null = it is
+    reason: GpuReason | None
+    #: the same in one sentence
+    message: str | None
+    #: of a MIG instance: UUID of the GPU that it is a part of
+    parent: str | None
+    #: GPUs of a node with the same group share an NVLink domain or PCIe switch
+    link_group: int
+    #: NUMA node of the machine that is closest to it
+    numa_node: int | None
+    memory_used_bytes: int | None
+    #: share of the last moments in which a kernel ran, 0 to 1
+    utilization_ratio: float | None
+    temperature_c: int | None
+    power_w: float | None
+    #: memory errors that ECC could not correct, since the last reset
+    uncorrectable_errors: int | None
+    #: error codes (XIDs) that the driver told since the agent started, the latest last
+    xids: tuple[int, ...]
     #: the worker that holds it; null = free
     worker_id: str | None
 
 
+class NodeOrderDocument(Document):
+    """What an operator wants of a node."""
+
+    wish: NodeWish
+    reason: str
+    at: AwareDatetime
+    #: `draining`: from then on workers are drained though nothing replaces them; null = never
+    deadline_at: AwareDatetime | None
+
+
+class EngineProblemDocument(Document):
+    """Why a node's engine cannot start or end workers at present."""
+
+    message: str
+    since: AwareDatetime
+    #: true = its disk is full; else it does not answer
+    full: bool
+
+
 class NodeDocument(Document):
-    """A node whose agent reports, and who holds its GPUs."""
+    """A node, and who holds its GPUs; what only its agent can say is null while it is `lost`."""
 
     id: str
-    hostname: str
+    state: NodeState
+    #: null = none: it takes workers
+    order: NodeOrderDocument | None
+    hostname: str | None
     #: address on which its workers are reached
-    address: str
-    runtime: RuntimeKind
+    address: str | None
+    runtime: RuntimeKind | None
+    #: set = no worker is placed on it
+    engine_problem: EngineProblemDocument | None
     gpus: tuple[GpuDocument, ...]
     gpus_total: int
     #: healthy and held by no worker
@@ -235,20 +292,48 @@ class NodeDocument(Document):
     static_gpus: bool
     driver_version: str | None
     cuda_version: str | None
-    cpu_count: int
-    memory_bytes: int
-    disk_free_bytes: int
+    cpu_count: int | None
+    #: processes that run or want to, mean of a minute; null = not known, as below
+    load_1m: float | None
+    memory_bytes: int | None
+    #: of it what new processes can have
+    memory_available_bytes: int | None
+    #: the disk of the agent's data
+    disk_bytes: int | None
+    disk_free_bytes: int | None
     labels: Mapping[str, str]
-    version: str
-    started_at: AwareDatetime
+    version: str | None
+    started_at: AwareDatetime | None
     #: ids of the workers placed on it
     workers: tuple[str, ...]
 
 
+class NodeDetail(NodeDocument):
+    """A node with what is known of each of its workers."""
+
+    worker_details: tuple[WorkerDocument, ...]
+
+
 class NodeList(Document):
-    """The nodes whose agents report, by id."""
+    """The nodes that report, have workers, or have an order; by id."""
 
     nodes: tuple[NodeDocument, ...]
+
+
+class CordonRequest(BaseModel):
+    """Why a node is to take no new worker."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: for people
+    reason: Annotated[str, Field(max_length=500, strict=True)] = ""
+
+
+class DrainRequest(CordonRequest):
+    """Why a node is to be empty, and for how long its workers may wait for another place."""
+
+    #: seconds after which they are drained though nothing replaces them; null = never
+    deadline_s: Annotated[float, Field(ge=0, le=31 * 86_400, strict=True)] | None = None
 
 
 class RegistryAuthDocument(Document):
@@ -266,10 +351,88 @@ class RegistryAuthList(Document):
     registry_auths: tuple[RegistryAuthDocument, ...]
 
 
+class ApiKeyDocument(Document):
+    """An API key; the key itself is shown once, when it is made."""
+
+    id: str
+    name: str
+    scope: KeyScope
+    #: for `invoke`: the endpoints it may call; empty = all
+    endpoint_ids: tuple[str, ...]
+    #: most workers and GPUs that its endpoints may hold, all together; null = any number
+    max_workers: int | None
+    max_gpus: int | None
+    #: what its endpoints hold now, workers that start, drain or stop included
+    workers: int
+    gpus: int
+    created_at: AwareDatetime
+    #: set = it opens nothing any more, and stays for the quota of the endpoints it has made
+    revoked_at: AwareDatetime | None
+
+
+class ApiKeyMade(ApiKeyDocument):
+    """A key that was just made."""
+
+    #: what to send as `Authorization: Bearer <key>`; shown this once
+    key: str
+
+
+class ApiKeyList(Document):
+    """The API keys, oldest first."""
+
+    api_keys: tuple[ApiKeyDocument, ...]
+
+
+#: What usage is summed by.
+GroupBy = Literal["endpoint", "key", "product", "worker"]
+
+
+class UsageRow(Document):
+    """What one group has used."""
+
+    #: id of the endpoint, key or worker, or the product; null = none
+    group: str | None
+    #: `app_name` of the endpoint, name of the key
+    name: str | None
+    #: how many held something in this time
+    workers: int
+    #: seconds, summed over the workers
+    worker_s: float
+    #: seconds times GPUs
+    gpu_s: float
+    #: GPU-seconds at the price of their product; null = one of them has no price
+    cost: float | None
+
+
+class UsageReport(Document):
+    """What was used in a time, by group, the largest first."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+    from_: AwareDatetime = Field(alias="from")
+    to: AwareDatetime
+    group_by: GroupBy
+    rows: tuple[UsageRow, ...]
+    total: UsageRow
+    #: product → price of one GPU for an hour, as set in the api now
+    prices: Mapping[str, float]
+
+
 class HealthDocument(Document):
     """The api process is alive, or ready."""
 
     status: Literal["ok"] = "ok"
+
+
+class OpenApiDocument(Document):
+    """The api's OpenAPI document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    openapi: str
+    info: Mapping[str, Any]
+    paths: Mapping[str, Any]
+    components: Mapping[str, Any]
 
 
 class ErrorItem(Document):
@@ -290,3 +453,56 @@ class ProblemDocument(Document):
     reason: str
     #: everything wrong in the request's document
     errors: tuple[ErrorItem, ...] = ()
+
+
+class LogLineDocument(Document):
+    """One line of a worker."""
+
+    worker_id: str
+    #: counts the worker's lines from 1
+    n: int
+    at: AwareDatetime
+    stream: OutputName
+    text: str
+    #: it was longer than shown
+    cut: bool = False
+
+
+_WHY_MISSING: Final = {
+    "too_fast": "written faster than they are kept",
+    "behind": "NATS was away for too long",
+    "rotated": "thrown away on the node before they were read",
+    "dropped": "older than what is kept, or lost",
+}
+
+
+class LogGapDocument(Document):
+    """Lines of a worker that are missing."""
+
+    worker_id: str
+    #: numbers of the first and the last one
+    n: int
+    last: int
+    #: how many; null = nobody knows
+    lines: int | None
+    at: AwareDatetime | None
+    #: `dropped`: the stream does not have them (any more); the others: see `GapReason`
+    why: GapReason | Literal["dropped"]
+
+    @property
+    def sentence(self) -> str:
+        """For a person: how many lines are missing, and why."""
+        count = "some lines are" if self.lines is None else f"{self.lines} lines are"
+        count = "1 line is" if self.lines == 1 else count
+        return f"--- {count} missing: {_WHY_MISSING[self.why]} ---"
+
+
+LogEntryDocument: TypeAlias = LogLineDocument | LogGapDocument
+
+
+class LogEndDocument(Document):
+    """No more lines come."""
+
+    #: `ended`: the worker has, and all its lines were shown; `gone`: it is, and its node said no
+    #: more; `deleted`: its endpoint is; `caught_up`: all that there is was shown, as asked for
+    why: Literal["ended", "gone", "deleted", "caught_up"]

@@ -50,3 +50,9 @@ class NotServingError(PenstockError):
         self.endpoint = endpoint
         why = endpoint.message or endpoint.reason
         super().__init__(f"'{endpoint.app_name}' is {endpoint.state}" + (f": {why}" if why else ""))
+
+
+class DrainEndedError(PenstockError):
+    """The order to drain a node was taken back while somebody waited for it to be drained."""
+
+    error_type: ClassVar[str] = "drain_ended"

@@ -7,7 +7,8 @@ only a second SIGINT cancels. Whatever it raises ends the process with exit code
 `SettingsError`-like mistakes of the operator are a `Misconfigured` and end it with 2.
 
 Readiness is told by systemd's protocol (sd_notify(3): a datagram to the socket in NOTIFY_SOCKET),
-so `penstock up` and systemd units are served by the same line.
+so `penstock up` and systemd units are served by the same line. Where a file is wanted as well
+(containers), `health.py` says how.
 """
 
 import asyncio
@@ -18,12 +19,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvloop
 
+from penstock_common.clock import SystemClock
 from penstock_common.errors import PenstockError
+from penstock_common.health import HEALTH_VARIABLE, HealthReport, keep_health_file
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +47,36 @@ class _Phase:
     """How far this process is; one process runs one service."""
 
     ready: bool = False
+    stopping: bool = False
+    #: says what is wrong with the service while it runs; None = nothing
+    check: Callable[[], str | None] | None = None
+    health_url: str | None = None
+
+    def report(self) -> HealthReport:
+        if self.stopping:
+            return HealthReport("the service stops")
+        if not self.ready:
+            return HealthReport("the service starts")
+        return HealthReport(self.check() if self.check else None, self.health_url)
 
 
 _phase = _Phase()
 
 
-def notify_ready(**fields: str) -> None:
-    """Tell the supervisor that the service is ready; `fields` travel as `X_<NAME>=value`."""
-    _phase.ready = True
+def notify_ready(
+    *,
+    check: Callable[[], str | None] | None = None,
+    health_url: str | None = None,
+    **fields: str,
+) -> None:
+    """Tell the supervisor that the service is ready.
+
+    Args:
+        check: says from now on what is wrong with the service; None = nothing.
+        health_url: of this host; answers 2xx while the service serves.
+        fields: travel as `X_<NAME>=value`.
+    """
+    _phase.ready, _phase.check, _phase.health_url = True, check, health_url
     lines = ["READY=1", *(f"X_{name.upper()}={value}" for name, value in fields.items())]
     _notify("\n".join(lines))
     logger.info("service ready", extra={"action": "service_ready", **fields})
@@ -121,6 +147,7 @@ async def _main(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
                 "service stopping", extra={"action": "service_stopping", "signal": number.name}
             )
             notify_stopping()
+            _phase.stopping = True
             stopping.set()
             if not _phase.ready:
                 main_task.cancel()
@@ -131,8 +158,27 @@ async def _main(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     supervisor = os.environ.get(SUPERVISOR_VARIABLE)
     if supervisor:
         die_with_parent(int(supervisor))
+    async with _health_told():
+        try:
+            await serve(stopping)
+        except asyncio.CancelledError:
+            if _phase.ready or not stopping.is_set():
+                raise
+
+
+@contextlib.asynccontextmanager
+async def _health_told() -> AsyncIterator[None]:
+    """Keep the health file up to date meanwhile, where the environment names one."""
+    file = os.environ.get(HEALTH_VARIABLE)
+    if not file:
+        yield
+        return
+    keeping = asyncio.create_task(
+        keep_health_file(Path(file), _phase.report, SystemClock()), name="health file"
+    )
     try:
-        await serve(stopping)
-    except asyncio.CancelledError:
-        if _phase.ready or not stopping.is_set():
-            raise
+        yield
+    finally:
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping

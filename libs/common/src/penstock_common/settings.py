@@ -7,27 +7,44 @@ into another's.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class NatsSettings(BaseSettings):
     """How a service finds its NATS server."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    # What was given may hold a password: errors do not repeat it.
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     #: `nats://host:port`; several, comma-separated, for a cluster
     nats_url: str = "nats://127.0.0.1:4222"
     #: user name; empty = the server asks for none
     nats_user: str = ""
     nats_password: SecretStr = SecretStr("")
+    #: the password, in this file; a container's environment is seen by whoever lists containers
+    nats_password_file: Path | None = None
     #: the server's HTTP monitor, e.g. `http://127.0.0.1:8222`; with it a service checks at start
     #: that acknowledged writes are synced to disk
     nats_monitor_url: str | None = None
     #: copies of each stream: 1 on a single server, 3 on a cluster
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+
+    @model_validator(mode="after")
+    def _read_password(self) -> Self:
+        if self.nats_password_file is None:
+            return self
+        if self.nats_password.get_secret_value():
+            raise ValueError("name the NATS password or a file that holds it, not both")
+        try:
+            password = self.nats_password_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"nats_password_file cannot be read: {error}") from None
+        # Frozen once made; this is still the making.
+        object.__setattr__(self, "nats_password", SecretStr(password))
+        return self
 
 
 class ServiceSettings(NatsSettings):

@@ -28,7 +28,15 @@ _APP_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Variables that the platform sets itself.
 RESERVED_ENV_PREFIX: Final = "PENSTOCK_"
-RESERVED_ENV: Final = frozenset({"PORT"})
+RESERVED_ENV: Final = frozenset(
+    {
+        "CUDA_VISIBLE_DEVICES",
+        "NVIDIA_MIG_CONFIG_DEVICES",
+        "NVIDIA_MIG_MONITOR_DEVICES",
+        "NVIDIA_VISIBLE_DEVICES",
+        "PORT",
+    }
+)
 
 
 class _Part(BaseModel):

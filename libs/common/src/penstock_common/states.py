@@ -55,8 +55,14 @@ class WorkerReason(StrEnum):
     ENDPOINT_DELETED = "endpoint_deleted"
     #: its endpoint is paused
     ENDPOINT_PAUSED = "endpoint_paused"
+    #: its node is to be empty
+    NODE_DRAINED = "node_drained"
     #: its node's heartbeat is missing
     NODE_LOST = "node_lost"
+    #: a GPU of it went bad; another worker took over
+    GPU_UNHEALTHY = "gpu_unhealthy"
+    #: a GPU of it is gone
+    GPU_LOST = "gpu_lost"
     #: the node agent shut down (process runtime only)
     AGENT_STOPPED = "agent_stopped"
     #: nothing to run here: the runtime needs an image, or a command
@@ -83,6 +89,29 @@ class WorkerReason(StrEnum):
     NO_SPACE = "no_space"
     #: the engine failed or hung
     ENGINE_ERROR = "engine_error"
+    #: it failed while one of its GPUs reports a fault
+    GPU_FAULT = "gpu_fault"
+    #: the engine was stopped or restarted, and its containers with it
+    ENGINE_RESTARTED = "engine_restarted"
+
+
+class GpuReason(StrEnum):
+    """Why a GPU is given to no worker."""
+
+    #: it is gone: off the bus, or no longer known to the driver
+    LOST = "lost"
+    #: the driver does not answer, or cannot read it
+    NOT_ANSWERING = "not_answering"
+    #: the driver says that it works again only after a reset, or a reboot
+    RESET_REQUIRED = "reset_required"
+    #: the driver told an error (XID) that is no fault of an application
+    XID = "xid"
+    #: memory errors that ECC could not correct
+    MEMORY_ERRORS = "memory_errors"
+    #: bad memory waits for a reset to be replaced by spare memory
+    REPAIR_PENDING = "repair_pending"
+    #: bad memory could not be replaced by spare memory
+    REPAIR_FAILED = "repair_failed"
 
 
 class EndpointState(StrEnum):
@@ -107,12 +136,40 @@ class EndpointReason(StrEnum):
 
     #: no node can take its worker; the message says why for the nodes
     NO_CAPACITY = "no_capacity"
+    #: the API key that owns it may hold no more workers or GPUs
+    QUOTA_EXCEEDED = "quota_exceeded"
     #: its workers failed to start; the next try waits
     CRASH_BACKOFF = "crash_backoff"
     #: below `min` workers, more are starting
     STARTING = "starting"
     #: the last revision could not start; an earlier one serves again
     ROLLED_BACK = "rolled_back"
+
+
+class NodeWish(StrEnum):
+    """What an operator wants of a node; nothing = that it takes workers."""
+
+    #: takes no new worker
+    CORDONED = "cordoned"
+    #: takes no new worker, and those it has move elsewhere
+    DRAINING = "draining"
+
+
+class NodeState(StrEnum):
+    """A node as an operator sees it: told from its record, its order and its workers."""
+
+    #: takes workers
+    READY = "ready"
+    #: takes no new worker
+    CORDONED = "cordoned"
+    #: its workers move elsewhere
+    DRAINING = "draining"
+    #: to be empty, and empty: safe to take down
+    DRAINED = "drained"
+    #: its agent ended, its workers run on, and it is awaited back
+    RESTARTING = "restarting"
+    #: its agent does not report
+    LOST = "lost"
 
 
 class Phase(StrEnum):

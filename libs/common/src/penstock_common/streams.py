@@ -26,6 +26,10 @@ _STREAM_NOT_FOUND: Final = 10059
 _STREAM_EXISTS: Final = 10058
 
 
+#: So long it is known what a worker has used: a year, and a month to look back on it.
+USAGE_KEPT_DAYS: Final = 400
+
+
 def _bucket(name: str, *, memory: bool) -> dict[str, Any]:
     return {
         "name": subjects.kv_stream(name),
@@ -53,6 +57,8 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
     _bucket(subjects.WORKER_STATUS, memory=False),
     _bucket(subjects.API_KEYS, memory=False),
     _bucket(subjects.REGISTRY_AUTHS, memory=False),
+    _bucket(subjects.NODE_ORDERS, memory=False),
+    _bucket(subjects.REPEATS, memory=False),
     _bucket(subjects.NODES, memory=True),
     _bucket(subjects.ROUTERS, memory=True),
     {
@@ -70,6 +76,21 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
         "max_consumers": _MAX_CONSUMERS,
     },
     {
+        "name": subjects.USAGE,
+        "subjects": [subjects.USAGE_ALL],
+        "retention": "limits",
+        "storage": "file",
+        # A record is some 400 bytes, so this is room for two million ended workers. The server sets
+        # it aside, so that a disk which is full of something else loses none.
+        "discard": "old",
+        "max_age": USAGE_KEPT_DAYS * 24 * 3600 * _NS,
+        "max_bytes": 1024 * 1024 * 1024,
+        "max_msgs_per_subject": 1,
+        "max_msg_size": 16 * 1024,
+        "allow_direct": True,
+        "max_consumers": _MAX_CONSUMERS,
+    },
+    {
         "name": subjects.EVENTS,
         "subjects": [subjects.EVENTS_ALL],
         "retention": "limits",
@@ -78,6 +99,23 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
         "max_age": 7 * 24 * 3600 * _NS,
         "max_bytes": 512 * 1024 * 1024,
         "max_msg_size": 256 * 1024,
+        "allow_direct": True,
+        "max_consumers": _MAX_CONSUMERS,
+    },
+    {
+        "name": subjects.LOGS,
+        "subjects": [subjects.LOGS_ALL],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        # Lines are no state: they are acknowledged before they are on disk (see `_of_copies`).
+        "persist_mode": "async",
+        "compression": "s2",
+        "max_age": 7 * 24 * 3600 * _NS,
+        # A worker's batches; its bytes are bounded by its node agent.
+        "max_msgs_per_subject": 8_192,
+        "max_bytes": 1024 * 1024 * 1024,
+        "max_msg_size": 512 * 1024,
         "allow_direct": True,
         "max_consumers": _MAX_CONSUMERS,
     },
@@ -99,7 +137,7 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
         BusRefusedError: the server refused to make a stream; the message says why.
         BusDisconnectedError, BusTimeoutError, NoRespondersError: it could not be asked.
     """
-    streams = [{**declared, "num_replicas": replicas} for declared in STREAMS]
+    streams = [_of_copies(declared, replicas) for declared in STREAMS]
 
     async def make_missing() -> None:
         # One question, since a thousand services ask it when their server has restarted.
@@ -111,6 +149,12 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
     for declared in streams:
         await _ensure_stream(bus, declared)
     bus.ensure("streams", make_missing)
+
+
+def _of_copies(declared: Mapping[str, Any], replicas: int) -> Mapping[str, Any]:
+    """The declaration with so many copies; only a stream of one copy can be written behind."""
+    unfit = {"persist_mode"} if replicas > 1 else set()
+    return {k: v for k, v in declared.items() if k not in unfit} | {"num_replicas": replicas}
 
 
 async def _ensure_stream(bus: Bus, declared: Mapping[str, Any]) -> None:

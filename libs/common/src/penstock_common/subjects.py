@@ -16,8 +16,12 @@ SCALE_HISTORY: Final = "PENSTOCK_SCALE_HISTORY"  # <endpoint_id> → ScaleHistor
 WORKERS: Final = "PENSTOCK_WORKERS"  # <node_id>.<worker_id> → WorkerAssignment, by scheduler
 WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"  # <node_id>.<worker_id> → WorkerStatus, by agent
 NODES: Final = "PENSTOCK_NODES"  # <node_id> → NodeRecord, by node-agent, expiring
+NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"  # <node_id> → NodeOrder, by api
 ROUTERS: Final = "PENSTOCK_ROUTERS"  # <router_id> → RouterRecord, by router, expiring
 API_KEYS: Final = "PENSTOCK_API_KEYS"  # <key_id> → ApiKeyRecord, by api
+REPEATS: Final = (
+    "PENSTOCK_REPEATS"  # hash of caller, route and key → RepeatRecord, by api, expiring
+)
 REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"  # <id> → RegistryAuthRecord, by api
 
 # The scheduler's lease lives in the bucket that it guards, since a server-side fence reaches only
@@ -28,9 +32,13 @@ WORKER_KEYS: Final = "*.*"
 # streams
 TICKETS: Final = "PENSTOCK_TICKETS"
 EVENTS: Final = "PENSTOCK_EVENTS"
+USAGE: Final = "PENSTOCK_USAGE"
+LOGS: Final = "PENSTOCK_LOGS"
 
 TICKETS_ALL: Final = f"{PREFIX}.tickets.*"
 EVENTS_ALL: Final = f"{PREFIX}.events.>"
+USAGE_ALL: Final = f"{PREFIX}.usage.*"
+LOGS_ALL: Final = f"{PREFIX}.logs.*.*"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
 
@@ -109,6 +117,16 @@ def router_tally(router_id: str) -> str:
     return f"{PREFIX}.router.{router_id}.tally"
 
 
+def router_sight(router_id: str) -> str:
+    """The api asks this router to answer once its tables show a write (`Sight`)."""
+    return f"{PREFIX}.router.{router_id}.sight"
+
+
+def usage(worker_id: str) -> str:
+    """Where the `UsageRecord` of a worker that has ended lies, once."""
+    return f"{PREFIX}.usage.{worker_id}"
+
+
 def endpoint_event(endpoint_id: str, verb: str) -> str:
     """Event about an endpoint; `verb` in past tense: created, updated, rolled_back."""
     return f"{PREFIX}.events.endpoint.{endpoint_id}.{verb}"
@@ -120,10 +138,19 @@ def worker_event(worker_id: str, verb: str) -> str:
 
 
 def node_event(node_id: str, verb: str) -> str:
-    """Event about a node: joined, left, lost."""
+    """Event about a node.
+
+    Verbs: joined, restarting, left, lost; cordoned, uncordoned, draining, drained; engine_lost,
+    engine_found; gpu_unhealthy, gpu_healthy.
+    """
     return f"{PREFIX}.events.node.{node_id}.{verb}"
 
 
 def scale_event(endpoint_id: str) -> str:
     """Event: the autoscaler changed the desired number of workers."""
     return f"{PREFIX}.events.scale.{endpoint_id}.decided"
+
+
+def logs(endpoint_id: str, worker_id: str) -> str:
+    """Where node agents publish the lines of one worker (`LogBatch`); `*` = any worker."""
+    return f"{PREFIX}.logs.{endpoint_id}.{worker_id}"

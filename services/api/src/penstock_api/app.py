@@ -1,34 +1,56 @@
 """The api as a process: its HTTP application, and its life from connecting to draining."""
 
 import asyncio
+import json
 import logging
+import math
 from functools import partial
+from http import HTTPStatus
+from importlib.metadata import version
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from penstock_api import auth
-from penstock_api.bodies import MAX_BODY_BYTES
+from penstock_api import auth, idempotency
+from penstock_api.bodies import MAX_BODY_BYTES, read_bytes
 from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
+from penstock_api.docs_page import docs_page
 from penstock_api.events import EventPublisher
+from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
+from penstock_api.log_reader import MAX_STREAMS, LogReader, OpenStreams
+from penstock_api.openapi import openapi_document
 from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
+from penstock_api.rate_limits import RateLimits
 from penstock_api.reaper import Reaper
 from penstock_api.retreat import Retreat
-from penstock_api.routes import endpoints, health, nodes, registry_auths, workers
-from penstock_api.routes.route import Route
+from penstock_api.routes import (
+    api_keys,
+    documentation,
+    endpoints,
+    health,
+    logs,
+    nodes,
+    registry_auths,
+    usage,
+    workers,
+)
+from penstock_api.routes.route import CALLER, Route
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
+from penstock_api.usage_reader import UsageReader
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
+from penstock_common.kv import Bucket
+from penstock_common.log_stream import LogStream
 from penstock_common.messages import QueueReport
 from penstock_common.sealing import Sealer
 from penstock_common.streams import check_durability, ensure_streams
-from penstock_common.subjects import QUEUE_METRICS_ALL
+from penstock_common.subjects import QUEUE_METRICS_ALL, REPEATS
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +58,13 @@ logger = logging.getLogger(__name__)
 ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
     *workers.ROUTES,
+    *logs.ROUTES,
     *nodes.ROUTES,
     *registry_auths.ROUTES,
+    *api_keys.ROUTES,
+    *usage.ROUTES,
     *health.ROUTES,
+    *documentation.ROUTES,
 )
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
 #: gets to read the answer before the connection ends.
@@ -53,6 +79,9 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
         client_max_size=MAX_BODY_BYTES,
         middlewares=[_note_connections(sweep), _answer_and_log(api)],
     )
+    document = openapi_document(ROUTES, version=version("penstock-api"))
+    app[documentation.OPENAPI_JSON] = json.dumps(document, indent=1)
+    app[documentation.DOCS_PAGE] = docs_page(document)
     for route in ROUTES:
         handler = _bind(api, route)
         app.router.add_route(route.method, route.path, handler)
@@ -64,10 +93,32 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
 def _bind(api: Api, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         keys = (row.value for row in api.store.api_keys.rows.values())
-        auth.authorize(request, route.scope, keys)
-        return await route.handler(api, request)
+        try:
+            caller = auth.authorize(request, route.scope, keys)
+        except RefusedError as refusal:
+            if refusal.status == HTTPStatus.UNAUTHORIZED:  # so that nobody guesses keys quickly
+                _take_turn(api, f"address {request.remote}")
+            raise
+        if caller is not None:
+            request[CALLER] = caller
+            _take_turn(api, request.headers[hdrs.AUTHORIZATION])
+        if route.method != "POST" or idempotency.HEADER not in request.headers:
+            return await route.handler(api, request)
+        body = await read_bytes(request, api.settings.body_timeout_s)
+        return await api.repeats.once(request, body, lambda: route.handler(api, request))
 
     return handle
+
+
+def _take_turn(api: Api, caller: str) -> None:
+    wait_s = api.limits.take(caller, api.clock.monotonic())
+    if wait_s:
+        raise RefusedError(
+            429,
+            "too_many_requests",
+            f"more than {api.settings.rate_limit_per_s:g} requests a second; slow down",
+            headers={"Retry-After": str(math.ceil(wait_s))},
+        )
 
 
 def _note_connections(sweep: ConnectionSweep) -> Middleware:
@@ -130,8 +181,22 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         try:
             await store.start()
             await store.put_api_key(auth.ADMIN_KEY_ID, auth.hash_key(admin_key))
-            api = Api(settings, clock, store, Loads(), EventPublisher(bus, clock), sealer)
-            await _serve_http(api, bus, stopping)
+            repeats = Repeats(Bucket(bus, REPEATS), sealer)
+            limits = RateLimits(settings.rate_limit_per_s, settings.rate_limit_burst)
+            streams = OpenStreams(MAX_STREAMS)
+            api = Api(
+                settings,
+                clock,
+                store,
+                Loads(),
+                EventPublisher(bus, clock),
+                sealer,
+                repeats,
+                limits,
+                UsageReader(bus),
+                LogReader(LogStream(bus), store, clock, streams),
+            )
+            await _serve_http(api, bus, streams, stopping)
         finally:
             await store.stop()
     finally:
@@ -157,7 +222,7 @@ def read_sealer(settings: ApiSettings) -> Sealer:
         ) from None
 
 
-async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
+async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asyncio.Event) -> None:
     settings = api.settings
     sweep = ConnectionSweep(settings.head_timeout_s)
     runner = web.AppRunner(
@@ -194,8 +259,10 @@ async def _serve_http(api: Api, bus: Bus, stopping: asyncio.Event) -> None:
                 ),
             ]
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            lifecycle.notify_ready(url=f"http://{host}:{runner.addresses[0][1]}")
+            url = f"http://{host}:{runner.addresses[0][1]}"
+            lifecycle.notify_ready(health_url=f"{url}/readyz", url=url)
             await stopping.wait()
+            streams.close()  # else they would be waited for
             await runner.cleanup()
             await api.events.flush(FLUSH_S)
             for loop in loops:

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from penstock_api.problems import RefusedError
 from penstock_api.routes.route import Scope
 from penstock_common.lifecycle import MisconfiguredError
-from penstock_common.messages import ApiKeyRecord
+from penstock_common.messages import ApiKeyRecord, EndpointRecord
 
 #: Id of the key from `admin_key_file`; a new key in the file takes the old one's place.
 ADMIN_KEY_ID: Final = "key-admin"
@@ -20,7 +20,8 @@ MIN_KEY_LENGTH: Final = 24
 
 #: What a key may do, by its scope.
 _GRANTED: Final[dict[str, frozenset[Scope]]] = {
-    "admin": frozenset({"read", "admin"}),
+    "admin": frozenset({"read", "deploy", "admin"}),
+    "deploy": frozenset({"read", "deploy"}),
     "read": frozenset({"read"}),
     "invoke": frozenset(),
 }
@@ -50,8 +51,10 @@ def read_admin_key(path: Path | None) -> str:
     return key
 
 
-def authorize(request: web.Request, scope: Scope, keys: Iterable[ApiKeyRecord]) -> None:
-    """Nothing, when the request's key may do this.
+def authorize(
+    request: web.Request, scope: Scope, keys: Iterable[ApiKeyRecord]
+) -> ApiKeyRecord | None:
+    """The request's key, which may do this; None on a route that asks for none.
 
     Args:
         request: carries the key as `Authorization: Bearer <key>`.
@@ -62,18 +65,28 @@ def authorize(request: web.Request, scope: Scope, keys: Iterable[ApiKeyRecord]) 
         RefusedError: 401 without a known key, 403 with one of too little right.
     """
     if scope == "open":
-        return
+        return None
     scheme, _, key = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise _unauthorized("Bearer", "send an API key as Authorization: Bearer <key>")
     digest = hash_key(key.strip())
-    granted = [
-        _GRANTED[record.scope] for record in keys if hmac.compare_digest(record.sha256, digest)
-    ]
-    if not granted:
+    known = [record for record in keys if hmac.compare_digest(record.sha256, digest)]
+    if not known:
         raise _unauthorized('Bearer error="invalid_token"', "this API key is not known")
-    if not any(scope in scopes for scopes in granted):
-        raise RefusedError(403, "forbidden", f"this needs an API key with the right '{scope}'")
+    for record in known:
+        if scope in _GRANTED[record.scope]:
+            return record
+    raise RefusedError(403, "forbidden", f"this needs an API key with the right '{scope}'")
+
+
+def check_owner(caller: ApiKeyRecord, endpoint: EndpointRecord) -> None:
+    """Nothing, when this caller may change the endpoint.
+
+    Raises:
+        RefusedError: 403: it is another key's.
+    """
+    if caller.scope != "admin" and endpoint.owner != caller.key_id:
+        raise RefusedError(403, "forbidden", "this endpoint was made with another API key")
 
 
 def _unauthorized(challenge: str, detail: str) -> RefusedError:

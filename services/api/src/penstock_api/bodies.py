@@ -26,16 +26,24 @@ async def read_json(request: web.Request, media_types: tuple[str, ...], timeout_
         RefusedError: 400 (no JSON), 408 (too slow), 413 (too large) or 415 (another type).
     """
     _check_headers(request, media_types)
+    return parse_json(await read_bytes(request, timeout_s))
+
+
+async def read_bytes(request: web.Request, timeout_s: float) -> bytes:
+    """The request's body, which is kept for whoever reads it next.
+
+    Raises:
+        RefusedError: 400 (it ended early), 408 (too slow) or 413 (too large).
+    """
     try:
         async with asyncio.timeout(timeout_s):
-            body = await request.read()
+            return await request.read()
     except TimeoutError:
         raise RefusedError(
             408, "body_too_slow", f"the body did not arrive within {timeout_s:g} s"
         ) from None
     except web.RequestPayloadError:
         raise RefusedError(400, "malformed_body", "the body ended early or is garbled") from None
-    return parse_json(body)
 
 
 def parse_json(body: bytes) -> object:

@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 
 from penstock_api.events import EventPublisher
+from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
+from penstock_api.log_reader import LogReader
+from penstock_api.rate_limits import RateLimits
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
+from penstock_api.usage_reader import UsageReader
 from penstock_common.clock import Clock
 from penstock_common.sealing import Sealer
 
@@ -20,3 +24,7 @@ class Api:
     loads: Loads
     events: EventPublisher
     sealer: Sealer
+    repeats: Repeats
+    limits: RateLimits
+    usage: UsageReader
+    logs: LogReader

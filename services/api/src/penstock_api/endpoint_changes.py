@@ -30,6 +30,7 @@ Seal = Callable[[Mapping[str, str]], Mapping[str, str]]
 READ_ONLY: Final = frozenset(
     {
         "id",
+        "owner",
         "url",
         "state",
         "reason",
@@ -105,6 +106,7 @@ def plan_creation(
     seal: Seal,
     now: datetime,
     registry_auths: Container[str] = (),
+    owner: str | None = None,
 ) -> EndpointRecord:
     """The record of a new endpoint.
 
@@ -115,6 +117,7 @@ def plan_creation(
         seal: seals secrets' values.
         now: the instant of creation.
         registry_auths: ids of the registry auths that exist.
+        owner: id of the API key that it belongs to.
 
     Raises:
         InvalidDocumentError: with every problem found.
@@ -124,6 +127,7 @@ def plan_creation(
     spec = _parse(_with_names(document, suffix), registry_auths)
     return EndpointRecord(
         endpoint_id=endpoint_id,
+        owner=owner,
         spec=spec.model_copy(update={"secrets": dict(seal(spec.secrets))}),
         revision=1,
         created_at=now,

@@ -1,4 +1,4 @@
-"""Events about endpoints, published behind the request that caused them.
+"""Events about endpoints and nodes, published behind the request that caused them.
 
 An event only notifies: KV is the truth, and nobody may depend on having seen one. So an event
 that cannot be stored after a few tries, or finds the queue full, is logged and forgotten.
@@ -9,18 +9,19 @@ import logging
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from penstock_client.documents import EndpointDocument
+from penstock_client.documents import Document, EndpointDocument, NodeDetail
 from penstock_common import ids
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.entropy import random_id
 from penstock_common.errors import PenstockError
 from penstock_common.messages import cloud_event
-from penstock_common.subjects import endpoint_event
+from penstock_common.subjects import endpoint_event, node_event
 
 logger = logging.getLogger(__name__)
 
 Verb = Literal["created", "updated", "deleted", "paused", "resumed", "rolled_back"]
+NodeVerb = Literal["cordoned", "uncordoned", "draining"]
 
 #: Events that may wait to be published.
 MAX_WAITING: Final = 1_000
@@ -46,19 +47,26 @@ class EventPublisher:
 
     def announce(self, verb: Verb, document: EndpointDocument) -> None:
         """Have an event published soon, about what just happened to this endpoint."""
+        event_type, about = f"penstock.endpoint.{verb}", document.id
+        self._announce(endpoint_event(about, verb), event_type, about, document)
+
+    def announce_node(self, verb: NodeVerb, document: NodeDetail) -> None:
+        """The same about an order given for this node."""
+        event_type, about = f"penstock.node.{verb}", document.id
+        self._announce(node_event(about, verb), event_type, about, document)
+
+    def _announce(self, subject: str, event_type: str, about: str, document: Document) -> None:
         event_id = random_id(ids.EVENT)
         headers = cloud_event(
             event_id=event_id,
-            event_type=f"penstock.endpoint.{verb}",
+            event_type=event_type,
             source=SOURCE,
-            subject=document.id,
+            subject=about,
             time=self._clock.utc(),
         )
         # The stream drops a second copy with this id: a retry after a lost answer is no new event.
         headers["Nats-Msg-Id"] = event_id
-        event = _Event(
-            endpoint_event(document.id, verb), document.model_dump_json().encode(), headers
-        )
+        event = _Event(subject, document.model_dump_json().encode(), headers)
         try:
             self._waiting.put_nowait(event)
         except asyncio.QueueFull:
@@ -100,7 +108,7 @@ def _log_lost(event: _Event, why: str) -> None:
             "action": "event_lost",
             "event_id": event.headers["ce-id"],
             "event_type": event.headers["ce-type"],
-            "endpoint_id": event.headers["ce-subject"],
+            "about": event.headers["ce-subject"],
             "error": why,
         },
     )

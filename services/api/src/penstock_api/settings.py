@@ -1,10 +1,12 @@
 """Settings of the api, from `PENSTOCK_API_*`."""
 
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import AfterValidator, Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from penstock_common.settings import ServiceSettings
 
@@ -25,6 +27,12 @@ class ApiSettings(ServiceSettings):
     router_url: Annotated[str, AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
     #: the administrator's API key, in this file
     admin_key_file: Path | None = None
+    #: price of one GPU for an hour: `product=price`, comma-separated; in which currency is yours
+    gpu_prices: Annotated[Mapping[str, Decimal], NoDecode] = {}
+    #: requests a second that a key may send, and how many at once before that counts; who sends
+    #: keys that are not known is bounded likewise by address
+    rate_limit_per_s: Annotated[float, Field(gt=0)] = 200.0
+    rate_limit_burst: Annotated[int, Field(ge=1)] = 1_000
     #: a connection that has sent no whole request head for so long is closed
     head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     #: a request's body must be here within
@@ -33,3 +41,19 @@ class ApiSettings(ServiceSettings):
     keepalive_timeout_s: Annotated[float, Field(gt=0)] = 75.0
     #: requests under way get so long to end when the api stops
     shutdown_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+
+    @field_validator("gpu_prices", mode="before")
+    @classmethod
+    def _read_prices(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        prices: dict[str, Decimal] = {}
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            product, _, price = part.partition("=")
+            try:
+                prices[product.strip().lower()] = read = Decimal(price.strip())
+            except InvalidOperation:
+                read = Decimal(-1)
+            if not product.strip() or not read.is_finite() or read < 0:
+                raise ValueError(f"'{part}' is no price such as rtx-4090-24gb=0.35")
+        return prices

@@ -2,7 +2,8 @@
 
 Reads come from the tables, also while NATS is away. A write goes to KV with the revision that it
 was computed from; when somebody else wrote first it is computed again from the new record. Then it
-waits until this process's own table shows it, so that a request sees what the one before it did.
+waits until this process's own table shows it, so that a request sees what the one before it did,
+and then until the routers' tables do (`router_sight.py`).
 
 Uniqueness of `app_name` is held by a lock within this process. Two api processes could accept the
 same name within the same few milliseconds; `docs/http-api.md` says so.
@@ -14,8 +15,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
+from penstock_api.api_keys import ApiKeyFixedError, ApiKeyNotFoundError, plan_revocation
+from penstock_api.auth import ADMIN_KEY_ID
 from penstock_api.endpoint_changes import check_app_name_free
+from penstock_api.preconditions import ANY, IfMatch
 from penstock_api.revisions import outdated, present_revision
+from penstock_api.router_sight import RouterSight
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import (
@@ -29,9 +34,11 @@ from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
+    NodeOrder,
     NodeRecord,
     RegistryAuthRecord,
     RevisionRecord,
+    RouterRecord,
     ScaleHistory,
     WorkerAssignment,
     WorkerStatus,
@@ -40,9 +47,11 @@ from penstock_common.subjects import (
     API_KEYS,
     ENDPOINT_STATUS,
     ENDPOINTS,
+    NODE_ORDERS,
     NODES,
     REGISTRY_AUTHS,
     REVISIONS,
+    ROUTERS,
     SCALE_HISTORY,
     WORKER_KEYS,
     WORKER_STATUS,
@@ -74,6 +83,13 @@ class EndpointNotFoundError(PenstockError):
     status_hint: ClassVar[int] = 404
 
 
+class NodeNotFoundError(PenstockError):
+    """There is no such node."""
+
+    error_type: ClassVar[str] = "node_not_found"
+    status_hint: ClassVar[int] = 404
+
+
 class RegistryAuthNotFoundError(PenstockError):
     """There is no such registry auth."""
 
@@ -100,6 +116,8 @@ class Change:
     """What a write did."""
 
     record: EndpointRecord
+    #: of the record, in KV
+    revision: int
     #: false = the record was so already, nothing was written
     changed: bool
 
@@ -113,6 +131,7 @@ class Store:
         self._endpoints_bucket = Bucket(bus, ENDPOINTS)
         self._api_keys_bucket = Bucket(bus, API_KEYS)
         self._revisions_bucket = Bucket(bus, REVISIONS)
+        self._node_orders_bucket = Bucket(bus, NODE_ORDERS)
         self._registry_auths_bucket = Bucket(bus, REGISTRY_AUTHS)
         self._turn = asyncio.Lock()
         self._settling: list[asyncio.Future[None]] = []
@@ -124,8 +143,11 @@ class Store:
         self._workers = self._table(WORKERS, _decode_assignment, keys=WORKER_KEYS)
         self.worker_status = self._table(WORKER_STATUS, WorkerStatus.decode, keys=WORKER_KEYS)
         self.nodes = self._table(NODES, NodeRecord.decode)
+        self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
+        self.routers = self._table(ROUTERS, RouterRecord.decode)
+        self._router_sight = RouterSight(bus, self.routers)
         self._tables: dict[str, WatchedTable[Any]] = {
             ENDPOINTS: self.endpoints,
             ENDPOINT_STATUS: self.endpoint_status,
@@ -134,8 +156,10 @@ class Store:
             WORKERS: self._workers,
             WORKER_STATUS: self.worker_status,
             NODES: self.nodes,
+            NODE_ORDERS: self.node_orders,
             API_KEYS: self.api_keys,
             REGISTRY_AUTHS: self.registry_auths,
+            ROUTERS: self.routers,
         }
 
     async def start(self) -> None:
@@ -160,17 +184,21 @@ class Store:
         return [name for name, table in self._tables.items() if not table.synced]
 
     def find(self, name: str) -> EndpointRecord:
-        """The endpoint with this id or this `app_name`.
+        """The endpoint with this id or this `app_name`; raises as `find_row`."""
+        return self.find_row(name).value
+
+    def find_row(self, name: str) -> Row[EndpointRecord]:
+        """The endpoint with this id or this `app_name`, with its revision in KV.
 
         Raises:
             EndpointNotFoundError: there is none.
         """
         row = self.endpoints.rows.get(name)
         if row is not None:
-            return row.value
+            return row
         for row in self.endpoints.rows.values():
             if row.value.spec.app_name == name:
-                return row.value
+                return row
         raise EndpointNotFoundError(f"there is no endpoint '{name}'")
 
     def assignments(self) -> dict[str, WorkerAssignment]:
@@ -179,6 +207,11 @@ class Store:
         assigned = [(key, row.value) for key, row in rows if row.value is not None]
         return dict(sorted(assigned, key=lambda pair: (pair[1].decided_at, pair[1].worker_id)))
 
+    def is_assigned(self, key: str) -> bool:
+        """Whether a worker has an assignment under this key; while that is not known, it has."""
+        row = self._workers.rows.get(key)
+        return not self._workers.synced or (row is not None and row.value is not None)
+
     def assignments_by_node(self) -> dict[str, list[WorkerAssignment]]:
         """Node id → the assignments placed on it."""
         placed: dict[str, list[WorkerAssignment]] = {}
@@ -186,14 +219,52 @@ class Store:
             placed.setdefault(assignment.node_id, []).append(assignment)
         return placed
 
+    def node_ids(self) -> list[str]:
+        """Every node that reports, has a worker, or has an order; sorted."""
+        placed = (assignment.node_id for assignment in self.assignments().values())
+        return sorted({*self.nodes.rows, *self.node_orders.rows, *placed})
+
+    def node_order(self, node_id: str) -> NodeOrder | None:
+        """What an operator wants of a node; None = nothing."""
+        row = self.node_orders.rows.get(node_id)
+        return row.value if row else None
+
+    async def order_node(
+        self, node_id: str, plan: Callable[[NodeOrder | None], NodeOrder | None]
+    ) -> bool:
+        """Change a node's order; says whether it changed.
+
+        Args:
+            node_id: the node.
+            plan: the order that stands → the one that is to stand; None = none.
+
+        Raises:
+            PenstockError: `NodeNotFoundError`; NATS is away or timed out, in which case the order
+                may or may not have been changed.
+        """
+        async with self._writing():
+            if node_id not in self.node_ids():
+                raise NodeNotFoundError(f"there is no node '{node_id}'")
+            old = self.node_order(node_id)
+            new = plan(old)
+            if new == old:
+                return False
+            if new is None:
+                await self._node_orders_bucket.delete(node_id)
+                await self._settle_removal(self.node_orders, node_id)
+            else:
+                revision = await self._node_orders_bucket.put(node_id, new.encode())
+                await self._settle(self.node_orders, node_id, revision)
+        return True
+
     def revisions_of(self, endpoint_id: str) -> dict[int, RevisionRecord]:
         """Number → revision, of an endpoint's past revisions."""
         prefix = f"{endpoint_id}."
         rows = self.revisions.rows.items()
         return {row.value.revision: row.value for key, row in rows if key.startswith(prefix)}
 
-    async def create_endpoint(self, record: EndpointRecord) -> None:
-        """Store a new endpoint.
+    async def create_endpoint(self, record: EndpointRecord) -> int:
+        """Store a new endpoint; gives its revision in KV.
 
         Raises:
             PenstockError: `AppNameTakenError`; `DocumentTooLargeError`; NATS is away, or timed
@@ -205,9 +276,15 @@ class Store:
                 record.endpoint_id, _encode(record), revision=0
             )
             await self._settle(self.endpoints, record.endpoint_id, revision)
+        await self._router_sight.wait(ENDPOINTS, record.endpoint_id, revision)
+        return revision
 
     async def change_endpoint(
-        self, name: str, plan: Callable[[EndpointRecord], EndpointRecord]
+        self,
+        name: str,
+        plan: Callable[[EndpointRecord], EndpointRecord],
+        *,
+        if_match: IfMatch = ANY,
     ) -> Change:
         """Change an endpoint's record by compare-and-set.
 
@@ -215,10 +292,11 @@ class Store:
             name: its id or `app_name`.
             plan: record → changed record, or the same object to leave it; called again with the
                 newer record after a lost race.
+            if_match: which revisions in KV may be changed.
 
         Raises:
-            PenstockError: what `plan` raises; `EndpointNotFoundError`; `AppNameTakenError`; NATS
-                is away or timed out, in which case the change may or may not have been made.
+            PenstockError: what `plan` raises; `EndpointNotFoundError`; `AppNameTakenError`;
+                `PreconditionFailedError`; NATS is away or timed out, in which case the change may or may not have been made.
         """
         async with self._writing():
             endpoint_id = self.find(name).endpoint_id
@@ -226,10 +304,11 @@ class Store:
                 entry, _marker = await self._endpoints_bucket.latest(endpoint_id)
                 if entry is None:
                     raise EndpointNotFoundError(f"there is no endpoint '{name}'")
+                if_match.check(entry.revision)
                 old = EndpointRecord.decode(entry.value)
                 new = plan(old)
                 if new is old:
-                    return Change(old, changed=False)
+                    return Change(old, entry.revision, changed=False)
                 if new.spec.app_name != old.spec.app_name:
                     self._check_app_name(new)
                 if new.revision != old.revision:
@@ -241,8 +320,11 @@ class Store:
                 except WrongRevisionError:
                     continue
                 await self._settle(self.endpoints, endpoint_id, revision)
-                return Change(new, changed=True)
-        raise WrongRevisionError(f"'{name}' is being changed by others; try again")
+                break
+            else:
+                raise WrongRevisionError(f"'{name}' is being changed by others; try again")
+        await self._router_sight.wait(ENDPOINTS, endpoint_id, revision)
+        return Change(new, revision, changed=True)
 
     async def remove_endpoint(self, endpoint_id: str, row: Row[EndpointRecord]) -> bool:
         """Remove a deleted endpoint's record, unless it changed since `row`; says whether it did."""
@@ -302,11 +384,77 @@ class Store:
                         "change the endpoint first"
                     )
             await self._registry_auths_bucket.delete(registry_auth_id)
+            await self._settle_removal(self.registry_auths, registry_auth_id)
+        return record
+
+    def find_api_key(self, key_id: str) -> ApiKeyRecord:
+        """The API key with this id.
+
+        Raises:
+            ApiKeyNotFoundError: there is none.
+        """
+        row = self.api_keys.rows.get(key_id)
+        if row is None:
+            raise ApiKeyNotFoundError(f"there is no API key '{key_id}'")
+        return row.value
+
+    async def create_api_key(self, record: ApiKeyRecord) -> None:
+        """Store a new API key.
+
+        Raises:
+            PenstockError: NATS is away, or timed out: then it may or may not have been stored.
+        """
+        async with self._writing():
+            await self._put_api_key(record, revision=0)
+
+    async def change_api_key(
+        self, key_id: str, plan: Callable[[ApiKeyRecord], ApiKeyRecord]
+    ) -> ApiKeyRecord:
+        """Change an API key's record as `plan` says; gives the record.
+
+        Raises:
+            PenstockError: `ApiKeyNotFoundError`, `ApiKeyFixedError`; another api wrote it in the
+                same moment; NATS is away, or timed out.
+        """
+        async with self._writing():
+            old = self._own_api_key(key_id)
+            new = plan(old.value)
+            if new is not old.value:
+                await self._put_api_key(new, revision=old.revision)
+            return new
+
+    async def revoke_api_key(self, key_id: str) -> ApiKeyRecord:
+        """Let this key open nothing any more; gives its last record.
+
+        Raises:
+            PenstockError: as for `change_api_key`.
+        """
+        async with self._writing():
+            old = self._own_api_key(key_id)
+            owned = (row.value for row in self.endpoints.rows.values())
+            new = plan_revocation(old.value, owned, now=self._clock.utc())
+            if new is not None:
+                await self._put_api_key(new, revision=old.revision)
+                return new
+            await self._api_keys_bucket.delete(key_id, revision=old.revision)
             with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
                 async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                    while registry_auth_id in self.registry_auths.rows:
+                    while key_id in self.api_keys.rows:
                         await self._next_change()
-        return record
+        await self._router_sight.wait(API_KEYS, key_id, 0)
+        return old.value.model_copy(update={"revoked_at": self._clock.utc()})
+
+    def _own_api_key(self, key_id: str) -> Row[ApiKeyRecord]:
+        if key_id == ADMIN_KEY_ID:
+            raise ApiKeyFixedError
+        self.find_api_key(key_id)
+        return self.api_keys.rows[key_id]
+
+    async def _put_api_key(self, record: ApiKeyRecord, *, revision: int | None) -> None:
+        key_id = record.key_id
+        written = await self._api_keys_bucket.put(key_id, record.encode(), revision=revision)
+        await self._settle(self.api_keys, key_id, written)
+        await self._router_sight.wait(API_KEYS, key_id, written)
 
     async def put_api_key(self, key_id: str, sha256: str) -> None:
         """Have an administrator's key with this hash under this id; the id's old one is gone."""
@@ -316,8 +464,7 @@ class Store:
         record = ApiKeyRecord(
             key_id=key_id, sha256=sha256, scope="admin", created_at=self._clock.utc()
         )
-        revision = await self._api_keys_bucket.put(key_id, record.encode())
-        await self._settle(self.api_keys, key_id, revision)
+        await self._put_api_key(record, revision=None)
 
     def _table(
         self, bucket: str, decode: Callable[[bytes], T], *, keys: str = ">"
@@ -353,6 +500,13 @@ class Store:
         with contextlib.suppress(TimeoutError):  # written all the same; the table will follow
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 while (row := table.rows.get(key)) is None or row.revision < revision:
+                    await self._next_change()
+
+    async def _settle_removal(self, table: WatchedTable[T], key: str) -> None:
+        """Wait until the table shows the key no more."""
+        with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                while key in table.rows:
                     await self._next_change()
 
     async def _next_change(self) -> None:

@@ -1,19 +1,14 @@
 """The documents that the api shows, joined from the records of all services [pure]."""
 
-from collections.abc import Collection, Mapping
-
 from penstock_api.loads import EndpointLoad
 from penstock_client.documents import (
     EndpointDocument,
-    GpuDocument,
     Load,
-    NodeDocument,
     WorkerDocument,
 )
 from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
-    NodeRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -56,6 +51,7 @@ def endpoint_document(
     told = status if status is not None and status.state is state else None
     return EndpointDocument(
         id=record.endpoint_id,
+        owner=record.owner,
         name=spec.name,
         app_name=spec.app_name,
         url=f"{router_url}/{spec.app_name}",
@@ -145,44 +141,3 @@ def _phases_ms(assignment: WorkerAssignment, status: WorkerStatus | None) -> dic
         for phase in Phase
         if phase in reached
     }
-
-
-def node_document(node: NodeRecord, assignments: Collection[WorkerAssignment]) -> NodeDocument:
-    """A node as the api shows it.
-
-    Args:
-        node: its last heartbeat.
-        assignments: the workers placed on this node.
-    """
-    holders: Mapping[str, str] = {
-        uuid: assignment.worker_id for assignment in assignments for uuid in assignment.gpus
-    }
-    gpus = tuple(
-        GpuDocument(
-            uuid=gpu.uuid,
-            product=gpu.product,
-            vram_bytes=gpu.vram_bytes,
-            healthy=gpu.healthy,
-            worker_id=holders.get(gpu.uuid),
-        )
-        for gpu in node.gpus
-    )
-    return NodeDocument(
-        id=node.node_id,
-        hostname=node.hostname,
-        address=node.address,
-        runtime=node.runtime,
-        gpus=gpus,
-        gpus_total=len(gpus),
-        gpus_free=sum(gpu.healthy and gpu.worker_id is None for gpu in gpus),
-        static_gpus=node.static_gpus,
-        driver_version=node.driver_version,
-        cuda_version=node.cuda_version,
-        cpu_count=node.cpu_count,
-        memory_bytes=node.memory_bytes,
-        disk_free_bytes=node.disk_free_bytes,
-        labels=node.labels,
-        version=node.version,
-        started_at=node.started_at,
-        workers=tuple(sorted(assignment.worker_id for assignment in assignments)),
-    )

@@ -1,4 +1,8 @@
-"""`penstock-node-agent`: runs the agent of this node."""
+"""`penstock-node-agent`: runs the agent of this node.
+
+`penstock-node-agent stop-workers` instead ends the process workers that a killed agent left in its
+data directory, and needs no NATS for that.
+"""
 
 import sys
 
@@ -7,7 +11,7 @@ from pydantic import ValidationError
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.logs import configure_logs
-from penstock_node_agent.app import serve
+from penstock_node_agent.app import serve, stop_workers
 from penstock_node_agent.settings import Settings
 
 
@@ -23,6 +27,11 @@ def main() -> None:
         )
         sys.exit(lifecycle.run(lambda _stopping: _refuse(problem)))
     configure_logs("node-agent", settings.log_level)
+    if sys.argv[1:] == ["stop-workers"]:
+        sys.exit(lifecycle.run(lambda _stopping: stop_workers(settings)))
+    if sys.argv[1:]:
+        problem = f"no such command: {' '.join(sys.argv[1:])}; there is stop-workers"
+        sys.exit(lifecycle.run(lambda _stopping: _refuse(problem)))
     sys.exit(lifecycle.run(lambda stopping: serve(settings, SystemClock(), stopping)))
 
 

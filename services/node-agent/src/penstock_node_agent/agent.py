@@ -7,10 +7,13 @@ the runtime. Each worker has a keeper; the agent makes keepers and tells them wh
    synced: without NATS, workers run on.
 2. After a restart, workers that the runtime has are taken over, and none that should run is ended.
 3. `tick` alone converges: watches only make it quicker.
+4. An agent that is told to end (an upgrade) and whose workers run on says so in its last heartbeat:
+   until that expires the node is awaited back and none of its workers is replaced.
 """
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,10 +24,11 @@ from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import DesiredState, WorkerReason
-from penstock_node_agent.heartbeat import Heartbeat
+from penstock_node_agent.gpu_news import gpu_news
+from penstock_node_agent.heartbeat import Heartbeat, wire_problem
 from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
 from penstock_node_agent.registry_auths import RegistryAuths
-from penstock_node_agent.runtime import Found, Runtime
+from penstock_node_agent.runtime import Found, Runtime, RuntimeFailedError, RuntimeProblem
 from penstock_node_agent.status_board import StatusBoard
 from penstock_node_agent.worker import FoundState, resume
 from penstock_node_agent.worker_events import WorkerEvents
@@ -36,6 +40,9 @@ TICK_S: Final = 1.0
 EXIT_GRACE_S: Final = 3.0
 _EXIT_KILL_S: Final = 1.5
 _FLUSH_S: Final = 1.0
+#: Between two tries to reach an engine at the start; a node's record outlives the longest.
+_MIN_OPEN_S: Final = 0.5
+_MAX_OPEN_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,10 @@ class AgentParts:
     sealer: Sealer | None
     #: a graceful end stops the workers; else they run on and are taken over later
     stop_workers_on_exit: bool
+    #: when workers run on: whole seconds for which the node is awaited back; 0 = it is gone at once
+    restart_grace_s: int
+    #: how long a start is tried again while the engine fails, seconds
+    engine_patience_s: float = 30.0
 
 
 class Agent:
@@ -62,6 +73,7 @@ class Agent:
         self._parts = parts
         self._board = StatusBoard(parts.bus, Bucket(parts.bus, subjects.WORKER_STATUS))
         self._events = WorkerEvents(parts.bus, parts.clock, f"/nodes/{node_id}")
+        parts.heartbeat.on_record = self._tell_gpus
         self._tools = KeeperTools(
             node_id=node_id,
             runtime=parts.runtime,
@@ -70,6 +82,8 @@ class Agent:
             clock=parts.clock,
             sealer=parts.sealer,
             open_auth=RegistryAuths(Bucket(parts.bus, subjects.REGISTRY_AUTHS), parts.sealer).open,
+            engine_patience_s=parts.engine_patience_s,
+            sick_gpus=parts.heartbeat.sick_gpus,
         )
         keys = subjects.node_worker_keys(node_id)
         self._assignments = WatchedTable(
@@ -87,6 +101,8 @@ class Agent:
         self._keeping: set[asyncio.Task[None]] = set()
         #: what the runtime had when the agent came, until a keeper has it
         self._found: dict[str, Found] = {}
+        #: what was told last of the runtime
+        self._problem: RuntimeProblem | None = None
         self._group: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
 
@@ -102,9 +118,9 @@ class Agent:
             PenstockError: the runtime or NATS could not be reached at the start.
         """
         parts = self._parts
-        await parts.runtime.open()
         try:
-            self._found = {f.worker_id: f for f in await parts.runtime.list_workers()}
+            if not await self._open_runtime(stopping):
+                return
             await self._statuses.start()
             try:
                 async with asyncio.TaskGroup() as group:
@@ -133,6 +149,46 @@ class Agent:
         finally:
             await parts.runtime.close()
 
+    def _tell_gpus(self, before: NodeRecord | None, now: NodeRecord) -> None:
+        for verb, news in gpu_news(before, now):
+            bad = news.gpu.reason is not None
+            logger.log(
+                logging.ERROR if bad else logging.INFO,
+                "a GPU went bad" if bad else "a GPU is healthy again",
+                extra={
+                    "action": verb,
+                    "gpu": news.gpu.uuid,
+                    "reason": news.gpu.reason,
+                    "error": news.gpu.message,
+                },
+            )
+            self._events.node(self._parts.node_id, verb, news)
+
+    async def _open_runtime(self, stopping: asyncio.Event) -> bool:
+        """Learn what runs here; False when it is told to stop before.
+
+        An engine that is away now may come: who knows nothing of this node's workers begins and
+        ends none until then, but the node says that it lives and what is wrong.
+        """
+        parts, pause_s = self._parts, _MIN_OPEN_S
+        while True:
+            try:
+                await parts.runtime.open()
+                self._found = {f.worker_id: f for f in await parts.runtime.list_workers()}
+            except RuntimeFailedError as error:
+                logger.error(
+                    "workers of this node are not known, asking again",
+                    extra={"action": "workers_unknown", "error": str(error), "pause_s": pause_s},
+                )
+            else:
+                return True
+            await parts.heartbeat.try_beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await stopping.wait()
+                    return False
+            pause_s = min(2 * pause_s, _MAX_OPEN_S)
+
     async def _loop(self) -> None:
         while True:
             await self.tick()
@@ -149,6 +205,21 @@ class Agent:
         if self._statuses.synced and self._assignments.synced:
             self._board.compare(self._statuses.rows)
         await self._parts.runtime.tend()
+        self._tell_problem()
+
+    def _tell_problem(self) -> None:
+        problem = self._parts.runtime.problem
+        if (problem is None) is (self._problem is None):
+            return
+        self._problem = problem
+        self._parts.heartbeat.beat_soon()
+        if problem is None:
+            for keeper in self._keepers.values():
+                keeper.retry()
+        verb = "engine_lost" if problem is not None else "engine_found"
+        if (record := self._parts.heartbeat.last) is not None:
+            told = record.model_copy(update={"engine_problem": wire_problem(problem)})
+            self._events.node(self._parts.node_id, verb, told)
 
     def _wake_up(self) -> None:
         self._wake.set()
@@ -211,10 +282,15 @@ class Agent:
 
     async def _leave(self, record: NodeRecord) -> None:
         # First of all, so that no worker is placed here any more.
-        await self._parts.heartbeat.leave()
-        if self._parts.stop_workers_on_exit:
+        parts = self._parts
+        returns = self._keepers and not parts.stop_workers_on_exit and parts.restart_grace_s
+        if returns:
+            await parts.heartbeat.leave_for(parts.restart_grace_s)
+        else:
+            await parts.heartbeat.leave()
+        if parts.stop_workers_on_exit:
             await self._stop_workers()
-        self._events.node(self._parts.node_id, "left", record)
+        self._events.node(parts.node_id, "restarting" if returns else "left", record)
         if not await self._board.flush(_FLUSH_S):
             logger.warning(
                 "statuses not written at the end",
@@ -251,4 +327,5 @@ def _state_of(found: Found | None) -> FoundState | None:
         running=found.address is not None,
         exit_code=found.exit.code if found.exit is not None else None,
         oom_killed=found.exit.oom_killed if found.exit is not None else False,
+        with_engine=found.exit.with_engine if found.exit is not None else False,
     )

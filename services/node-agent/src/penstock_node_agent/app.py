@@ -17,7 +17,14 @@ from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory, static_inventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import read_host_facts
-from penstock_node_agent.node_identity import lasting_node_id, lock_data_dir
+from penstock_node_agent.leftovers import stop_leftovers
+from penstock_node_agent.logged_runtime import LoggedRuntime
+from penstock_node_agent.node_identity import (
+    lasting_node_id,
+    lock_data_dir,
+    note_engine,
+    ran_on_engine,
+)
 from penstock_node_agent.nvml_probe import NvmlProbe
 from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
 from penstock_node_agent.reaper import SubreaperRefusedError, become_subreaper
@@ -41,6 +48,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
     runtime = await _choose_runtime(settings, data_dir, node_id, host.memory_bytes)
     bus = await Bus.connect(settings, name=f"node-agent {node_id}", clock=clock)
     beat_bus = None
+    probe = NvmlProbe() if settings.gpus == "auto" else None
     try:
         beat_bus = await Bus.connect(settings, name=f"node-agent {node_id} beats", clock=clock)
         await ensure_streams(bus, replicas=settings.nats_replicas)
@@ -58,39 +66,61 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
             bucket=Bucket(beat_bus, subjects.NODES),
             identity=identity,
             runtime=runtime,
-            read_gpus=_gpu_reader(settings),
+            read_gpus=probe.inventory if probe else _gpu_reader(settings.gpus),
             read_host=lambda: read_host_facts(data_dir),
             clock=clock,
         )
+        if probe:
+            probe.on_news = heartbeat.beat_soon
         stop_workers = settings.stop_workers_on_exit
         agent = Agent(
             AgentParts(
                 node_id=node_id,
                 bus=bus,
-                runtime=runtime,
+                runtime=LoggedRuntime(runtime, bus, node_id, clock),
                 heartbeat=heartbeat,
                 clock=clock,
                 sealer=_read_sealer(settings.secret_key_file),
                 stop_workers_on_exit=(
                     runtime.kind == "process" if stop_workers is None else stop_workers
                 ),
+                restart_grace_s=settings.restart_grace_s,
             )
         )
-        await _run(agent, stopping, node_id)
+        await _run(agent, stopping, node_id, heartbeat.problem)
     finally:
+        if probe is not None:
+            await probe.close()
         if beat_bus is not None:
             await beat_bus.close()
         await bus.close()
 
 
-async def _run(agent: Agent, stopping: asyncio.Event, node_id: str) -> None:
+async def stop_workers(settings: Settings) -> None:
+    """End the process workers of this data directory, unless they are to outlive their agent.
+
+    No agent may be running on it.
+
+    Raises:
+        MisconfiguredError: the settings cannot work here, or an agent runs.
+        PenstockError: a worker could not be ended.
+    """
+    data_dir = settings.data_dir.absolute()
+    lock_data_dir(data_dir)
+    if settings.stop_workers_on_exit is not False:
+        await stop_leftovers(_process_runtime(settings, data_dir))
+
+
+async def _run(
+    agent: Agent, stopping: asyncio.Event, node_id: str, check: Callable[[], str | None]
+) -> None:
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(agent.run(stopping, ready), name="agent")
         saying = group.create_task(ready.wait(), name="agent ready")
         await asyncio.wait({running, saying}, return_when=asyncio.FIRST_COMPLETED)
         if ready.is_set():
-            notify_ready(node_id=node_id)
+            notify_ready(check=check, node_id=node_id)
         saying.cancel()
 
 
@@ -106,6 +136,9 @@ async def _choose_runtime(
 
     problem = await engine_problem(settings.docker_host)
     if problem is None:
+        note_engine(data_dir, settings.docker_host)
+    # A node with workers on an engine waits for it: as processes they would be others.
+    if problem is None or ran_on_engine(data_dir, settings.docker_host):
         return DockerRuntime(
             DockerSettings(
                 docker_host=settings.docker_host,
@@ -150,10 +183,8 @@ def _process_runtime(settings: Settings, data_dir: Path) -> ProcessRuntime:
     )
 
 
-def _gpu_reader(settings: Settings) -> Callable[[], Awaitable[GpuInventory]]:
-    if settings.gpus == "auto":
-        return NvmlProbe().inventory
-    inventory = GpuInventory() if settings.gpus == "none" else static_inventory(settings.gpus)
+def _gpu_reader(gpus: str) -> Callable[[], Awaitable[GpuInventory]]:
+    inventory = GpuInventory() if gpus == "none" else static_inventory(gpus)
 
     async def read() -> GpuInventory:
         return inventory

@@ -24,13 +24,21 @@ def connect(docker_host: str, timeout_s: float) -> APIClient:
     Raises:
         DockerException: no engine answers.
     """
-    if docker_host.startswith(_UNIX):
-        _knock(docker_host.removeprefix(_UNIX))
+    knock(docker_host)
     return APIClient(base_url=docker_host, version="auto", timeout=max(1, round(timeout_s)))
 
 
-def _knock(path: str) -> None:
-    # The SDK leaks a socket for each refused connection, and buries the reason.
+def knock(docker_host: str) -> None:
+    """Find out whether a local engine takes connections; nothing for another one.
+
+    The SDK leaks a socket for each refused connection, and buries the reason.
+
+    Raises:
+        DockerException: nobody listens.
+    """
+    if not docker_host.startswith(_UNIX):
+        return
+    path = docker_host.removeprefix(_UNIX)
     with socket.socket(socket.AF_UNIX) as sock:
         try:
             sock.connect(path)

@@ -68,6 +68,8 @@ class DockerSettings:
     pull_pauses_s: tuple[float, ...] = (1.0, 4.0)
     #: longest wait for one answer of the engine, seconds
     timeout_s: float = 60.0
+    #: an engine that takes longer than this to list containers is away, seconds
+    answer_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +168,19 @@ def read_found(summary: Mapping[str, Any], address: str) -> Found | None:
     Returns:
         An ended container's exit code is not in the list: `exit` has none then.
     """
-    worker_id = (summary.get("Labels") or {}).get(WORKER_LABEL)
+    found = summary.get("Labels") or {}
+    worker_id, endpoint_id = found.get(WORKER_LABEL), found.get(ENDPOINT_LABEL, "")
     if not worker_id:
         return None
     state = summary.get("State")
     if state == "created":
-        return Found(worker_id, address=None, created_only=True)
+        return Found(worker_id, address=None, created_only=True, endpoint_id=endpoint_id)
     if state in ("exited", "dead", "removing"):
-        return Found(worker_id, address=None, exit=Exit(None))
+        return Found(worker_id, address=None, exit=Exit(None), endpoint_id=endpoint_id)
     ports = [port["PublicPort"] for port in summary.get("Ports") or () if port.get("PublicPort")]
     # Port 0 answers no probe: a running container without its port is found unhealthy.
-    return Found(worker_id, address=Started(address, ports[0] if ports else 0))
+    started = Started(address, ports[0] if ports else 0)
+    return Found(worker_id, address=started, endpoint_id=endpoint_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,12 +52,35 @@ _MEANINGS: Final[tuple[tuple[WorkerReason, tuple[str, ...]], ...]] = (
 )
 
 
+_AUTH_ADVICE: Final = (
+    "; name a registry auth whose username and password may pull it (image.registry_auth_id)"
+)
+#: Looked for in this order, in lower case: what to do about a container that cannot be started.
+_HINTS: Final = (
+    (
+        "could not select device driver",
+        "the engine has no NVIDIA support; install the NVIDIA container toolkit",
+    ),
+    (
+        "unknown runtime specified",
+        (
+            "the engine lacks the runtime that gives GPUs; install the NVIDIA container toolkit, "
+            "or set docker_gpu_way to one that the engine offers"
+        ),
+    ),
+    ("mount", "a volume cannot be mounted; correct storage.volumes"),
+    ("is not directory", "a volume cannot be mounted; correct storage.volumes"),
+    ("unable to find user", "the image's user does not exist in it; correct the image"),
+)
+
+
 def pull_failure(image: str, text: str) -> StartFailedError:
     """The error to raise when the engine could not pull `image` and said `text`."""
     lowered = text.lower()
     for reason, signs in _MEANINGS:
         if any(sign in lowered for sign in signs):
-            return StartFailedError(reason, f"pull of {image}: {text}")
+            advice = _AUTH_ADVICE if reason is WorkerReason.REGISTRY_AUTH_FAILED else ""
+            return StartFailedError(reason, f"pull of {image}: {text}{advice}")
     return StartFailedError(WorkerReason.ENGINE_ERROR, f"pull of {image}: {text}")
 
 
@@ -66,9 +89,14 @@ def start_failure(error: Exception) -> StartFailedError:
     text = explanation(error)
     if "no space left on device" in text.lower():
         return StartFailedError(WorkerReason.NO_SPACE, text)
-    if "could not select device driver" in text:
-        hint = "the engine has no NVIDIA support; install the NVIDIA container toolkit"
-        return StartFailedError(WorkerReason.START_FAILED, f"{hint} ({text})")
+    if "invalid reference format" in text:
+        return StartFailedError(WorkerReason.IMAGE_NOT_FOUND, text)
+    for sign, hint in _HINTS:
+        if sign in text.lower():
+            return StartFailedError(WorkerReason.START_FAILED, f"{hint} ({text})")
+    if is_status(error, 404) and "no such container" in text.lower():
+        # An earlier call, long given up, makes it or removes it at this moment.
+        return StartFailedError(WorkerReason.ENGINE_ERROR, text)
     if isinstance(error, APIError) and not _engine_itself(text):
         return StartFailedError(WorkerReason.START_FAILED, text)
     return StartFailedError(WorkerReason.ENGINE_ERROR, text)

@@ -30,6 +30,7 @@ class DeathWatch:
         connect: Callable[[], APIClient],
         node_id: str,
         on_death: Callable[[str | None], object],
+        on_break: Callable[[str], object],
     ) -> None:
         """Watch the containers labelled with `node_id`.
 
@@ -37,9 +38,11 @@ class DeathWatch:
             connect: makes a client; called in the thread, for every new stream.
             node_id: the node's id.
             on_death: called in the thread with a worker id; None = perhaps any.
+            on_break: called in the thread when the stream broke or none can be had, with why.
         """
         self._connect = connect
         self._on_death = on_death
+        self._on_break = on_break
         self._filters = {
             "type": "container",
             "event": "die",
@@ -67,17 +70,21 @@ class DeathWatch:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            problem = "its event stream ended"
             try:
                 self._follow()
             except ENGINE_ERRORS as error:
+                problem = explanation(error)
                 logger.debug(
                     "event stream broke",
-                    extra={"action": "event_stream_broke", "error": explanation(error)},
+                    extra={"action": "event_stream_broke", "error": problem},
                 )
             except Exception:
                 # Whatever the SDK makes of a stream that breaks: without this thread, ends of
                 # workers would be seen seconds late.
                 logger.exception("event stream failed", extra={"action": "event_stream_failed"})
+            if not self._stopping.is_set():
+                self._on_break(problem)
             self._stopping.wait(_RETRY_S)
 
     def _follow(self) -> None:

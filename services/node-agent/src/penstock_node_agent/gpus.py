@@ -6,11 +6,12 @@ usable memory, which lies up to a twelfth below that (ECC and driver reserves), 
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
-from penstock_common.messages import Gpu
+from penstock_common.messages import Gpu, GpuReading
 
 _GIB: Final = 1024**3
 #: Memory sizes that GPUs are sold with, in GB (makers mean GiB).
@@ -32,6 +33,8 @@ class GpuInventory:
     """The GPUs of a node at one instant."""
 
     gpus: tuple[Gpu, ...] = ()
+    #: UUID → what it measures; also of GPUs that are split into MIG instances
+    readings: Mapping[str, GpuReading] = field(default_factory=lambda: MappingProxyType({}))
     #: e.g. "570.86.15"; None = no driver
     driver_version: str | None = None
     #: highest CUDA version that the driver supports, e.g. "12.8"; None = no driver

@@ -11,17 +11,22 @@ from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
 from penstock_common.kv import Bucket
-from penstock_common.messages import NodeRecord
+from penstock_common.messages import EngineProblem, NodeRecord
+from penstock_node_agent.background_read import BackgroundRead
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.host_facts import HostFacts
-from penstock_node_agent.runtime import Runtime, RuntimeFailedError
+from penstock_node_agent.runtime import Runtime, RuntimeProblem
 
 logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 3.0
 TTL_S: Final = 10
-#: GPUs and images are read again every so many beats.
+#: Images are read again every so many beats.
 _REREAD_BEATS: Final = 10
+#: A beat waits so long for the images; a sick engine holds none up for longer.
+_READ_S: Final = 0.5
+#: The first one may.
+_FIRST_READ_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,13 @@ class NodeIdentity:
     labels: Mapping[str, str]
     version: str
     started_at: datetime
+
+
+def wire_problem(problem: RuntimeProblem | None) -> EngineProblem | None:
+    """What a node's record says of a problem of its runtime."""
+    if problem is None:
+        return None
+    return EngineProblem(message=problem.message, since=problem.since, full=problem.full)
 
 
 class Heartbeat:
@@ -50,33 +62,55 @@ class Heartbeat:
         read_host: Callable[[], HostFacts],
         clock: Clock,
     ) -> None:
-        """`bus` is one that carries little else, so that no beat waits behind other traffic."""
+        """A heartbeat that has not beaten.
+
+        Args:
+            bus: one that carries little else, so that no beat waits behind other traffic.
+            bucket: NODES, by this bus.
+            identity: what stays as it is.
+            runtime: is asked for its images.
+            read_gpus: is asked before each beat, so it must answer within a moment.
+            read_host: likewise.
+            clock: tells the time.
+        """
         self._bus = bus
         self._bucket = bucket
         self._identity = identity
         self._runtime = runtime
-        self._read_gpus = read_gpus
         self._read_host = read_host
         self._clock = clock
         self._beat = 0
-        self._gpus = GpuInventory()
-        self._images: tuple[str, ...] = ()
+        self._read_gpus = read_gpus
+        self._images = BackgroundRead[tuple[str, ...]]("images", runtime.images, ())
         self._soon = asyncio.Event()
+        #: what was told last
+        self.last: NodeRecord | None = None
+        #: is told of each record before it is put: the one before (None = it is the first), and it
+        self.on_record: Callable[[NodeRecord | None, NodeRecord], None] = lambda _before, _now: None
+        self._written_at: float | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with this node as others see it; None = it is there."""
+        if self._written_at is None:
+            return "no heartbeat was written yet"
+        age_s = self._clock.monotonic() - self._written_at
+        return f"no heartbeat was written for {age_s:.0f} s" if age_s > TTL_S else None
 
     def beat_soon(self) -> None:
         """Beat now, not at the next period."""
         self._soon.set()
 
+    async def sick_gpus(self) -> frozenset[str]:
+        """GPUs that report a fault, read anew; as last read when that takes long."""
+        gpus = await self._read_gpus()
+        return frozenset(gpu.uuid for gpu in gpus.gpus if not gpu.healthy)
+
     async def record(self) -> NodeRecord:
         """The record of the next beat."""
-        if self._beat % _REREAD_BEATS == 0:
-            self._gpus = await self._read_gpus()
-            try:
-                self._images = await self._runtime.images()
-            except RuntimeFailedError as error:
-                logger.warning(
-                    "images not read", extra={"action": "images_unread", "error": str(error)}
-                )
+        gpus = await self._read_gpus()
+        again = self._beat % _REREAD_BEATS == 0
+        wait_s = _READ_S if self._beat else _FIRST_READ_S
+        images = await self._images.newest(again=again, wait_s=wait_s)
         self._beat += 1
         host, identity = self._read_host(), self._identity
         return NodeRecord(
@@ -84,14 +118,19 @@ class Heartbeat:
             hostname=host.hostname,
             address=identity.address,
             runtime=self._runtime.kind,
-            gpus=self._gpus.gpus,
-            static_gpus=self._gpus.static,
-            driver_version=self._gpus.driver_version,
-            cuda_version=self._gpus.cuda_version,
+            engine_problem=wire_problem(self._runtime.problem),
+            gpus=gpus.gpus,
+            gpu_readings=gpus.readings,
+            static_gpus=gpus.static,
+            driver_version=gpus.driver_version,
+            cuda_version=gpus.cuda_version,
             cpu_count=host.cpu_count,
+            load_1m=host.load_1m,
             memory_bytes=host.memory_bytes,
+            memory_available_bytes=host.memory_available_bytes,
+            disk_bytes=host.disk_bytes,
             disk_free_bytes=host.disk_free_bytes,
-            images=self._images,
+            images=images,
             labels=identity.labels,
             version=identity.version,
             started_at=identity.started_at,
@@ -105,8 +144,21 @@ class Heartbeat:
             PenstockError: NATS did not take it.
         """
         record = await self.record()
+        self.on_record(self.last, record)
+        self.last = record
         await self._bucket.put(record.node_id, record.encode(), ttl_s=TTL_S)
+        self._written_at = self._clock.monotonic()
         return record
+
+    async def try_beat(self) -> None:
+        """Put the record once, if NATS takes it."""
+        try:
+            await self.beat()
+        except PenstockError as error:
+            logger.info(
+                "heartbeat not written",
+                extra={"action": "heartbeat_failed", "error": str(error)},
+            )
 
     async def run(self) -> None:
         """Beat for ever: every period, and at once after a reconnect."""
@@ -114,13 +166,7 @@ class Heartbeat:
         try:
             while True:
                 self._soon.clear()
-                try:
-                    await self.beat()
-                except PenstockError as error:
-                    logger.info(
-                        "heartbeat not written",
-                        extra={"action": "heartbeat_failed", "error": str(error)},
-                    )
+                await self.try_beat()
                 try:
                     async with asyncio.timeout(PERIOD_S):
                         await self._soon.wait()
@@ -128,6 +174,7 @@ class Heartbeat:
                     continue
         finally:
             remove()
+            await self._images.close()
 
     async def leave(self) -> None:
         """Delete the record: the node goes on purpose. Best effort; it expires anyway."""
@@ -135,3 +182,14 @@ class Heartbeat:
             await self._bucket.delete(self._identity.node_id)
         except PenstockError as error:
             logger.info("node record left", extra={"action": "leave_failed", "error": str(error)})
+
+    async def leave_for(self, restart_s: int) -> None:
+        """Tell that the workers run on and an agent is back within so many seconds. Best effort."""
+        assert self.last is not None, "a node that never reported cannot leave"
+        record = self.last.model_copy(update={"restarting": True})
+        try:
+            await self._bucket.put(record.node_id, record.encode(), ttl_s=restart_s)
+        except PenstockError as error:
+            logger.info(
+                "restart not announced", extra={"action": "leave_failed", "error": str(error)}
+            )

@@ -8,7 +8,8 @@ cancelling one is always safe.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -17,8 +18,11 @@ from penstock_common.clock import Clock
 from penstock_common.messages import WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
+from penstock_node_agent.advice import advised
+from penstock_node_agent.health_watch import HealthWatch
+from penstock_node_agent.last_lines import with_last_lines
 from penstock_node_agent.orders import start_order
-from penstock_node_agent.probes import ProbeTarget, asked, readiness_interval
+from penstock_node_agent.probes import ProbeTarget
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.registry_auths import OpenAuth
 from penstock_node_agent.runtime import (
@@ -39,11 +43,13 @@ from penstock_node_agent.worker import (
     Presence,
     Step,
     WorkerView,
+    blame_gpus,
     decide,
     exit_ending,
     newer,
 )
 from penstock_node_agent.worker_events import WorkerEvents
+from penstock_node_agent.worker_report import WorkerReport
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +78,10 @@ class KeeperTools:
     sealer: Sealer | None
     #: gives the credentials that a pull needs
     open_auth: OpenAuth
+    #: a start waits so long for an engine that fails; then another node may have more luck
+    engine_patience_s: float
+    #: GPUs of the node that report a fault now
+    sick_gpus: Callable[[], Awaitable[frozenset[str]]]
 
 
 @dataclass(slots=True)
@@ -91,16 +101,11 @@ class Keeper:
     def __init__(self, worker_id: str, key: str, tools: KeeperTools, resumed: Resumed) -> None:
         """A keeper that is not run yet; `key` is the worker's key in WORKER_STATUS."""
         self.worker_id = worker_id
-        self._key = key
         self._tools = tools
         self._view = resumed.view
         self._address = resumed.address
-        self._phases = dict(resumed.phases)
-        self._reported = resumed.status
-        status = resumed.status
-        self._pulled: PulledBytes | None = None
-        if status is not None and status.pull_bytes is not None:
-            self._pulled = PulledBytes(status.pull_bytes, status.pull_total_bytes or 0)
+        self._report = WorkerReport(key, tools.board, tools.events, tools.clock, resumed.status)
+        self._report.phases.update(resumed.phases)
         #: the record as last read, and the one that counts (see `newer`)
         self._read: WorkerAssignment | None = None
         self._assignment: WorkerAssignment | None = None
@@ -111,6 +116,9 @@ class Keeper:
         self.settled = asyncio.Event()
         self._starts = 0
         self._failures = 0
+        self._retry = asyncio.Event()
+        #: monotonic seconds of the first of those tries to start it that the engine failed
+        self._engine_failed_at: float | None = None
 
     def want(self, assignment: WorkerAssignment | None) -> None:
         """This is its assignment now; None = it has none any more."""
@@ -122,9 +130,9 @@ class Keeper:
         else:
             self._assignment = newer(self._assignment, assignment)
             self._wanted = self._assignment.desired
-            self._phases.setdefault(Phase.DECIDED, self._assignment.decided_at)
-            self._phases.setdefault(Phase.ASSIGNED, self._assignment.assigned_at)
-            self._note(Phase.RECEIVED)
+            self._report.phases.setdefault(Phase.DECIDED, self._assignment.decided_at)
+            self._report.phases.setdefault(Phase.ASSIGNED, self._assignment.assigned_at)
+            self._report.note(Phase.RECEIVED)
         self._poke()
 
     def end(self, reason: WorkerReason, grace_limit_s: float) -> None:
@@ -134,11 +142,19 @@ class Keeper:
             self._view = replace(self._view, ending=Ending(WorkerState.STOPPED, reason))
         self._poke()
 
+    def retry(self) -> None:
+        """What failed may do now: take it again at once."""
+        self._retry.set()
+
     async def run(self) -> None:
         """Keep it until it is forgotten."""
+        view = self._view
+        if view.presence is Presence.REMAINS and view.ending is not None:
+            ending = await with_last_lines(view.ending, self._tools.runtime, self.worker_id)
+            self._view = replace(view, ending=ending)
         while (step := self._decide()) is not Step.FORGET:
             await self._carry_out(step)
-        self._tools.board.delete(self._key)
+        self._report.forget()
 
     # ---- decide and report
 
@@ -149,61 +165,15 @@ class Keeper:
         if decision.state in ENDED and self._view.ending is None:
             reason = self._assignment.reason if self._assignment is not None else None
             self._view = replace(self._view, ending=Ending(decision.state, reason))
-        self._report()
+        self._tell()
         if self._view.state in ENDED and self._view.presence is Presence.ABSENT:
             self.settled.set()
         return decision.step
 
-    def _report(self) -> None:
-        assignment = self._assignment
-        if assignment is None or self._wanted is None:
+    def _tell(self) -> None:
+        if self._assignment is None or self._wanted is None:
             return  # nobody reads it any more; it is deleted soon
-        view = self._view
-        ending = view.ending or Ending(view.state, assignment.reason)
-        address = self._address if view.ready else None
-        status = WorkerStatus(
-            worker_id=self.worker_id,
-            node_id=self._tools.node_id,
-            endpoint_id=assignment.endpoint_id,
-            revision=assignment.revision,
-            state=view.state,
-            reason=ending.reason,
-            message=ending.message,
-            host=address.host if address else None,
-            port=address.port if address else None,
-            phases=dict(self._phases),
-            pull_bytes=self._pulled.done if self._pulled else None,
-            pull_total_bytes=self._pulled.total if self._pulled else None,
-            exit_code=ending.exit_code,
-            log_tail=ending.log_tail,
-            updated_at=self._tools.clock.utc(),
-        )
-        before = self._reported
-        if before is not None and before == status.model_copy(
-            update={"updated_at": before.updated_at}
-        ):
-            # Said before, perhaps by an earlier agent process: the board must know it all the same.
-            if not self._tools.board.knows(self._key):
-                self._tools.board.put(self._key, before)
-            return
-        self._reported = status
-        self._tools.board.put(self._key, status)
-        if before is None or before.state is not status.state:
-            logger.info(
-                "worker state changed",
-                extra={
-                    "action": "worker_state",
-                    "worker_id": self.worker_id,
-                    "endpoint_id": status.endpoint_id,
-                    "state": status.state,
-                    "reason": status.reason,
-                    "error": status.message,
-                },
-            )
-            self._tools.events.worker(status)
-
-    def _note(self, phase: Phase) -> None:
-        self._phases.setdefault(phase, self._tools.clock.utc())
+        self._report.tell(self._assignment, self._view, self._address)
 
     def _poke(self) -> None:
         if self._changed is not None and not self._changed.done():
@@ -266,7 +236,10 @@ class Keeper:
                 "pause_s": pause_s,
             },
         )
-        await asyncio.sleep(pause_s)
+        self._retry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._retry.wait()
 
     async def _start(self) -> None:
         assert self._assignment is not None
@@ -281,24 +254,36 @@ class Keeper:
         try:
             self._address = await tools.runtime.start(order, self._on_progress, self._on_bytes)
         except StartFailedError as error:
+            if error.reason is WorkerReason.ENGINE_ERROR and self._bears_with_engine():
+                raise RuntimeFailedError(str(error)) from error
             self._fail(error.reason, str(error))
         except RuntimeFailedError as error:
+            if self._bears_with_engine():
+                raise
             self._fail(WorkerReason.ENGINE_ERROR, str(error))
         else:
+            self._engine_failed_at = None
             self._view = replace(self._view, presence=Presence.UP)
+
+    def _bears_with_engine(self) -> bool:
+        """Whether a start that the engine failed is tried again: for the time a restart takes."""
+        now = self._tools.clock.monotonic()
+        if self._engine_failed_at is None:
+            self._engine_failed_at = now
+        return now - self._engine_failed_at < self._tools.engine_patience_s
 
     def _on_progress(self, progress: Progress) -> None:
         if progress in _PHASES:
-            self._note(_PHASES[progress])
+            self._report.note(_PHASES[progress])
         if self._view.state in (WorkerState.PENDING, WorkerState.PULLING):
             pulling = progress is Progress.PULLING
             state = WorkerState.PULLING if pulling else WorkerState.STARTING
             self._view = replace(self._view, state=state)
-        self._report()
+        self._tell()
 
     def _on_bytes(self, pulled: PulledBytes) -> None:
-        self._pulled = pulled
-        self._report()
+        self._report.pulled = pulled
+        self._tell()
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -312,10 +297,15 @@ class Keeper:
                 return  # the next step stops it
             finally:
                 probing.cancel()
-        tail = await self._tools.runtime.log_tail(self.worker_id, LOG_TAIL_LINES)
-        self._on_exit(ended, tail)
+        try:
+            tail = await self._tools.runtime.log_tail(self.worker_id, LOG_TAIL_LINES)
+        except RuntimeFailedError:
+            if not ended.with_engine:
+                raise  # asked again; the end is remembered
+            tail = ()  # how it ended is known: its GPUs need not wait for the engine
+        self._on_exit(ended, tail, await self._sick_gpus())
 
-    def _on_exit(self, ended: Exit, tail: tuple[str, ...]) -> None:
+    def _on_exit(self, ended: Exit, tail: tuple[str, ...], sick: frozenset[str]) -> None:
         view = replace(self._view, presence=Presence.REMAINS)
         if ended.port_taken and not view.ready and self._starts < START_TRIES:
             logger.warning(
@@ -323,8 +313,14 @@ class Keeper:
                 extra={"action": "port_taken", "worker_id": self.worker_id},
             )
         elif view.ending is None:
-            ending = exit_ending(ended.code, oom_killed=ended.oom_killed, ready=view.ready)
-            view = replace(view, ending=replace(ending, log_tail=tail))
+            ending = exit_ending(
+                ended.code,
+                oom_killed=ended.oom_killed,
+                ready=view.ready,
+                with_engine=ended.with_engine,
+                log_tail=tail,
+            )
+            view = replace(view, ending=blame_gpus(ending, sick))
         self._view = view
 
     async def _stop(self) -> None:
@@ -348,9 +344,16 @@ class Keeper:
             grace_s = self._assignment.spec.workers.stop_grace_s
         return grace_s if self._grace_limit_s is None else min(grace_s, self._grace_limit_s)
 
-    def _fail(self, reason: WorkerReason, message: str) -> None:
-        self._view = replace(self._view, ending=Ending(WorkerState.FAILED, reason, message))
+    def _fail(self, reason: WorkerReason, message: str, sick: frozenset[str] = frozenset()) -> None:
+        ending = Ending(WorkerState.FAILED, reason, advised(reason, message))
+        self._view = replace(self._view, ending=blame_gpus(ending, sick))
         self._poke()
+
+    async def _sick_gpus(self) -> frozenset[str]:
+        """Those of its GPUs that report a fault."""
+        if self._assignment is None or not self._assignment.gpus:
+            return frozenset()
+        return frozenset(self._assignment.gpus) & await self._tools.sick_gpus()
 
     # ---- probes
 
@@ -358,43 +361,32 @@ class Keeper:
         """Until it is ready, then as long as it is healthy."""
         assert self._assignment is not None
         assert self._address is not None
-        health = self._assignment.spec.health
-        target = ProbeTarget(self._address, health.path, self._tools.runtime.proxied_ports)
-        if not self._view.ready and not await self._until_ready(target):
-            return
-        failures, problem = 0, ""
-        while failures < health.failure_threshold:
-            await asyncio.sleep(health.interval_s)
-            async with asked(target, health.timeout_s) as answer:
-                failures = 0 if answer.healthy else failures + 1
-                problem = answer.problem
-        times = "probe" if failures == 1 else "probes in a row"
-        self._fail(WorkerReason.UNHEALTHY, f"{failures} {times} failed; the last: {problem}")
-
-    async def _until_ready(self, target: ProbeTarget) -> bool:
-        assert self._assignment is not None
-        spec, clock = self._assignment.spec, self._tools.clock
-        started_at = self._phases.setdefault(Phase.STARTED, clock.utc())
-        ran_s = max(0.0, (clock.utc() - started_at).total_seconds())
-        begun = clock.monotonic() - ran_s
-        problem = ""
-        while (elapsed := clock.monotonic() - begun) < spec.workers.start_timeout_s:
-            left_s = spec.workers.start_timeout_s - elapsed
-            async with asked(target, min(spec.health.timeout_s, left_s)) as answer:
-                if answer.listening:
-                    self._note(Phase.LISTENING)
-                if answer.healthy:
-                    self._note(Phase.HEALTHY)
-                    self._view = replace(self._view, ready=True)
-                    self._decide()  # requests may wait for it: reported here, not a step later
-            if self._view.ready:
-                return True
-            # A probe that the deadline cut short says nothing against what an earlier one said.
-            cut_short = answer.timed_out and left_s < spec.health.timeout_s
-            problem = problem if problem and cut_short else answer.problem
-            await asyncio.sleep(min(readiness_interval(elapsed), left_s))
-        self._fail(
-            WorkerReason.START_TIMEOUT,
-            f"not healthy within {spec.workers.start_timeout_s:g} s; the last probe: {problem or 'none was made'}",
+        spec, tools = self._assignment.spec, self._tools
+        target = ProbeTarget(self._address, spec.health.path, tools.runtime.proxied_ports)
+        watch = HealthWatch(
+            target,
+            spec,
+            tools.clock,
+            excused=self._engine_away,
+            on_listening=self._on_listening,
+            on_healthy=self._on_healthy,
         )
-        return False
+        if not self._view.ready:
+            started_at = self._report.phases.setdefault(Phase.STARTED, tools.clock.utc())
+            if (problem := await watch.until_ready(started_at)) is not None:
+                self._fail(WorkerReason.START_TIMEOUT, problem, await self._sick_gpus())
+                return
+        problem = await watch.until_unhealthy()
+        self._fail(WorkerReason.UNHEALTHY, problem, await self._sick_gpus())
+
+    def _engine_away(self) -> bool:
+        problem = self._tools.runtime.problem
+        return problem is not None and not problem.full
+
+    def _on_listening(self) -> None:
+        self._report.note(Phase.LISTENING)
+
+    def _on_healthy(self) -> None:
+        self._report.note(Phase.HEALTHY)
+        self._view = replace(self._view, ready=True)
+        self._decide()  # requests may wait for it: reported here, not a step later

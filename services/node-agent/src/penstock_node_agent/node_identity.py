@@ -10,6 +10,7 @@ from penstock_common import entropy, ids
 from penstock_common.lifecycle import MisconfiguredError
 
 _ID_FILE: Final = "node.id"
+_ENGINE_FILE: Final = "engine"
 _LOCK_FILE: Final = "agent.lock"
 _NODE_ID: Final = re.compile(r"node-[a-z0-9]([a-z0-9-]{0,56}[a-z0-9])?")
 _SUFFIX_LENGTH: Final = 4
@@ -51,6 +52,17 @@ def lasting_node_id(data_dir: Path, hostname: str, configured: str | None) -> st
     node_id = configured or propose_node_id(hostname, suffix)
     file.write_text(node_id + "\n")
     return node_id
+
+
+def note_engine(data_dir: Path, docker_host: str) -> None:
+    """This node runs its workers on this engine."""
+    (data_dir / _ENGINE_FILE).write_text(docker_host + "\n")
+
+
+def ran_on_engine(data_dir: Path, docker_host: str) -> bool:
+    """Whether this node ran its workers on this engine before."""
+    file = data_dir / _ENGINE_FILE
+    return file.exists() and file.read_text().strip() == docker_host
 
 
 def lock_data_dir(data_dir: Path) -> int:

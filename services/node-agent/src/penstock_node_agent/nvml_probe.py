@@ -1,28 +1,29 @@
-"""The node's GPUs as the NVIDIA driver tells them, through NVML.
+"""The node's GPUs as the NVIDIA driver tells them, through NVML: the one door to `pynvml`.
 
-NVML's calls block, for seconds on a sick GPU, so they run in a thread of their own. While one
-hangs, the last inventory is given, with its GPUs marked unhealthy.
+NVML's calls block, for seconds on a sick GPU, so they run in a thread of their own, one reading at
+a time. Whoever asks waits a moment at most and then gets what is known; once a reading hangs for
+`timeout_s`, every GPU counts as one that does not answer, until it ends.
 """
 
 import asyncio
-import itertools
 import logging
-import threading
 from collections.abc import Callable
-from dataclasses import replace
 from types import ModuleType
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-from penstock_common.messages import Gpu
-from penstock_node_agent.gpus import GpuInventory, cuda_version, link_groups, product_id
+from penstock_node_agent.daemon_threads import DaemonThreads
+from penstock_node_agent.gpus import GpuInventory
+from penstock_node_agent.known_gpus import KnownGpus
+from penstock_node_agent.nvml_read import Nvml, Readout, Unread
+from penstock_node_agent.nvml_session import NvmlFailedError, NvmlSession
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S: Final = 10.0
-
-#: The module `pynvml` or a stand-in, and its handle of one GPU; neither has types.
-_Nvml: TypeAlias = Any
-_Handle: TypeAlias = Any
+#: A reading takes milliseconds; a beat must not wait long for one that does not.
+_PATIENCE_S: Final = 0.25
+#: Longest wait for NVML at the end.
+_CLOSE_S: Final = 1.0
 
 
 def _load_pynvml() -> ModuleType:
@@ -33,121 +34,103 @@ def _load_pynvml() -> ModuleType:
 
 
 class NvmlProbe:
-    """Asks NVML for the inventory."""
+    """Asks NVML for the inventory, again and again."""
 
     def __init__(
-        self, load: Callable[[], _Nvml] = _load_pynvml, *, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        load: Callable[[], Nvml] = _load_pynvml,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
-        """`load` gives the module `pynvml`, or a stand-in."""
-        self._load = load
+        """A probe that has not asked yet.
+
+        Args:
+            load: gives the module `pynvml`, or a stand-in.
+            timeout_s: the first reading is waited for so long; a later one that takes longer makes
+                the GPUs unhealthy.
+            patience_s: so long a later reading is waited for.
+        """
+        self._known = KnownGpus()
+        self._session = NvmlSession(load, self._on_xid)
+        self._thread = DaemonThreads(1, "nvml")
         self._timeout_s = timeout_s
-        self._last = GpuInventory()
-        self._asking: asyncio.Future[GpuInventory] | None = None
+        self._patience_s = patience_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asking: asyncio.Future[Readout | NvmlFailedError | None] | None = None
+        self._asked_at = 0.0
+        self._asked_before = False
+        self._told_absent = False
+        self._told_unread: set[Unread] = set()
+        #: called when an error event came: `inventory` tells something new
+        self.on_news: Callable[[], None] = lambda: None
 
     async def inventory(self) -> GpuInventory:
-        """The GPUs now; none without a driver. Takes at most `timeout_s`."""
+        """The GPUs now, or as they were a moment ago; none without a driver."""
+        self._loop = asyncio.get_running_loop()
         if self._asking is None:
-            self._asking = self._ask_in_thread()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                found = await asyncio.shield(self._asking)
-        except TimeoutError:
+            self._asking = self._thread.run(self._ask)
+            self._asked_at = self._loop.time()
+        wait_s = self._patience_s if self._asked_before else self._timeout_s
+        self._asked_before = True
+        done, _ = await asyncio.wait({self._asking}, timeout=wait_s)
+        if done:
+            self._learn(self._asking.result())
+            self._asking = None
+        elif self._loop.time() - self._asked_at >= self._timeout_s:
             logger.error("NVML does not answer", extra={"action": "nvml_hangs"})
-            return replace(
-                self._last,
-                gpus=tuple(gpu.model_copy(update={"healthy": False}) for gpu in self._last.gpus),
+            self._known.fall_silent("the driver does not answer")
+        return self._known.inventory
+
+    async def close(self) -> None:
+        """Let NVML go, unless it hangs; nothing may be asked any more."""
+        await asyncio.wait({self._thread.run(self._session.close)}, timeout=_CLOSE_S)
+        self._thread.close()
+
+    def _learn(self, answer: Readout | NvmlFailedError | None) -> None:
+        if isinstance(answer, Readout):
+            self._tell_unread(answer.unread)
+            self._known.learn(answer)
+        elif answer is None:
+            self._known.fall_silent("the driver is gone")
+            if not self._told_absent:
+                logger.info("no NVIDIA driver", extra={"action": "nvml_absent"})
+        else:
+            logger.error("NVML failed", extra={"action": "nvml_failed", "error": str(answer)})
+            self._known.fall_silent(f"the driver fails: {answer}")
+        self._told_absent = answer is None
+
+    def _tell_unread(self, unread: tuple[Unread, ...]) -> None:
+        """Log it once, not at every reading: one that was never read has no other place."""
+        for gpu in set(unread) - self._told_unread:
+            logger.error(
+                "GPU cannot be read",
+                extra={"action": "gpu_unread", "index": gpu.index, "error": gpu.error},
             )
-        self._asking = None
-        self._last = found
-        return found
+        self._told_unread = set(unread)
 
-    def _ask_in_thread(self) -> "asyncio.Future[GpuInventory]":
-        # A daemon thread, not a pool's: a call that hangs for good must not hold the exit.
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[GpuInventory] = loop.create_future()
-
-        def settle(inventory: GpuInventory) -> None:
-            if not answer.done():
-                answer.set_result(inventory)
-
-        def ask() -> None:
-            inventory = read_inventory(self._load)
-            try:
-                loop.call_soon_threadsafe(settle, inventory)
-            except RuntimeError:  # the loop has ended meanwhile
-                return
-
-        threading.Thread(target=ask, name="nvml", daemon=True).start()
-        return answer
-
-
-def read_inventory(load: Callable[[], _Nvml]) -> GpuInventory:
-    """The GPUs now, asked in the calling thread; none when there is no driver, or it fails."""
-    try:
-        nvml = load()
-    except ImportError:
-        return GpuInventory()
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        logger.info("no NVIDIA driver", extra={"action": "nvml_absent", "error": str(error)})
-        return GpuInventory()
-    try:
-        return _read(nvml)
-    except nvml.NVMLError as error:
-        logger.error("NVML failed", extra={"action": "nvml_failed", "error": str(error)})
-        return GpuInventory()
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _read(nvml: _Nvml) -> GpuInventory:
-    handles = [nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())]
-    groups = _groups(nvml, handles)
-    gpus = []
-    for handle, group in zip(handles, groups, strict=True):
+    def _ask(self) -> Readout | NvmlFailedError | None:
+        """In the thread: one reading."""
         try:
-            gpus.append(_read_gpu(nvml, handle, group))
-        except nvml.NVMLError as error:
-            # One that fell off the bus has no readable name; the others still work.
-            logger.error("GPU cannot be read", extra={"action": "gpu_lost", "error": str(error)})
-    return GpuInventory(
-        gpus=tuple(gpus),
-        driver_version=_text(nvml.nvmlSystemGetDriverVersion()),
-        cuda_version=cuda_version(nvml.nvmlSystemGetCudaDriverVersion_v2()),
-    )
+            return self._session.read()
+        except NvmlFailedError as error:
+            return error
+
+    def _on_xid(self, uuid: str, xid: int) -> None:
+        """In a thread: the driver told an error."""
+        assert self._loop is not None
+        _tell(self._loop, lambda: self._note_xid(uuid, xid))
+
+    def _note_xid(self, uuid: str, xid: int) -> None:
+        logger.warning(
+            "the driver told an XID", extra={"action": "xid_told", "gpu": uuid, "xid": xid}
+        )
+        self._known.note_xid(uuid, xid)
+        self.on_news()
 
 
-def _read_gpu(nvml: _Nvml, handle: _Handle, group: int) -> Gpu:
-    vram_bytes = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-    return Gpu(
-        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-        product=product_id(_text(nvml.nvmlDeviceGetName(handle)), vram_bytes),
-        vram_bytes=vram_bytes,
-        link_group=group,
-    )
-
-
-def _groups(nvml: _Nvml, handles: list[_Handle]) -> list[int]:
-    linked = [
-        (a, b)
-        for (a, first), (b, second) in itertools.combinations(enumerate(handles), 2)
-        if _are_linked(nvml, first, second)
-    ]
-    return link_groups(linked, len(handles))
-
-
-def _are_linked(nvml: _Nvml, first: _Handle, second: _Handle) -> bool:
-    """Whether two GPUs share an NVLink connection or a PCIe switch, as far as NVML tells."""
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
     try:
-        status = nvml.nvmlDeviceGetP2PStatus(first, second, nvml.NVML_P2P_CAPS_INDEX_NVLINK)
-        if status == nvml.NVML_P2P_STATUS_OK:
-            return True
-        ancestor = nvml.nvmlDeviceGetTopologyCommonAncestor(first, second)
-        return bool(ancestor <= nvml.NVML_TOPOLOGY_MULTIPLE)
-    except nvml.NVMLError:
-        return False
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+        loop.call_soon_threadsafe(what)
+    except RuntimeError:  # the loop has ended: nobody listens any more
+        return

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from penstock_common.messages import Message
 
 RECORD_NAME: Final = "record.json"
-LOG_NAME: Final = "output.log"
 
 
 class ProcessRecord(Message):
     """A worker that was, or was about to be, spawned."""
 
     worker_id: str
+    endpoint_id: str = ""
     port: int
     #: start ticks count from this boot
     boot_id: str

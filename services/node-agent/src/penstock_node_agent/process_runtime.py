@@ -1,6 +1,6 @@
 """Workers as processes of the host: for machines without Docker, and the embedded default.
 
-Each worker leads a session of its own and writes to a file of its own, so it outlives the agent; a
+Each worker leads a session of its own and writes to files of its own, so it outlives the agent; a
 record in its folder lets the next agent process take it over. Its first process is watched by
 pidfd. Ended means: no process of its session and none that carries its id is left (see
 `process_table`).
@@ -15,10 +15,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import IO, Final, TypeVar
 
 from typing_extensions import override
 
@@ -26,9 +27,10 @@ from penstock_common.messages import RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import log_files, process_table
 from penstock_node_agent.daemon_threads import DaemonThreads
+from penstock_node_agent.output import Cursor, Output, Skim, nothing, read_all
 from penstock_node_agent.ports import PortPicker, is_free
+from penstock_node_agent.process_logs import ProcessOutput, follow_files, output_paths
 from penstock_node_agent.process_record import (
-    LOG_NAME,
     ProcessRecord,
     try_read_record,
     write_record,
@@ -42,6 +44,7 @@ from penstock_node_agent.runtime import (
     Progress,
     Runtime,
     RuntimeFailedError,
+    RuntimeProblem,
     Started,
     StartFailedError,
     StartOrder,
@@ -125,6 +128,12 @@ class ProcessRuntime(Runtime):
         """False: a connection is accepted by the worker itself."""
         return False
 
+    @property
+    @override
+    def problem(self) -> RuntimeProblem | None:
+        """None: the kernel does not go away."""
+        return None
+
     @override
     async def open(self) -> None:
         """Take over what an earlier agent process left."""
@@ -180,6 +189,7 @@ class ProcessRuntime(Runtime):
                 worker_id,
                 address=None if worker.exit else Started(self._settings.host, worker.record.port),
                 exit=worker.exit,
+                endpoint_id=worker.record.endpoint_id,
             )
             for worker_id, worker in self._workers.items()
         )
@@ -220,13 +230,19 @@ class ProcessRuntime(Runtime):
 
     def _spawn_blocking(self, order: StartOrder, port: int) -> _Worker:
         folder = self._settings.folder / order.worker_id
-        intent = ProcessRecord(worker_id=order.worker_id, port=port, boot_id=self._boot_id)
+        intent = ProcessRecord(
+            worker_id=order.worker_id,
+            endpoint_id=order.endpoint_id,
+            port=port,
+            boot_id=self._boot_id,
+        )
         pid = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_record(folder, intent)
-            with (folder / LOG_NAME).open("ab") as output:
-                pid = self._exec(order, port, output.fileno())
+            with ExitStack() as stack:
+                outputs = [stack.enter_context(path.open("ab")) for path in output_paths(folder)]
+                pid = self._exec(order, port, outputs)
             pidfd = os.pidfd_open(pid)
             started = process_table.try_process(pid)
             assert started is not None  # it is our child and not reaped
@@ -240,12 +256,12 @@ class ProcessRuntime(Runtime):
             raise _start_failure(order, error) from error
         return _Worker(record, folder, pidfd)
 
-    def _exec(self, order: StartOrder, port: int, output: int) -> int:
+    def _exec(self, order: StartOrder, port: int, outputs: Sequence[IO[bytes]]) -> int:
         process = subprocess.Popen(  # noqa: S603 - running the owner's command is the task
             [*order.entrypoint, *order.command],
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=outputs[0],
+            stderr=outputs[1],
             cwd=self._settings.cwd,
             env=self._environment(order, port),
             start_new_session=True,
@@ -360,11 +376,27 @@ class ProcessRuntime(Runtime):
 
     @override
     async def log_tail(self, worker_id: str, lines: int) -> tuple[str, ...]:
-        """From its file."""
+        """From its files."""
         worker = self._workers.get(worker_id)
         if worker is None:
             return ()
-        return await self._in_thread(lambda: log_files.tail(worker.folder / LOG_NAME, lines))
+        return await self._in_thread(lambda: log_files.tail(output_paths(worker.folder), lines))
+
+    @override
+    def follow(
+        self, worker_id: str, cursor: Cursor, skim: Skim = read_all
+    ) -> AsyncGenerator[Output, None]:
+        """From its files; a run is named by the boot, the pid and the start of its process."""
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return nothing()
+        record = worker.record
+        run = f"{record.boot_id}.{record.pid}.{record.started_ticks}"
+        return follow_files(
+            lambda: ProcessOutput(worker.folder, run, cursor, skim),
+            lambda: worker.exit is not None,
+            self._threads.run,
+        )
 
     @override
     async def remove(self, worker_id: str) -> None:
@@ -388,7 +420,8 @@ class ProcessRuntime(Runtime):
     async def tend(self) -> None:
         """Cut long logs, reap orphans."""
         self._oom_kills = process_table.oom_kill_count()
-        paths = [worker.folder / LOG_NAME for worker in self._workers.values()]
+        folders = [worker.folder for worker in self._workers.values()]
+        paths = [path for folder in folders for path in output_paths(folder)]
         await self._in_thread(lambda: [log_files.cut_if_large(path) for path in paths])
         if self._settings.reap_orphans:
             reap_orphans({w.leader.pid for w in self._workers.values() if w.exit is None})

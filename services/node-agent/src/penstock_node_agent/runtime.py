@@ -6,6 +6,7 @@ the ones below, so that no caller knows `docker` or an errno. `tests/contract` h
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from penstock_common.errors import PenstockError
 from penstock_common.messages import RuntimeKind
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
+from penstock_node_agent.output import OutputFollower
 from penstock_node_agent.pull_bytes import PulledBytes
 
 
@@ -83,6 +85,8 @@ class Exit:
     oom_killed: bool = False
     #: it failed since another process holds the port that was picked for it
     port_taken: bool = False
+    #: the engine ended it, stopping or coming back
+    with_engine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,20 @@ class Found:
     created_only: bool = False
     #: set when it has ended
     exit: Exit | None = None
+    #: empty when nothing of it says whose it is
+    endpoint_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeProblem:
+    """Why a runtime cannot start or end workers at present; those that run may run on."""
+
+    #: what is wrong
+    message: str
+    #: UTC instant at which that was noticed
+    since: datetime
+    #: its disk is full; else it does not answer
+    full: bool = False
 
 
 class StartFailedError(PenstockError):
@@ -130,7 +148,7 @@ class BoundExceededError(PenstockError):
         super().__init__(message)
 
 
-class Runtime(Protocol):
+class Runtime(OutputFollower, Protocol):
     """Starts and ends workers on this node."""
 
     @property
@@ -143,8 +161,17 @@ class Runtime(Protocol):
         """Whether a worker's port accepts connections before the worker itself listens."""
         ...
 
+    @property
+    def problem(self) -> RuntimeProblem | None:
+        """Why it cannot start or end workers at present; None = nothing is known to be wrong."""
+        ...
+
     async def open(self) -> None:
-        """Begin to look after workers; called once, before any other call."""
+        """Begin to look after workers; called before any other call, again when it failed.
+
+        Raises:
+            RuntimeFailedError: the engine does not answer.
+        """
         ...
 
     async def list_workers(self) -> tuple[Found, ...]:
@@ -214,7 +241,10 @@ class Runtime(Protocol):
         ...
 
     async def tend(self) -> None:
-        """Housekeeping, called about once a second: log limits, ends that were not noticed."""
+        """Housekeeping, called about once a second: log limits, ends that were not noticed.
+
+        It waits for no engine.
+        """
         ...
 
     async def close(self) -> None:

@@ -36,6 +36,9 @@ class Settings(ServiceSettings):
     gpus: str = "auto"
     #: whether a graceful end of the agent stops the workers; default: process yes, docker no
     stop_workers_on_exit: bool | None = None
+    #: when the workers run on: seconds for which the node is awaited back before they count as lost;
+    #: 0 = as if the agent had died
+    restart_grace_s: Annotated[int, Field(ge=0, le=3_600)] = 30
 
     #: the engine of docker workers; DOCKER_HOST counts as well, as for the docker command
     docker_host: Annotated[

@@ -14,6 +14,7 @@ Theory of operation.
    while the table of assignments is synced: with NATS away, workers run on.
 """
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -28,11 +29,19 @@ from penstock_common.states import (
     WorkerState,
     advance_worker,
 )
+from penstock_node_agent.advice import advised
 
 #: How many last lines a failed worker's status carries.
 LOG_TAIL_LINES: Final = 20
 #: A start that found its port taken is tried so often in all.
 START_TRIES: Final = 3
+#: Reasons that may hide a fault of a GPU.
+_BY_GPU: Final = frozenset(
+    {WorkerReason.EXITED, WorkerReason.START_TIMEOUT, WorkerReason.UNHEALTHY}
+)
+#: Exit codes of what could not be executed, or was not found.
+_NO_PROGRAM: Final = (126, 127)
+_INIT_SAYS: Final = re.compile(r"\[FATAL tini \(\d+\)\] (exec .+ failed: .+)")
 
 
 class Presence(StrEnum):
@@ -169,6 +178,7 @@ class FoundState:
     #: of one that ended: its exit code, None = unknown
     exit_code: int | None = None
     oom_killed: bool = False
+    with_engine: bool = False
 
 
 def resume(
@@ -203,7 +213,12 @@ def resume(
         return replace(view, presence=Presence.UP)
     if to_stop:
         return replace(view, presence=Presence.REMAINS)
-    ending = view.ending or exit_ending(found.exit_code, oom_killed=found.oom_killed, ready=ready)
+    ending = view.ending or exit_ending(
+        found.exit_code,
+        oom_killed=found.oom_killed,
+        ready=ready,
+        with_engine=found.with_engine,
+    )
     return replace(view, presence=Presence.REMAINS, ending=ending)
 
 
@@ -211,24 +226,73 @@ def _reported_ending(status: WorkerStatus) -> Ending:
     return Ending(status.state, status.reason, status.message, status.exit_code, status.log_tail)
 
 
-def exit_ending(exit_code: int | None, *, oom_killed: bool, ready: bool) -> Ending:
+def exit_ending(
+    exit_code: int | None,
+    *,
+    oom_killed: bool,
+    ready: bool,
+    with_engine: bool = False,
+    log_tail: tuple[str, ...] = (),
+) -> Ending:
     """The ending of a worker that ended by itself.
 
     Args:
         exit_code: of its first process, 128 + n for signal n; None = not known.
         oom_killed: the kernel killed it for its memory.
         ready: it was healthy before.
+        with_engine: the engine ended it, stopping or coming back.
+        log_tail: its last lines.
     """
+    reason, message = _exit_reason(
+        exit_code, oom_killed=oom_killed, ready=ready, with_engine=with_engine, log_tail=log_tail
+    )
+    return Ending(WorkerState.FAILED, reason, advised(reason, message), exit_code, log_tail)
+
+
+def _exit_reason(
+    exit_code: int | None,
+    *,
+    oom_killed: bool,
+    ready: bool,
+    with_engine: bool,
+    log_tail: tuple[str, ...],
+) -> tuple[WorkerReason, str]:
     when = "" if ready else " before it was healthy"
     if oom_killed:
-        return Ending(
-            WorkerState.FAILED,
-            WorkerReason.OOM_KILLED,
-            f"ran out of memory and was killed{when}",
-            exit_code,
+        return WorkerReason.OOM_KILLED, f"ran out of memory and was killed{when}"
+    if with_engine:
+        return (
+            WorkerReason.ENGINE_RESTARTED,
+            "its Docker engine was stopped or restarted, and it with it",
         )
+    if exit_code in _NO_PROGRAM and (problem := _init_problem(log_tail)) is not None:
+        advice = (
+            "correct image.entrypoint and image.command, or the image (the file, its rights, its "
+            "CPU architecture)"
+        )
+        message = f"its program could not be started: {problem}; {advice}"
+        return WorkerReason.START_FAILED, message
     how = "with an unknown exit code" if exit_code is None else f"with exit code {exit_code}"
-    return Ending(WorkerState.FAILED, WorkerReason.EXITED, f"exited {how}{when}", exit_code)
+    return WorkerReason.EXITED, f"exited {how}{when}"
+
+
+def _init_problem(log_tail: tuple[str, ...]) -> str | None:
+    """What a container's init says of the program that it could not start, e.g. ENOENT."""
+    for line in log_tail[-1:]:
+        if match := _INIT_SAYS.fullmatch(line.strip()):
+            return match[1]
+    return None
+
+
+def blame_gpus(ending: Ending, sick: frozenset[str]) -> Ending:
+    """The ending of a worker, with its GPUs that report a fault as the reason where they may be."""
+    if not sick or ending.reason not in _BY_GPU:
+        return ending
+    message = (
+        f"{', '.join(sorted(sick))} reports a fault, and the worker's end was: {ending.message}"
+    )
+    reason = WorkerReason.GPU_FAULT
+    return replace(ending, reason=reason, message=advised(reason, message))
 
 
 def newer(seen: WorkerAssignment | None, read: WorkerAssignment) -> WorkerAssignment:

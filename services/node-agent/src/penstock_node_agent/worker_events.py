@@ -37,7 +37,7 @@ class WorkerEvents:
             self._add(subject, f"penstock.worker.{status.state}", status.worker_id, status)
 
     def node(self, node_id: str, verb: str, data: Message) -> None:
-        """The node joined or left."""
+        """The node joined, left, or restarts its agent."""
         self._add(subjects.node_event(node_id, verb), f"penstock.node.{verb}", node_id, data)
 
     def _add(self, subject: str, event_type: str, about: str, data: Message) -> None:

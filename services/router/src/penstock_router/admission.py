@@ -12,8 +12,8 @@ order of arrival. Every ticket ends in exactly one `TicketOutcome`:
 Rule 1: nobody overtakes: a free slot goes to a newcomer only when nobody of this endpoint waits.
 Rule 2: what closes an endpoint (paused, deleting, router stopping) refuses at once; what keeps its
         workers from starting (`crash_backoff`) refuses only those who would have to wait; what has
-        no place for them (`no_capacity`) refuses those who have waited for a while, since places
-        come free and only a waiting request makes the scheduler look.
+        no place for them (`no_capacity`, `quota_exceeded`) refuses those who have waited for a
+        while, since places come free and only a waiting request makes the scheduler look.
 Rule 3: an endpoint that backs off is asked again after `retry_at`: requests wait then, since only a
         waiting request makes the scheduler try.
 """
@@ -96,6 +96,9 @@ _RETRY_PAUSED_S: Final = 60
 _RETRY_STOPPING_S: Final = 1
 _RETRY_FAILED_S: Final = 30
 
+#: Reasons for which no worker is started; each may pass while somebody waits.
+_NO_PLACE: Final = frozenset({EndpointReason.NO_CAPACITY, EndpointReason.QUOTA_EXCEEDED})
+
 STOPPING: Final = Condition(
     closed=Refusal(
         503,
@@ -131,8 +134,8 @@ def judge_endpoint(
     # What was said of an older revision says nothing of the one that replaces it.
     if status is None or status.revision < record.revision or running:
         return CLEAR
-    if status.reason is EndpointReason.NO_CAPACITY:
-        message = status.message or "No node can take a worker of this endpoint."
+    if status.reason in _NO_PLACE:
+        message = status.message or "No worker of this endpoint can be started now."
         reason = status.reason.value
         hopeless = Refusal(503, reason, message, retry_after_s=_RETRY_FAILED_S)
         return Condition(hint=message, hint_reason=reason, hopeless=hopeless)

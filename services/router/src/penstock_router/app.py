@@ -32,6 +32,7 @@ from penstock_router.proxy.upstream import Upstream
 from penstock_router.reports import Reporter
 from penstock_router.roster import Roster
 from penstock_router.settings import RouterSettings
+from penstock_router.sight import Sightings
 from penstock_router.tables import Tables
 from penstock_router.tickets import Tickets
 from penstock_router.wire import Wire
@@ -68,6 +69,8 @@ class Router:
         """
         self.router_id = settings.router_id or new_id(ids.ROUTER)
         self.url = settings.public_url or ""
+        #: says whether this router serves; asked on this host
+        self.health_url = ""
         self._settings = settings
         self._bus = bus
         self._clock = clock
@@ -98,8 +101,13 @@ class Router:
         self._reporter = Reporter(bus, self.dispatcher, clock)
         self._heartbeat = Heartbeat(beat_bus, self.router_id, self._record, clock)
         self._tables = Tables(
-            bus, self._catalogue, on_endpoint=self._on_endpoint, on_router=self._on_record
+            bus,
+            self._catalogue,
+            on_endpoint=self._on_endpoint,
+            on_router=self._on_record,
+            on_row=lambda bucket, key: self._sightings.look(bucket, key),
         )
+        self._sightings = Sightings(Wire(bus), self.router_id, self._tables.shows, clock)
         gate = Gate(
             settings=settings,
             catalogue=self._catalogue,
@@ -173,13 +181,15 @@ class Router:
         await self._borrower.start()
         await self.lender.start()
         await self._handover.start()
+        await self._sightings.start()
         await self._heartbeat.beat()  # before anything can be held: drivers ask those with a record
         await self._tables.start()
         self._handover.started()
         port = await self._server.start()
-        if not self.url:
-            host = self._settings.host
-            self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        host = self._settings.host
+        local_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.url = self.url or local_url
+        self.health_url = f"{local_url}/readyz"
         await self._heartbeat.beat()
 
     async def run(self) -> None:
@@ -234,6 +244,7 @@ class Router:
         self.lender.tick(now)
         self._borrower.sweep(now)
         self._borrower.tick()
+        self._sightings.tick(now)
 
     def _look_for_partition(self, now: float) -> None:
         """Whether others may take this router for dead, and give its workers to another."""
@@ -371,7 +382,7 @@ async def _serve_over(
     try:
         await router.start()
         running = asyncio.create_task(router.run(), name="router")
-        lifecycle.notify_ready(url=router.url)
+        lifecycle.notify_ready(health_url=router.health_url, url=router.url)
         stop = asyncio.create_task(stopping.wait(), name="stopping")
         await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()

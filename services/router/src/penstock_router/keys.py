@@ -74,5 +74,7 @@ def check_hash(
             return None
         case "invoke" if not record.endpoint_ids or endpoint.endpoint_id in record.endpoint_ids:
             return None
+        case "deploy" if endpoint.owner == record.key_id:
+            return None
         case _:
             return NO_RIGHT

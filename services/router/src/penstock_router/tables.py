@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from penstock_common import subjects
 from penstock_common.connection import Bus
@@ -13,6 +13,7 @@ from penstock_common.messages import (
     EndpointStatus,
     Message,
     RouterRecord,
+    Sight,
     WorkerAssignment,
     WorkerStatus,
 )
@@ -47,6 +48,7 @@ class Tables:
         *,
         on_endpoint: Callable[[str], None],
         on_router: Callable[[RouterRecord], None],
+        on_row: Callable[[str, str], None],
     ) -> None:
         """Tables that are not started.
 
@@ -55,17 +57,23 @@ class Tables:
             catalogue: gets the rows.
             on_endpoint: told the id of each endpoint that a change concerns.
             on_router: told the record of a router whose heartbeat came.
+            on_row: told (bucket, key) of an endpoint or API key when its change was applied.
         """
         self._catalogue = catalogue
         self._on_endpoint = on_endpoint
         self._on_router = on_router
+        self._on_row = on_row
         self._routers = WatchedTable(
             bus, subjects.ROUTERS, RouterRecord.decode, on_change=self._put_router
         )
+        self._endpoints = WatchedTable(
+            bus, subjects.ENDPOINTS, EndpointRecord.decode, on_change=self._put_endpoint
+        )
+        self._keys = WatchedTable(
+            bus, subjects.API_KEYS, ApiKeyRecord.decode, on_change=self._put_key
+        )
         self._others = (
-            WatchedTable(
-                bus, subjects.ENDPOINTS, EndpointRecord.decode, on_change=self._put_endpoint
-            ),
+            self._endpoints,
             WatchedTable(
                 bus, subjects.ENDPOINT_STATUS, EndpointStatus.decode, on_change=self._put_status
             ),
@@ -83,7 +91,7 @@ class Tables:
                 keys=subjects.WORKER_KEYS,
                 on_change=self._put_worker_status,
             ),
-            WatchedTable(bus, subjects.API_KEYS, ApiKeyRecord.decode, on_change=self._put_key),
+            self._keys,
         )
 
     @property
@@ -100,6 +108,21 @@ class Tables:
     def whole(self) -> bool:
         """Whether every table is whole, as far as the connection knows."""
         return self._routers.synced and all(table.synced for table in self._others)
+
+    def shows(self, sight: Sight) -> bool:
+        """Whether a write of an endpoint or an API key can be seen here."""
+        rows: Mapping[str, Row[Any]]
+        match sight.bucket:
+            case subjects.ENDPOINTS:
+                rows = self._endpoints.rows
+            case subjects.API_KEYS:
+                rows = self._keys.rows
+            case _:
+                return False
+        row = rows.get(sight.key)
+        if sight.revision == 0:
+            return row is None
+        return row is not None and row.revision >= sight.revision
 
     async def start(self) -> None:
         """Begin, and wait until every table is whole.
@@ -121,6 +144,7 @@ class Tables:
 
     def _put_endpoint(self, key: str, row: Row[EndpointRecord] | None) -> None:
         self._tell(self._catalogue.put_endpoint(key, _value(row)))
+        self._on_row(subjects.ENDPOINTS, key)
 
     def _put_status(self, key: str, row: Row[EndpointStatus] | None) -> None:
         self._tell(self._catalogue.put_status(key, _value(row)))
@@ -137,6 +161,7 @@ class Tables:
 
     def _put_key(self, key: str, row: Row[ApiKeyRecord] | None) -> None:
         self._tell(self._catalogue.put_key(key, _value(row)))
+        self._on_row(subjects.API_KEYS, key)
 
     def _put_router(self, key: str, row: Row[RouterRecord] | None) -> None:
         if row is not None:

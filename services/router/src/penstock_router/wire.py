@@ -39,6 +39,13 @@ class Wire:
                 extra={"action": "tell_too_large", "subject": subject, "error": str(error)},
             )
 
+    def answer(self, reply: str) -> None:
+        """Send an empty answer, or do nothing while disconnected."""
+        try:
+            self._bus.publish_nowait(reply, b"")
+        except BusDisconnectedError:
+            logger.debug("not answered while disconnected", extra={"action": "tell_skipped"})
+
     async def listen(self, subject: str, kind: type[M], handler: Callable[[M], None]) -> None:
         """Hand every message on this subject to `handler`; one that cannot be read is logged.
 

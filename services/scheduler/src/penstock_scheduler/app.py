@@ -80,6 +80,12 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(leadership.run(stopping), name="leadership")
             await leadership.wait_attempted()
-            lifecycle.notify_ready()
+            lifecycle.notify_ready(
+                check=lambda: (
+                    loop.problem(clock.monotonic())
+                    if bus.connected and lease_bus.connected
+                    else "NATS is not connected"
+                )
+            )
             tasks.create_task(loop.run(stopping), name="scheduler-loop")
             tasks.create_task(wake_to_stop(), name="wake-to-stop")

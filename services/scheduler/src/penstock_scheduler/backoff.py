@@ -22,7 +22,13 @@ FAILED_AFTER: Final = 3
 #: A worker that fails within this time of being healthy has not really started.
 QUICK_EXIT_S: Final = 10.0
 #: Ends that are no fault of the worker.
-_NO_FAULT: Final = frozenset({WorkerReason.AGENT_STOPPED, WorkerReason.NODE_LOST})
+_NO_FAULT: Final = frozenset(
+    {WorkerReason.AGENT_STOPPED, WorkerReason.ENGINE_RESTARTED, WorkerReason.NODE_LOST}
+)
+#: Ends that are a fault of the node: the next try waits, but they say nothing against a revision.
+_NODES_FAULT: Final = frozenset(
+    {WorkerReason.ENGINE_ERROR, WorkerReason.GPU_FAULT, WorkerReason.NO_SPACE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,8 @@ class Failure:
     log_tail: tuple[str, ...] = ()
     #: whether it had all of its `start_timeout_s` and was not healthy then
     timed_out: bool = False
+    #: whether the node is at fault, not what it was to run
+    by_node: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,8 @@ class Backoff:
     @property
     def proves_failure(self) -> bool:
         """Whether the revision cannot start: one start timeout, or crashes in a row."""
+        if self.last is not None and self.last.by_node:
+            return False
         timed_out = self.last is not None and self.last.timed_out
         return self.failures >= FAILED_AFTER or (self.failures > 0 and timed_out)
 
@@ -84,6 +94,7 @@ def failure_of(worker: Worker) -> tuple[Failure, bool] | None:
         status.exit_code,
         status.log_tail,
         timed_out=status.reason is WorkerReason.START_TIMEOUT,
+        by_node=status.reason in _NODES_FAULT,
     )
     ready_at = worker.ready_at
     # Both instants are of the node's clock.
@@ -131,12 +142,17 @@ def recall(status: EndpointStatus | None, *, now: float, utc: datetime) -> Backo
         return Backoff()
     pause_s = max(FIRST_PAUSE_S, (status.retry_at - status.updated_at).total_seconds())
     left_s = min(LONGEST_PAUSE_S, max(0.0, (status.retry_at - utc).total_seconds()))
+    failures = 1 + round(math.log2(min(pause_s, LONGEST_PAUSE_S) / FIRST_PAUSE_S))
+    # So many that are no proof were the nodes' fault.
+    by_node = failures >= FAILED_AFTER and status.failed_revision is None
     return Backoff(
         revision=status.revision,
-        failures=1 + round(math.log2(min(pause_s, LONGEST_PAUSE_S) / FIRST_PAUSE_S)),
+        failures=failures,
         retry_at=now + left_s,
         retry_utc=status.retry_at,
-        last=Failure("", "", status.message or "", status.exit_code, status.log_tail),
+        last=Failure(
+            "", "", status.message or "", status.exit_code, status.log_tail, by_node=by_node
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final
 
 from penstock_common.messages import (
@@ -13,10 +14,15 @@ from penstock_common.messages import (
 )
 from penstock_common.states import DesiredState, WorkerReason
 from penstock_common.subjects import node_event, scale_event, worker_event, worker_key
+from penstock_common.usage import usage_until
+from penstock_scheduler.gpu_faults import GpuFaults
 from penstock_scheduler.ledger import Ledger, holding_of
+from penstock_scheduler.node_orders import is_draining, is_overdue
 from penstock_scheduler.placement import Cluster, Placement
 from penstock_scheduler.plan import Plan, PlannedEvent
+from penstock_scheduler.quotas import Quotas
 from penstock_scheduler.snapshot import Snapshot, Stage, Worker
+from penstock_scheduler.usage import needs_mark
 
 #: So many decisions of an endpoint are kept.
 KEPT_DECISIONS: Final = 50
@@ -49,6 +55,7 @@ class Draft:
         self._new_id = new_id
         self._changes: dict[str, WorkerAssignment] = {}
         self._deletes: dict[str, Worker] = {}
+        self._lost: set[str] = set()
         self._statuses: list[EndpointStatus] = []
         self._status_deletes: list[str] = []
         self._histories: list[ScaleHistory] = []
@@ -59,6 +66,31 @@ class Draft:
     def cluster(self) -> Cluster:
         """The nodes with what is free on them, this plan included."""
         return self.ledger.cluster
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        """What each API key's endpoints hold, this plan's starts included."""
+        keys, lost = self.snapshot.tables.api_keys, self.snapshot.lost_nodes
+        return Quotas(keys, self.ledger.holders, lost)
+
+    def quotas_after_drains(self) -> Quotas:
+        """The same as it will be once every worker that leaves has left."""
+        keys, lost = self.snapshot.tables.api_keys, self.snapshot.lost_nodes
+        return Quotas(keys, self.ledger.staying, lost)
+
+    @cached_property
+    def gpu_faults(self) -> GpuFaults:
+        """The GPUs that went bad."""
+        return GpuFaults(self.snapshot.tables.nodes)
+
+    def moves(self, worker: Worker) -> bool:
+        """Whether a worker's node is to be empty."""
+        return is_draining(self.snapshot.tables.node_orders, worker.assignment.node_id)
+
+    def is_overdue(self, worker: Worker) -> bool:
+        """Whether it is to leave its node though nothing replaces it."""
+        orders, node_id = self.snapshot.tables.node_orders, worker.assignment.node_id
+        return is_overdue(orders, node_id, self.snapshot.utc)
 
     def desired_of(self, worker: Worker) -> DesiredState:
         """What is wanted of a worker, this plan included."""
@@ -72,8 +104,17 @@ class Draft:
         """Whether a worker counts against `max` after this plan."""
         return (
             worker.key not in self._deletes
+            and worker.key not in self._lost
             and worker.stage is not Stage.ENDED
             and self.desired_of(worker) is DesiredState.RUNNING
+        )
+
+    def drains(self, worker: Worker) -> bool:
+        """Whether a worker, there as far as anybody knows, finishes its requests after this plan."""
+        return (
+            worker.key not in self._deletes
+            and worker.stage is not Stage.ENDED
+            and self.desired_of(worker) is DesiredState.DRAINING
         )
 
     def creates_of(self, endpoint_id: str) -> int:
@@ -96,6 +137,8 @@ class Draft:
             revision=record.revision,
             spec=record.spec,
             gpus=placement.gpus,
+            gpu_product=self._product(placement),
+            owner=record.owner,
             driver=self.ledger.drives.pick(record.endpoint_id),
             fencing_token=self.token,
             decided_at=utc,
@@ -130,6 +173,15 @@ class Draft:
             return
         epoch = worker.assignment.driver_epoch + 1
         self._change(worker, {"driver": router, "driver_epoch": epoch})
+
+    def set_aside(self, worker: Worker) -> None:
+        """Count a worker as gone with its node; it may come back with it."""
+        self._lost.add(worker.key)
+
+    def await_back(self, worker: Worker) -> None:
+        """Keep a worker of a lost node assigned; nobody gives out its slots meanwhile."""
+        self.drive(worker, None)
+        self.desire(worker, DesiredState.RUNNING, WorkerReason.NODE_LOST)
 
     def delete(self, worker: Worker) -> None:
         """Forget a worker: its process is gone, or its node is."""
@@ -187,12 +239,34 @@ class Draft:
             )
         )
 
+    def tell_node_drained(self, node_id: str) -> None:
+        """Event: a node that was to be empty is."""
+        self._events.append(
+            PlannedEvent(
+                node_event(node_id, "drained"),
+                "penstock.node.drained",
+                node_id,
+                {"node_id": node_id},
+            )
+        )
+
     def plan(self) -> Plan:
         """The steps so far."""
         return Plan(
             creates=tuple(self._creates),
             changes=tuple(self._changes.values()),
             deletes=tuple(self._deletes),
+            usages={
+                key: usage_until(worker.assignment, worker.status, utc=self.snapshot.utc)
+                for key, worker in self._deletes.items()
+            },
+            marks={
+                key: worker.assignment.model_copy(
+                    update={"ended_at": self.snapshot.utc, "fencing_token": self.token}
+                )
+                for key, worker in self._deletes.items()
+                if needs_mark(worker)
+            },
             statuses=tuple(self._statuses),
             status_deletes=tuple(self._status_deletes),
             histories=tuple(self._histories),
@@ -201,6 +275,11 @@ class Draft:
         )
 
     # ---- inner
+
+    def _product(self, placement: Placement) -> str | None:
+        node = self.snapshot.tables.nodes[placement.node_id]
+        products = (gpu.product for gpu in node.gpus if gpu.uuid in placement.gpus)
+        return next(products, None)
 
     def _assignment(self, worker: Worker) -> WorkerAssignment:
         return self._changes.get(worker.key, worker.assignment)

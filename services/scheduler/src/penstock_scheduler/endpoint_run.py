@@ -61,6 +61,9 @@ class EndpointRun:
         self._snapshot = draft.snapshot
         self._record: EndpointRecord | None = draft.snapshot.tables.endpoints.get(endpoint_id)
         self._workers = workers
+        #: those of lost nodes that nothing has replaced so far
+        self._lost: list[Worker] = []
+        self._unproven: dict[str, Booking] = {}
 
     @property
     def n_surplus(self) -> int:
@@ -108,7 +111,12 @@ class EndpointRun:
     # ---- 1. sweep
 
     def sweep(self, unproven: dict[str, Booking]) -> None:
-        """Forget who is gone, note failures, successes and start times."""
+        """Forget who is gone, note failures, successes and start times.
+
+        Args:
+            unproven: gets the bookings of workers that are forgotten and that nobody saw end.
+        """
+        self._unproven = unproven
         now = self._snapshot.now
         backoff, scale, noted = self.memory.backoff, self.memory.scale, set[str]()
         if self._record is not None and backoff.revision not in (0, self._record.revision):
@@ -118,15 +126,16 @@ class EndpointRun:
             before = self.memory.ages.get(worker.id)
             age = before if before and before.stage is worker.stage else Age(worker.stage, now)
             ages[worker.id] = age
-            if worker.assignment.node_id in self._snapshot.lost_nodes:
-                if worker.stage is not Stage.ENDED:
-                    unproven[worker.key] = booking_of(worker.assignment)
-                self._draft.delete(worker)
+            if self._given_up(worker) or worker.assignment.node_id in self._snapshot.lost_nodes:
+                self._lose(worker)
                 continue
+            if worker.assignment.reason is WorkerReason.NODE_LOST:
+                self._draft.desire(worker, worker.assignment.desired, None)  # it is back
             failure = self._failure(worker, age)
             if failure is not None:
                 noted.add(worker.id)
-                if worker.id not in self.memory.noted:
+                bad_gpu = self._draft.gpu_faults.is_bad(worker)
+                if worker.id not in self.memory.noted and not bad_gpu:
                     backoff = self._note(backoff, worker, *failure)
             if failure is not None or worker.stage is Stage.ENDED or self._forgotten(worker, age):
                 self._draft.delete(worker)
@@ -134,10 +143,30 @@ class EndpointRun:
                 if before is None or before.stage is not Stage.RUNNING:
                     scale = _learn_start(scale, worker)
                 backoff = self._forgive(backoff, worker, age)
-        self._workers = [w for w in self._workers if not self._draft.is_deleted(w)]
+        gone = {w.key for w in self._lost}
+        self._workers = [
+            w for w in self._workers if not self._draft.is_deleted(w) and w.key not in gone
+        ]
         self.memory = replace(
             self.memory, scale=scale, backoff=backoff, ages=ages, noted=frozenset(noted)
         )
+
+    @staticmethod
+    def _given_up(worker: Worker) -> bool:
+        """Whether a leader that got no further has written that it ended."""
+        return worker.assignment.ended_at is not None
+
+    def _lose(self, worker: Worker) -> None:
+        if worker.active and not self._given_up(worker):
+            self._lost.append(worker)
+            self._draft.set_aside(worker)
+        else:
+            self._forget_lost(worker)
+
+    def _forget_lost(self, worker: Worker) -> None:
+        if worker.stage is not Stage.ENDED:
+            self._unproven[worker.key] = booking_of(worker.assignment)
+        self._draft.delete(worker)
 
     def _failure(self, worker: Worker, age: Age) -> tuple[Failure, bool] | None:
         """How a worker failed, by its node's word or by its node's silence."""
@@ -204,6 +233,21 @@ class EndpointRun:
                 self._draft, record, self._workers, self.memory.scale, self.memory.backoff
             )
             self.memory = replace(self.memory, scale=self.rollout.scale)
+        self._settle_lost()
+
+    def _settle_lost(self) -> None:
+        """Forget workers of lost nodes as others take their places; await the rest back."""
+        n_kept = 0
+        if self.rollout is not None:
+            n_active = sum(self._draft.is_active(w) for w in self._workers)
+            n_kept = self.rollout.desired - n_active - self._draft.creates_of(self.id)
+        record = self._record
+        for worker in sorted(self._lost, key=lambda w: (w.stage is not Stage.RUNNING, w.id)):
+            if n_kept > 0 and record is not None and record.runs(worker.assignment.revision):
+                self._draft.await_back(worker)
+                n_kept -= 1
+            else:
+                self._forget_lost(worker)
 
     # ---- 4. drains
 
@@ -217,12 +261,15 @@ class EndpointRun:
         """Whether nothing is in flight at a worker and nothing new can be.
 
         The driver's word counts from the report on in which it has applied the order to drain.
-        Without a driver nobody hands out its slots, and what a dead router had in flight died
-        with it. The last resort is the longest life of a request.
+        Without a driver nobody hands out its slots. What a dead router had in flight died with it,
+        but not what it had lent to others: another one claims the worker first, and learns of that.
+        The last resort is the longest life of a request.
         """
         driver, load = worker.assignment.driver, worker.load
-        if driver is None or driver in self._snapshot.lost_routers:
+        if driver is None:
             return True
+        if driver in self._snapshot.lost_routers:
+            return worker.ready_at is None or not self._snapshot.tables.routers
         if worker.stage is not Stage.DRAINING:
             return False  # this very plan tells it to drain
         if (
@@ -312,6 +359,7 @@ class EndpointRun:
             backoff=backoff,
             pauses=backoff.pauses(self._snapshot.now),
             lack=lacking[1] if lacking and self._snapshot.settled else None,
+            over_quota=self.rollout.over_quota if self.rollout else None,
             settled=self._snapshot.settled,
             proven=self._proven(record, running),
         )

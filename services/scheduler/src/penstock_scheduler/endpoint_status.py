@@ -27,6 +27,8 @@ class Facts:
     pauses: bool
     #: why a wanted worker has no place
     lack: str | None
+    #: why the owner's quota lets a wanted worker not start
+    over_quota: str | None
     #: whether the absence of capacity proves anything yet
     settled: bool
     #: the newest revision with a worker that stayed healthy until now
@@ -120,6 +122,8 @@ def _reason(
         return EndpointReason.CRASH_BACKOFF, last
     if facts.lack is not None:
         return EndpointReason.NO_CAPACITY, facts.lack
+    if facts.over_quota is not None:
+        return EndpointReason.QUOTA_EXCEEDED, facts.over_quota
     if (
         not facts.settled
         and previous is not None

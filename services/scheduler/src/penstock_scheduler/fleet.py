@@ -1,8 +1,8 @@
 """Nodes by what they have left, so that a place is found without looking at every node.
 
 Theory of operation. Whether a worker fits a node, and how well, depends on few things: the node's
-runtime, CUDA version and labels (its *kind*), and for each product how many GPUs it has and how
-many are free in each link group. Nodes that agree in these form a *group*; a fleet of any size has
+runtime, CUDA version, labels, whether it takes workers (its *kind*), and for each product how many
+GPUs it has and how many are free in each link group. Nodes that agree in these form a *group*; a fleet of any size has
 some dozens. So fit is worked out once per group. Within a group nodes differ in who goes first
 (fewest workers, then its turn: a heap), in having the image, and in running workers of the same
 endpoint, and in the disk that is left, which is looked at last: it seldom decides, and a group knows
@@ -21,9 +21,11 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 from penstock_common.messages import Gpu, NodeRecord
+from penstock_common.states import NodeState
 
 
 class Booking(NamedTuple):
@@ -43,6 +45,11 @@ NO_GPU: Final = ""
 #: Who goes first within a group: (workers, turn, node id).
 _Heap = list[tuple[int, int, str]]
 
+_NONE_CLOSED: Final[Mapping[str, NodeState]] = MappingProxyType({})
+
+#: What keeps an engine from starting workers; "" = nothing.
+Trouble = Literal["", "away", "full"]
+
 #: A fleet is worn when it has taken so many entries for each node.
 _ENTRIES_PER_NODE: Final = 50
 
@@ -58,6 +65,10 @@ class Kind:
     products: tuple[tuple[str, int, int], ...]
     #: (product in lower case, memory of its smallest GPU in bytes), ascending
     vram_bytes: tuple[tuple[str, int], ...] = ()
+    #: why it takes no new worker; None = it does
+    closed: NodeState | None = None
+    #: what keeps its engine from starting workers
+    trouble: Trouble = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -112,8 +123,13 @@ class Node:
 class Fleet:
     """The nodes, grouped; `take` and `release` book."""
 
-    def __init__(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
-        """A fleet with everything in `booked` taken."""
+    def __init__(
+        self,
+        nodes: Iterable[NodeRecord],
+        booked: Iterable[Booking],
+        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+    ) -> None:
+        """A fleet with everything in `booked` taken; `closed`: nodes that take no new worker."""
         self.nodes: dict[str, Node] = {}
         #: kind → how many nodes
         self.kinds: dict[Kind, int] = {}
@@ -126,7 +142,7 @@ class Fleet:
         self._own_counts: dict[str, set[int]] = {}
         self._entries = 0
         for record in nodes:
-            self._add(record)
+            self._add(record, closed.get(record.node_id))
         for booking in booked:
             if found := self.nodes.get(booking.node_id):
                 _book(found, booking)
@@ -138,21 +154,29 @@ class Fleet:
         """Whether to make a new one instead of keeping this one."""
         return self._entries > _ENTRIES_PER_NODE * (len(self.nodes) + 100)
 
-    def put_node(self, record: NodeRecord) -> bool:
+    def put_node(self, record: NodeRecord, closed: NodeState | None = None) -> bool:
         """Add or replace a node; what is booked on it stays.
+
+        Args:
+            record: its heartbeat.
+            closed: why it takes no new worker; None = it does.
 
         Returns:
             Whether anything that placing asks is another than before.
         """
         before = self.nodes.get(record.node_id)
-        if before is not None and (before.record is record or _alike(before.record, record)):
+        if (
+            before is not None
+            and before.kind.closed is closed
+            and (before.record is record or _alike(before.record, record))
+        ):
             before.record = record
             for group in before.groups.values():
                 group.disk_most_bytes = max(group.disk_most_bytes, before.disk_left_bytes)
             return False
         if before is not None:
             self._remove(before)
-        node = self._add(record)
+        node = self._add(record, closed)
         if before is not None:
             for booking in before.booked.elements():
                 _book(node, booking)
@@ -247,9 +271,9 @@ class Fleet:
 
     # ---- inner
 
-    def _add(self, record: NodeRecord) -> Node:
+    def _add(self, record: NodeRecord, closed: NodeState | None) -> Node:
         """A node with nothing booked, not settled yet."""
-        node = _node(record)
+        node = _node(record, closed)
         self.nodes[record.node_id] = node
         self.kinds[node.kind] = self.kinds.get(node.kind, 0) + 1
         for image in record.images:
@@ -348,7 +372,7 @@ class Fleet:
         return found
 
 
-def _node(record: NodeRecord) -> Node:
+def _node(record: NodeRecord, closed: NodeState | None) -> Node:
     by_product: dict[str, list[Gpu]] = {}
     for gpu in record.gpus:
         by_product.setdefault(gpu.product.lower(), []).append(gpu)
@@ -359,6 +383,8 @@ def _node(record: NodeRecord) -> Node:
         frozenset(record.labels.items()),
         tuple(sorted((p, len(gpus), len(free[p])) for p, gpus in by_product.items())),
         tuple(sorted((p, min(g.vram_bytes for g in gpus)) for p, gpus in by_product.items())),
+        closed,
+        _trouble(record),
     )
     return Node(record, kind, zlib.crc32(record.node_id.encode()), by_product, free)
 
@@ -397,12 +423,19 @@ def _unbook(node: Node, booking: Booking) -> None:
 def _alike(one: NodeRecord, other: NodeRecord) -> bool:
     """Whether two heartbeats say the same of what placing asks."""
     return (
-        one.gpus == other.gpus
+        _trouble(one) == _trouble(other)
+        and one.gpus == other.gpus
         and one.images == other.images
         and one.runtime == other.runtime
         and one.cuda_version == other.cuda_version
         and one.labels == other.labels
     )
+
+
+def _trouble(record: NodeRecord) -> Trouble:
+    if record.engine_problem is None:
+        return ""
+    return "full" if record.engine_problem.full else "away"
 
 
 def _split(free: Mapping[str, Gpu]) -> tuple[int, ...]:

@@ -25,10 +25,20 @@ def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str]) -> Lack | Non
         products: acceptable ones in lower case; empty = any.
     """
     return (
-        _check_runtime(kind, spec)
+        _check_engine(kind)
+        or _check_runtime(kind, spec)
         or _check_labels(kind, spec)
         or _check_gpus(kind, spec, tuple(products))
+        or _check_closed(kind)
     )
+
+
+def can_hold(product: str, count: int) -> bool:
+    """Whether one worker can use so many GPUs of a product: CUDA shows a process one MIG instance.
+
+    Source: NVIDIA's MIG user guide, "CUDA Device Enumeration".
+    """
+    return count <= 1 or "-mig" not in product
 
 
 def disk_to_keep(kind: Kind, wanted_bytes: int) -> int:
@@ -68,6 +78,13 @@ def describe(
     return "no capacity: " + ", ".join(parts)
 
 
+def _check_engine(kind: Kind) -> Lack | None:
+    if not kind.trouble:
+        return None
+    what = "a full disk" if kind.trouble == "full" else "an engine that does not answer"
+    return Lack(f"has {what}", f"have {what}")
+
+
 def _check_runtime(kind: Kind, spec: EndpointSpec) -> Lack | None:
     if kind.runtime == "docker" and not spec.image.image:
         what = "containers and image.image is not set"
@@ -103,7 +120,11 @@ def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack
         if not present:
             what = f"no GPU of {spec.gpu.min_vram_gb} GB"
             return Lack(f"has {what}", f"have {what}")
-    enough = [p for p in present if p[1] >= count]
+    usable = [p for p in present if can_hold(p[0], count)]
+    if not usable:
+        what = f"only MIG instances, and a worker can use one of them, not {count}"
+        return Lack(f"has {what}", f"have {what}")
+    enough = [p for p in usable if p[1] >= count]
     if not enough:
         what = f"fewer than {count} GPUs of one product"
         return Lack(f"has {what}", f"have {what}")
@@ -111,6 +132,11 @@ def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack
     if lack is None and all(healthy < count for _, _, healthy in enough):
         return Lack("has unhealthy GPUs", "have unhealthy GPUs")
     return lack
+
+
+def _check_closed(kind: Kind) -> Lack | None:
+    # Last: a node that could not take the worker anyway is not told of as if it were kept from it.
+    return Lack(f"is {kind.closed}", f"are {kind.closed}") if kind.closed else None
 
 
 def _check_cuda(kind: Kind, wanted: str | None) -> Lack | None:

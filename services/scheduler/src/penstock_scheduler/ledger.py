@@ -8,11 +8,13 @@ steps into it at once; whoever keeps it puts back what was not carried out.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
+from penstock_common.messages import NodeOrder, NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.states import ENDED, DesiredState
 from penstock_scheduler.drivers import Drives
 from penstock_scheduler.fleet import Booking
+from penstock_scheduler.node_orders import closed_by, closed_nodes
 from penstock_scheduler.placement import Cluster
+from penstock_scheduler.quotas import Holders
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Holding:
     leaving: bool = False
     #: the router that counts its slots; None = nobody, or it leaves
     driver: str | None = None
+    #: the API key that it counts for; None = nobody's
+    owner: str | None = None
 
 
 def booking_of(assignment: WorkerAssignment) -> Booking:
@@ -45,28 +49,42 @@ def holding_of(assignment: WorkerAssignment, status: WorkerStatus | None) -> Hol
         booking_of(assignment),
         leaving=leaving,
         driver=None if leaving else assignment.driver,
+        owner=assignment.owner,
     )
 
 
 class Ledger:
     """What every worker holds."""
 
-    def __init__(self, nodes: Mapping[str, NodeRecord], routers: Iterable[str]) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[str, NodeRecord],
+        orders: Mapping[str, NodeOrder],
+        routers: Iterable[str],
+    ) -> None:
         """Nobody holds anything.
 
         Args:
             nodes: node → its record, a live view; `see_node` tells of each change.
+            orders: node → the operators' order about it, likewise.
             routers: those that live.
         """
         self.drives = Drives(routers)
+        #: who holds what, those included that leave, and without them
+        self.holders, self.staying = Holders(), Holders()
+        #: whose workers came to an end since somebody emptied it
+        self.freed_owners: set[str] = set()
         #: whether GPUs became free, or a node another, since somebody set it to false
         self.freed = False
         self._nodes = nodes
+        self._orders = orders
         self._holdings: dict[str, Holding] = {}
         #: holdings of workers on lost nodes that nobody saw end
         self._unproven: dict[str, Booking] = {}
         self._leaving: dict[str, Booking] = {}
         self._on_node: dict[str, set[str]] = {}
+        #: nodes on which somebody holds something, and that do not report
+        self._away: set[str] = set()
         self._cluster: Cluster | None = None
 
     @property
@@ -74,7 +92,11 @@ class Ledger:
         """The nodes with what is free on them; made when the first worker needs a place."""
         if self._cluster is None:
             booked = [holding.booking for holding in self._holdings.values()]
-            self._cluster = Cluster(self._nodes.values(), (*booked, *self._unproven.values()))
+            self._cluster = Cluster(
+                self._nodes.values(),
+                (*booked, *self._unproven.values()),
+                closed_nodes(self._nodes, self._orders),
+            )
         return self._cluster
 
     @property
@@ -86,9 +108,21 @@ class Ledger:
         """Workers that hold something on this node."""
         return len(self._on_node.get(node_id, ()))
 
-    def nodes_in_use(self) -> Iterable[str]:
-        """Nodes on which somebody holds something, known or not."""
-        return self._on_node
+    def endpoints_on(self, node_id: str) -> set[str]:
+        """Endpoints whose workers hold something on this node."""
+        keys = self._on_node.get(node_id, ())
+        return {self._holdings[key].booking.endpoint_id for key in keys}
+
+    def is_occupied(self, node_id: str) -> bool:
+        """Whether a worker holds something on this node, or one that nobody saw end."""
+        return node_id in self._on_node or any(
+            booking.node_id == node_id for booking in self._unproven.values()
+        )
+
+    @property
+    def away(self) -> Iterable[str]:
+        """Nodes on which somebody holds something, and that do not report."""
+        return self._away
 
     def begin(self, unproven: Mapping[str, Booking]) -> None:
         """A decision begins; `unproven`: what lost nodes' workers hold until they are seen to end."""
@@ -119,11 +153,10 @@ class Ledger:
             return
         if before is not None:
             self._forget(key, before)
+            if holding is None and before.owner is not None:
+                self.freed_owners.add(before.owner)
         if holding is not None:
-            self._holdings[key] = holding
-            self._on_node.setdefault(holding.booking.node_id, set()).add(key)
-            if holding.leaving:
-                self._leaving[key] = holding.booking
+            self._note(key, holding)
         said = holding or before
         if said is not None:
             self.drives.put(key, holding.driver if holding else None, said.booking.endpoint_id)
@@ -141,15 +174,19 @@ class Ledger:
             self.put(key, replace(holding, leaving=True, driver=None))
 
     def see_node(self, node_id: str) -> None:
-        """A node came, changed or went; the live view shows it already."""
+        """A node, or the order about it, came, changed or went; the live view shows it already."""
         record = self._nodes.get(node_id)
+        if record is None and node_id in self._on_node:
+            self._away.add(node_id)
+        elif record is not None:
+            self._away.discard(node_id)
         if self._cluster is None:
             self.freed = self.freed or record is not None
         elif record is None:
             self._cluster.drop_node(node_id)
         else:
             is_new = not self._cluster.knows(node_id)
-            if self._cluster.put_node(record):
+            if self._cluster.put_node(record, closed_by(record, self._orders.get(node_id))):
                 self.freed = True
             if is_new:
                 self._book_node(node_id)
@@ -161,13 +198,31 @@ class Ledger:
             if booking.node_id == node_id:
                 self._book(booking)
 
+    def _note(self, key: str, holding: Holding) -> None:
+        self._holdings[key] = holding
+        node_id, n_gpus = holding.booking.node_id, len(holding.booking.gpus)
+        self._on_node.setdefault(node_id, set()).add(key)
+        if node_id not in self._nodes:
+            self._away.add(node_id)
+        if holding.leaving:
+            self._leaving[key] = holding.booking
+        if holding.owner is not None:
+            self.holders.take(holding.owner, node_id, n_gpus)
+            if not holding.leaving:
+                self.staying.take(holding.owner, node_id, n_gpus)
+
     def _forget(self, key: str, holding: Holding) -> None:
         del self._holdings[key]
         self._leaving.pop(key, None)
-        node_id = holding.booking.node_id
+        node_id, n_gpus = holding.booking.node_id, len(holding.booking.gpus)
         self._on_node[node_id].discard(key)
         if not self._on_node[node_id]:
             del self._on_node[node_id]
+            self._away.discard(node_id)
+        if holding.owner is not None:
+            self.holders.release(holding.owner, node_id, n_gpus)
+            if not holding.leaving:
+                self.staying.release(holding.owner, node_id, n_gpus)
 
     def _book(self, booking: Booking) -> None:
         if self._cluster is not None:

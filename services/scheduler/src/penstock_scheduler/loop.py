@@ -34,6 +34,8 @@ SOURCE: Final = "/penstock/scheduler"
 #: While nothing can be decided, how often to see whether something can; a gain of the lease and a
 #: table that is whole wake the loop as well.
 _NOT_READY_S: Final = 0.5
+#: Writes of a plan that take longer than this hang.
+_STUCK_S: Final = 30.0
 #: Unreadable reports are logged at most once in so many seconds.
 _COMPLAIN_EVERY_S: Final = 60.0
 
@@ -79,6 +81,15 @@ class SchedulerLoop:
         #: endpoints of plans that were not carried out
         self._failed: set[str] = set()
         self._complained_at: float | None = None
+        #: plans that are being written, and since when
+        self._written_since: dict[int, float] = {}
+
+    def problem(self, now: float) -> str | None:
+        """What is wrong with this loop at `now` (monotonic seconds); None = nothing."""
+        since = min(self._written_since.values(), default=now)
+        if now - since < _STUCK_S:
+            return None
+        return f"the writes of a decision have not ended for {now - since:.0f} s"
 
     def hear(self, message: Received) -> None:
         """Take a router's report; the handler of `subjects.QUEUE_METRICS_ALL`."""
@@ -144,6 +155,7 @@ class SchedulerLoop:
         due = self._agenda.take(now) | (concerned or set())
         if self._store.take_freed():
             due |= self._memory.lacking
+        due |= self._store.take_owned(self._memory.over_quota)
         plan = self._decide(due, now, fleet_wide=concerned is not None)
         if plan:
             written = self._store.endpoints_of(plan)
@@ -170,7 +182,8 @@ class SchedulerLoop:
     def _decide(self, endpoint_ids: set[str], now: float, *, fleet_wide: bool) -> Plan | None:
         self._due_again |= endpoint_ids & self._writing
         shown = [n for n in endpoint_ids - self._writing if self._store.shows(n, now)]
-        if not shown or not self._leadership.leads:
+        # A fleet-wide one may be due for nodes alone.
+        if not (shown or fleet_wide) or not self._leadership.leads:
             return None
         snapshot = self._store.snapshot(shown, self._book.reports, now, fleet_wide=fleet_wide)
         plan, self._memory = reconcile(
@@ -183,11 +196,13 @@ class SchedulerLoop:
         return plan
 
     async def _carry_out(self, plan: Plan, endpoint_ids: set[str], token: int) -> None:
+        self._written_since[id(plan)] = self._clock.monotonic()
         try:
             if not await self._write(plan, token):
                 self._failed |= endpoint_ids
         finally:
             self._writing -= endpoint_ids
+            del self._written_since[id(plan)]
         for endpoint_id in endpoint_ids & self._due_again:
             self._agenda.poke(endpoint_id)
             self._poked.set()

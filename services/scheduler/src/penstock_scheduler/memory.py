@@ -41,7 +41,11 @@ class Memory:
     endpoints: Mapping[str, EndpointMemory] = field(default_factory=lambda: MappingProxyType({}))
     #: nodes whose loss was told
     lost_nodes: frozenset[str] = frozenset()
+    #: drained nodes of which that was told; None = a new leader, to whom those that are it are no news
+    drained_nodes: frozenset[str] | None = None
     #: worker key → (node, endpoint, GPUs) of workers on lost nodes that nobody saw end
     unproven: Mapping[str, Booking] = field(default_factory=lambda: MappingProxyType({}))
     #: endpoints of which a worker found no place
     lacking: frozenset[str] = frozenset()
+    #: endpoints of which a worker may not start for its owner's quota
+    over_quota: frozenset[str] = frozenset()

@@ -1,9 +1,10 @@
 """Where a worker runs: filter → score → pick.
 
-Filter (`lacks.py`), first reason wins: the node's runtime can run the image or command, it has the
-labels of `placement.node_selector`, it has the product, its GPUs have the memory, it has that many of
-one product, its driver's CUDA is new enough, they are healthy, they are free, the disk that is kept
-for the worker is left. Score, per node and product:
+Filter (`lacks.py`), first reason wins: the node's engine answers and its disk is not full, its
+runtime can run the image or command, it has the labels of `placement.node_selector`, it has the
+product, its GPUs have the memory, it has that many of one product, its driver's CUDA is new enough,
+they are healthy, the node takes workers (no operator's order against it), they are free, the disk
+that is kept for the worker is left. Score, per node and product:
 acceptable products in their order of preference come first; then a weighted sum of "the image is
 there", "few workers of the same endpoint are there" (one node's death should not take all), "few
 GPUs are left over" (whole nodes stay free for large workers), "the GPUs share a link". A node where
@@ -17,12 +18,14 @@ there are groups, not nodes.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, Self
 
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
+from penstock_common.states import NodeState
 from penstock_scheduler.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
-from penstock_scheduler.lacks import describe, disk_to_keep, unfit
+from penstock_scheduler.lacks import can_hold, describe, disk_to_keep, unfit
 
 _IMAGE_WEIGHT: Final = 4.0
 _SPREAD_WEIGHT: Final = 2.0
@@ -30,6 +33,8 @@ _FIT_WEIGHT: Final = 1.0
 _LINK_WEIGHT: Final = 1.0
 #: Of nodes that are alike, so many are looked at for one that nothing speaks against.
 _LOOKED_AT: Final = 8
+
+_NONE_CLOSED: Final[Mapping[str, NodeState]] = MappingProxyType({})
 
 #: What options are compared by, lowest first: to be avoided, preference, score, workers, turn.
 Key = tuple[bool, int, float, int, int]
@@ -78,16 +83,22 @@ class NoCapacity:
 class Cluster:
     """The nodes, and which of their GPUs are free. `place` books."""
 
-    def __init__(self, nodes: Iterable[NodeRecord], booked: Iterable[Booking]) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[NodeRecord],
+        booked: Iterable[Booking],
+        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+    ) -> None:
         """A cluster with everything in `booked` taken.
 
         Args:
-            nodes: nodes that may take workers.
+            nodes: nodes that report.
             booked: of every worker that may still hold its GPUs.
+            closed: node → why it takes no new worker.
         """
         #: groups and nodes scored so far: what placing has cost
         self.scored = 0
-        self._fleet = Fleet(nodes, booked)
+        self._fleet = Fleet(nodes, booked, closed)
 
     @property
     def worn(self) -> bool:
@@ -98,9 +109,9 @@ class Cluster:
         """Whether this is one of its nodes."""
         return node_id in self._fleet.nodes
 
-    def put_node(self, record: NodeRecord) -> bool:
-        """Add or replace a node; gives whether placing sees a difference."""
-        return self._fleet.put_node(record)
+    def put_node(self, record: NodeRecord, closed: NodeState | None = None) -> bool:
+        """Add or replace a node; gives whether placing sees a difference. See `Fleet.put_node`."""
+        return self._fleet.put_node(record, closed)
 
     def drop_node(self, node_id: str) -> None:
         """Forget a node, and what is booked on it."""
@@ -252,9 +263,11 @@ class Search:
         return node_id in request.avoid, rank, -total, node.n_workers, node.turn
 
     def _ranked(self) -> Iterable[tuple[int, str]]:
-        if not self.request.spec.gpu.count:
+        count = self.request.spec.gpu.count
+        if not count:
             return [(0, NO_GPU)]
-        return self.request.products or [(0, product) for product in self._fleet.products()]
+        ranked = self.request.products or [(0, product) for product in self._fleet.products()]
+        return [(rank, product) for rank, product in ranked if can_hold(product, count)]
 
     def _fits(self, kind: Kind) -> bool:
         fits = self._fit.get(kind)
@@ -317,7 +330,10 @@ def _n_links(split: tuple[int, ...], count: int) -> int:
 
 
 def pick_gpus(free: Mapping[str, Gpu], count: int) -> tuple[str, ...]:
-    """`count` of the free GPUs: of the smallest link group that holds them all, else of few."""
+    """`count` of the free GPUs: of the smallest link group that holds them all, else of few.
+
+    Of groups as large as one another those go together that lie at the same NUMA node.
+    """
     if len(free) == count:
         return tuple(free)
     groups: dict[int, list[str]] = {}
@@ -327,6 +343,9 @@ def pick_gpus(free: Mapping[str, Gpu], count: int) -> tuple[str, ...]:
     for group in by_size:
         if len(group) >= count:
             return tuple(group[:count])
+    largest = by_size[-1]
+    near = free[largest[0]].numa_node
+    by_size.sort(key=lambda g: (len(g), g is largest, free[g[0]].numa_node == near))
     picked: list[str] = []
     for group in reversed(by_size):
         picked += group[: count - len(picked)]

@@ -1,9 +1,9 @@
 """What one decision wants done: plain data that the shell carries out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from penstock_common.messages import EndpointStatus, ScaleHistory, WorkerAssignment
+from penstock_common.messages import EndpointStatus, ScaleHistory, UsageRecord, WorkerAssignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,10 @@ class Plan:
     changes: tuple[WorkerAssignment, ...] = ()
     #: keys of assignments to delete
     deletes: tuple[str, ...] = ()
+    #: key of each of them → what the worker has used, to be written before
+    usages: Mapping[str, UsageRecord] = field(default_factory=dict)
+    #: key → assignment with its end, to be written before that
+    marks: Mapping[str, WorkerAssignment] = field(default_factory=dict)
     #: statuses that differ from what is written
     statuses: tuple[EndpointStatus, ...] = ()
     #: endpoints whose status to delete
@@ -40,7 +44,7 @@ class Plan:
     events: tuple[PlannedEvent, ...] = ()
 
     def __bool__(self) -> bool:
-        """Whether there is anything to write."""
+        """Whether there is anything to write or to tell."""
         return bool(
             self.creates
             or self.changes
@@ -49,4 +53,5 @@ class Plan:
             or self.status_deletes
             or self.histories
             or self.history_deletes
+            or self.events
         )

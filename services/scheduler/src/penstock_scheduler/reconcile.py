@@ -6,15 +6,17 @@ begins with none. A snapshot may show some endpoints alone; what the others hold
 ledger, and steps that concern several endpoints wait for a decision that is `fleet_wide`. Steps over
 the endpoints shown, each seeing the plan so far:
 
-1. Sweep: forget workers whose process or node is gone; take note of failures and of start times.
+1. Sweep: forget workers whose process is gone; take note of failures and of start times; stop
+   workers whose GPU is gone (`gpu_faults.py`). Workers of lost nodes count for nothing; each is
+   forgotten once another takes its place (2), and until then it may come back with its node.
 2. Roll out: for each endpoint, highest priority first, then longest waiting, resume, start, replace
    and drain workers.
-3. Give way (fleet-wide): idle workers of endpoints above their `min` leave when another endpoint of at least their
-   priority waits and nothing else fits, those of the lowest priority first. Among equals a worker
-   stays for a minimum time (`RESIDENCY_S`), lest two endpoints take the same GPU from each other in
-   turns; one of a lower priority cannot take it back, so it needs no such time.
+3. Give way (fleet-wide): idle workers of endpoints above their `min` leave when another endpoint of
+   at least their priority waits and nothing else fits, those of the lowest priority first. Among
+   equals a worker stays for a minimum time (`RESIDENCY_S`), lest two endpoints take the same GPU from
+   each other in turns; one of a lower priority cannot take it back, so it needs no such time.
 4. Drain: draining workers whose driver has said that they are empty are told to stop.
-5. Drive: workers without a living driver get one.
+5. Drive: workers without a living driver get one, those that drain after a driver's death as well.
 6. Tell: statuses that changed, and events.
 
 A worker's GPUs are free once its node has said that its process is gone, or its node is gone; if
@@ -22,16 +24,17 @@ such a node comes back, GPUs of workers it still reports stay booked (`Memory.un
 """
 
 from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 
 from penstock_common.states import ENDED, DesiredState, WorkerReason
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_run import RESIDENCY_S, EndpointRun, begin_memory
-from penstock_scheduler.fleet import Booking
 from penstock_scheduler.ledger import Ledger, holding_of
 from penstock_scheduler.memory import EndpointMemory, Memory
+from penstock_scheduler.node_orders import drained_nodes
 from penstock_scheduler.plan import Plan
 from penstock_scheduler.rollout import find_room
-from penstock_scheduler.snapshot import QueueLoad, Snapshot, Worker
+from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
 
 def reconcile(
@@ -76,6 +79,7 @@ def reconcile(
         view = EndpointRun(draft, endpoint_id, by_endpoint.get(endpoint_id, []), before)
         view.sweep(unproven)
         views.append(view)
+    _stop_lost(draft)
     for view in views:
         view.roll_out()
     if snapshot.fleet_wide:
@@ -85,31 +89,32 @@ def reconcile(
     _drive(draft)
     for view in views:
         view.tell()
-    return draft.plan(), _remember(snapshot, memory, views, lost_nodes, unproven)
+    drained = _tell_drained_nodes(draft, memory)
+    remembered = _remember(snapshot, memory, views)
+    return draft.plan(), replace(
+        remembered, lost_nodes=lost_nodes, drained_nodes=drained, unproven=unproven
+    )
 
 
 def _ledger_of(snapshot: Snapshot) -> Ledger:
     if snapshot.only is not None:
         raise ValueError("some endpoints alone do not tell who holds what")
-    ledger = Ledger(snapshot.tables.nodes, snapshot.tables.routers)
+    tables = snapshot.tables
+    ledger = Ledger(tables.nodes, tables.node_orders, tables.routers)
     for worker in snapshot.workers.values():
         ledger.put(worker.key, holding_of(worker.assignment, worker.status))
     return ledger
 
 
-def _remember(
-    snapshot: Snapshot,
-    memory: Memory,
-    views: list[EndpointRun],
-    lost_nodes: frozenset[str],
-    unproven: Mapping[str, Booking],
-) -> Memory:
+def _remember(snapshot: Snapshot, memory: Memory, views: list[EndpointRun]) -> Memory:
     """The memory after this plan: of the endpoints shown the new one, of others what it was."""
     endpoints: dict[str, EndpointMemory] = {}
     lacking: set[str] = set()
+    over_quota: set[str] = set()
     if snapshot.only is not None:
         endpoints |= memory.endpoints
         lacking |= memory.lacking - snapshot.only
+        over_quota |= memory.over_quota - snapshot.only
     for view in views:
         if view.is_gone:
             endpoints.pop(view.id, None)
@@ -117,8 +122,9 @@ def _remember(
         endpoints[view.id] = view.remember()
         if view.rollout and view.rollout.lacking:
             lacking.add(view.id)
-    kept = memory.lacking if lacking == memory.lacking else frozenset(lacking)
-    return Memory(endpoints, lost_nodes, unproven, kept)
+        if view.rollout and view.rollout.over_quota:
+            over_quota.add(view.id)
+    return Memory(endpoints, lacking=frozenset(lacking), over_quota=frozenset(over_quota))
 
 
 def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> list[str]:
@@ -135,6 +141,17 @@ def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> li
         return -priority, -snapshot.loads.get(endpoint_id, idle).oldest_wait_s, endpoint_id
 
     return sorted(shown, key=turn)
+
+
+# ---- 1. sweep
+
+
+def _stop_lost(draft: Draft) -> None:
+    """Stop every worker whose GPU is gone: nothing of it can be finished."""
+    for worker in draft.snapshot.workers.values():
+        going = worker.stage in (Stage.STOPPING, Stage.ENDED) or draft.is_deleted(worker)
+        if not going and draft.gpu_faults.is_lost(worker):
+            draft.desire(worker, DesiredState.STOPPED, WorkerReason.GPU_LOST)
 
 
 # ---- 3. give way
@@ -163,13 +180,15 @@ def _give_way(draft: Draft, views: list[EndpointRun]) -> None:
 
 
 def _drive(draft: Draft) -> None:
-    """Give every wanted worker a living driver."""
+    """Give every wanted worker a living driver, and every one that drains whose driver died."""
     lost = draft.snapshot.lost_routers
     driven: list[Worker] = []
     for worker in draft.snapshot.workers.values():
-        if not draft.is_active(worker):
-            continue
         driver = worker.assignment.driver
+        if not draft.is_active(worker):
+            if driver in lost and draft.drains(worker) and draft.snapshot.tables.routers:
+                draft.drive(worker, draft.ledger.drives.pick(worker.assignment.endpoint_id))
+            continue
         if driver is None or driver in lost:
             draft.drive(worker, draft.ledger.drives.pick(worker.assignment.endpoint_id))
         else:
@@ -188,3 +207,13 @@ def _tell_lost_nodes(draft: Draft, memory: Memory) -> frozenset[str]:
         n for n in memory.lost_nodes if n not in present and draft.ledger.n_workers_on(n)
     )
     return lost | before
+
+
+def _tell_drained_nodes(draft: Draft, memory: Memory) -> frozenset[str]:
+    """Tell of nodes that are empty since the last plan, as was ordered; gives all that are."""
+    tables = draft.snapshot.tables
+    drained = drained_nodes(tables.nodes, tables.node_orders, draft.ledger.is_occupied)
+    told = drained if memory.drained_nodes is None else memory.drained_nodes
+    for node_id in sorted(drained - told):
+        draft.tell_node_drained(node_id)
+    return drained

@@ -6,7 +6,9 @@ Order of steps, each seeing the ones before it:
 2. Start: what is wanted and not there in the present revision, up to `max`, and while workers of
    older revisions are being replaced up to one more. After failed starts one at a time, or none.
 3. Replace: older workers are drained as new ones run (at once when none is wanted). When no GPU is
-   left for the new one, an old one makes room first.
+   left for the new one, an old one makes room first. Workers on a node that drains
+   (`node_orders.py`) and those whose GPU went bad (`gpu_faults.py`) count as older ones; past the
+   deadline of a node's order its workers are drained first of all.
 4. Shrink: what is above `max` goes, idle or not; what is above the wanted number goes when it has
    been idle for `idle_timeout_s`, or was not needed for so long and is idle now, the longest idle
    first (`penstock_autoscaler.idle`).
@@ -33,7 +35,12 @@ from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 SCORE_BUDGET: Final = 50_000
 #: A worker that drains for one of these may come back.
 _RESUMABLE: Final = frozenset(
-    {WorkerReason.IDLE, WorkerReason.SCALED_DOWN, WorkerReason.ENDPOINT_PAUSED}
+    {
+        WorkerReason.IDLE,
+        WorkerReason.SCALED_DOWN,
+        WorkerReason.ENDPOINT_PAUSED,
+        WorkerReason.NODE_DRAINED,
+    }
 )
 #: Most workers tried as ones to make room.
 MAX_VICTIMS: Final = 50
@@ -54,6 +61,8 @@ class Rollout:
     service_p95_s: float | None = None
     #: the worker that found no place, and why
     lacking: tuple[Request, str] | None = None
+    #: why the owner's quota lets a wanted worker not start
+    over_quota: str | None = None
 
 
 def plan_workers(
@@ -74,47 +83,83 @@ def plan_workers(
     """
     snapshot, limits = draft.snapshot, record.spec.workers
     queue = snapshot.loads.get(record.endpoint_id, QueueLoad())
-    active = [w for w in workers if w.active]
+    active = [w for w in workers if w.active and draft.is_active(w)]
     load = _load(record.spec, queue, active, snapshot)
     least = least_workers(record.spec, snapshot.utc)
     decision, scale = decide_workers(record.spec, load, scale, snapshot.now, least=least)
     wanted = decision.desired
 
     resumed = _resume(draft, record, workers, n_active=len(active), wanted=wanted, queue=queue)
-    new = [w for w in active if record.runs(w.assignment.revision)] + resumed
-    old = [w for w in active if not record.runs(w.assignment.revision)]
-    old.sort(key=_least_missed)
+    new = [w for w in active if not is_old(draft, record, w)] + resumed
+    old = [w for w in active if is_old(draft, record, w)]
+    # Those on bad GPUs first: what the others run may be old, but it runs.
+    old.sort(key=lambda w: (not draft.gpu_faults.is_bad(w), *_least_missed(w)))
+    moving = all(record.runs(w.assignment.revision) for w in old)
+    _drain_old(draft, record, [w for w in old if draft.is_overdue(w)])
+    old = [w for w in old if draft.is_active(w)]
 
     n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
     request = Request(record.endpoint_id, record.spec, avoid=backoff.nodes)
-    lacking = _start(draft, record, request, n_new)
+    lacking, over_quota = _start(draft, record, request, n_new)
 
     if old:
-        _replace(draft, new, old, wanted=wanted, lacking=lacking, request=request)
+        _replace(draft, record, new, old, wanted=wanted, lacking=lacking, request=request)
+        if over_quota:
+            _make_quota(draft, record, new, old)
+        if moving and not queue.waiting:
+            # It may take for ever; those that run shrink meanwhile as they would anyway.
+            run = [w for w in (*old, *new) if w.stage is Stage.RUNNING and draft.is_active(w)]
+            _stop_idle(draft, run, decision, timeout_s=limits.idle_timeout_s)
     elif not queue.waiting:
         _stop_idle(draft, new, decision, timeout_s=limits.idle_timeout_s)
         if record.spec.scaling.cancel_starts:
             _cancel_starts(draft, new, decision)
     left = [w for w in (*old, *new) if draft.is_active(w)]
-    for worker in _over_max(left, record, n_created=draft.creates_of(record.endpoint_id)):
+    for worker in _over_max(draft, record, left):
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
     n_left = sum(draft.is_active(w) for w in left)
     desired = max(wanted, min(n_left, limits.max))
     why = decision.why
     if desired < len(active):
-        if old:
-            cause = f"{wanted} wanted of revision {record.revision}"
-        elif len(active) > limits.max:
-            cause = f"workers.max is {limits.max}"
-        else:
-            cause = f"idle for {limits.idle_timeout_s:g} s"
-            if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
-                cause = f"no more were needed for {limits.idle_timeout_s:g} s"
-            if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
-                cause = "nobody waits for what starts"
+        cause = _cause(draft, record, active, new, wanted=wanted)
         why = f"{len(active)} → {desired}: {cause}"
     lack = (request, lacking) if lacking else None
-    return Rollout(desired, why, scale, decision, load, queue.service_p95_s, lack)
+    p95_s = queue.service_p95_s
+    return Rollout(desired, why, scale, decision, load, p95_s, lack, over_quota)
+
+
+def _cause(
+    draft: Draft,
+    record: EndpointRecord,
+    active: Sequence[Worker],
+    new: Sequence[Worker],
+    *,
+    wanted: int,
+) -> str:
+    """Why fewer workers are desired than were active."""
+    limits = record.spec.workers
+    if any(not record.runs(w.assignment.revision) for w in active):
+        return f"{wanted} wanted of revision {record.revision}"
+    if any(map(draft.gpu_faults.is_bad, active)):
+        return f"{wanted} wanted on GPUs that are not bad"
+    if any(map(draft.moves, active)):
+        return f"{wanted} wanted off nodes that drain"
+    if len(active) > limits.max:
+        return f"workers.max is {limits.max}"
+    if any(w.stage is Stage.STARTING and not draft.is_active(w) for w in new):
+        return "nobody waits for what starts"
+    if any(draft.reason_of(w) is WorkerReason.SCALED_DOWN for w in new):
+        return f"no more were needed for {limits.idle_timeout_s:g} s"
+    return f"idle for {limits.idle_timeout_s:g} s"
+
+
+def is_old(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
+    """Whether another worker is to take over: for its revision, its GPU, or its node."""
+    return (
+        not record.runs(worker.assignment.revision)
+        or draft.gpu_faults.is_bad(worker)
+        or draft.moves(worker)
+    )
 
 
 def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:
@@ -210,7 +255,7 @@ def _resume(
         w
         for w in workers
         if w.stage is Stage.DRAINING
-        and record.runs(w.assignment.revision)
+        and not is_old(draft, record, w)
         and w.assignment.reason in _RESUMABLE
     ]
     resumed = resumable[: max(0, room)]
@@ -238,18 +283,35 @@ def _startable(
     return max(0, n)
 
 
-def _start(draft: Draft, record: EndpointRecord, request: Request, n: int) -> str | None:
-    """Start `n` workers; gives why not all of them found a place."""
+def _start(
+    draft: Draft, record: EndpointRecord, request: Request, n: int
+) -> tuple[str | None, str | None]:
+    """Start `n` workers; gives why not all of them found a place, or why the quota forbids it."""
     if n == 0 or draft.cluster.scored > SCORE_BUDGET:
-        return None
-    placements, lack = draft.cluster.place(request, n)
+        return None, None
+    room = draft.quotas.room(record)
+    n_allowed = n if room is None else min(n, room)
+    placements, lack = draft.cluster.place(request, n_allowed)
     for placement in placements:
         draft.create(record, placement)
-    return lack.message if lack else None
+    if lack is not None:
+        return lack.message, None
+    return None, draft.quotas.explain(record) if n_allowed < n else None
+
+
+def _drain_old(draft: Draft, record: EndpointRecord, workers: Iterable[Worker]) -> None:
+    for worker in workers:
+        reason = WorkerReason.NODE_DRAINED
+        if draft.gpu_faults.is_bad(worker):
+            reason = WorkerReason.GPU_UNHEALTHY
+        elif not record.runs(worker.assignment.revision):
+            reason = WorkerReason.UPDATED
+        drain_all(draft, [worker], reason)
 
 
 def _replace(
     draft: Draft,
+    record: EndpointRecord,
     new: Sequence[Worker],
     old: Sequence[Worker],
     *,
@@ -261,13 +323,30 @@ def _replace(
     n_running = sum(w.stage is Stage.RUNNING for w in new)
     if n_running or not wanted:
         going = old[: max(0, n_running + len(old) - wanted)]
-        drain_all(draft, going, WorkerReason.UPDATED)
+        _drain_old(draft, record, going)
         if going:
             return
     new_on_the_way = draft.creates_of(request.endpoint_id) or len(new) > n_running
     if lacking and draft.snapshot.settled and not new_on_the_way:
         room = find_room(draft, request, old)
-        drain_all(draft, room or (), WorkerReason.UPDATED)
+        _drain_old(draft, record, room or ())
+
+
+def _make_quota(
+    draft: Draft, record: EndpointRecord, new: Sequence[Worker], old: Sequence[Worker]
+) -> None:
+    """Drain as many older workers as let one of the present revision start, if any do."""
+    if draft.creates_of(record.endpoint_id) or any(w.stage is not Stage.RUNNING for w in new):
+        return  # one at a time
+    quotas = draft.quotas_after_drains()
+    going: list[Worker] = []
+    for worker in filter(draft.is_active, old):
+        if quotas.room(record) != 0:
+            break
+        quotas.release(worker.assignment.owner, len(worker.assignment.gpus))
+        going.append(worker)
+    if quotas.room(record) != 0:
+        _drain_old(draft, record, going)
 
 
 def _stop_idle(
@@ -291,20 +370,18 @@ def _cancel_starts(draft: Draft, workers: Sequence[Worker], decision: Decision) 
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
 
 
-def _over_max(workers: Sequence[Worker], record: EndpointRecord, *, n_created: int) -> list[Worker]:
-    """Who goes when more run than may: older revisions first, then who is missed least.
+def _over_max(draft: Draft, record: EndpointRecord, workers: Sequence[Worker]) -> list[Worker]:
+    """Who goes when more run than may: those to be replaced first, then who is missed least.
 
-    One more than `max` may run while one of the present revision replaces an older one. When all
-    are old (another revision came in the middle), the one too many makes room for a new one.
+    One more than `max` may run while a new one replaces an old one. When all are old (another
+    revision came in the middle), the one too many makes room for a new one.
     """
-
-    def is_old(worker: Worker) -> bool:
-        return not record.runs(worker.assignment.revision)
-
-    left = sorted(workers, key=lambda w: (not is_old(w), *_least_missed(w)))
+    old = {w.id for w in workers if is_old(draft, record, w)}
+    n_created = draft.creates_of(record.endpoint_id)
+    left = sorted(workers, key=lambda w: (w.id not in old, *_least_missed(w)))
     going: list[Worker] = []
     while True:
-        n_old = sum(map(is_old, left))
+        n_old = sum(w.id in old for w in left)
         surge = 1 if n_old and (n_created or n_old < len(left)) else 0
         if len(left) <= record.spec.workers.max + surge:
             return going

@@ -13,8 +13,10 @@ from types import MappingProxyType
 from typing import Final
 
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
+    NodeOrder,
     NodeRecord,
     QueueReport,
     ScaleHistory,
@@ -145,10 +147,12 @@ class Tables:
     #: endpoint → its last decisions
     histories: Mapping[str, ScaleHistory] = field(default_factory=dict)
     nodes: Mapping[str, NodeRecord] = field(default_factory=dict)
+    node_orders: Mapping[str, NodeOrder] = field(default_factory=dict)
     routers: Set[str] = frozenset()
     #: with the revision in KV
     assignments: Mapping[str, tuple[WorkerAssignment, int]] = field(default_factory=dict)
     worker_statuses: Mapping[str, WorkerStatus] = field(default_factory=dict)
+    api_keys: Mapping[str, ApiKeyRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ their write on (`LiveView.expect`). Nothing is decided (`ready`) until the table
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -25,8 +26,10 @@ from penstock_common.connection import Bus
 from penstock_common.errors import BusTimeoutError, PenstockError, WrongRevisionError
 from penstock_common.kv import Bucket, Fence, Row, WatchedTable
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
+    NodeOrder,
     NodeRecord,
     RouterRecord,
     ScaleHistory,
@@ -72,6 +75,7 @@ class Store:
             settle_s: time after a (re)connect in which heartbeats may still be missing.
             on_change: called with the endpoint that a change concerns; None = it may concern all.
         """
+        self._bus = bus
         self._leadership = leadership
         self._clock = clock
         self._settle_s = settle_s
@@ -113,6 +117,8 @@ class Store:
             self._note_node,
             partial(self._note_synced, self._nodes_seen),
         )
+        self.node_orders = table(subjects.NODE_ORDERS, NodeOrder.decode, self._note_node_order)
+        self.api_keys = table(subjects.API_KEYS, ApiKeyRecord.decode, self._note_api_key)
         self.routers = table(
             subjects.ROUTERS,
             RouterRecord.decode,
@@ -131,7 +137,9 @@ class Store:
             self.assignments,
             self.worker_statuses,
             self.nodes,
+            self.node_orders,
             self.routers,
+            self.api_keys,
         )  # type: ignore[assignment]  # a table of T is read here only for what all have
 
     async def start(self) -> None:
@@ -180,6 +188,15 @@ class Store:
         freed, self.view.ledger.freed = self.view.ledger.freed, False
         return freed
 
+    def take_owned(self, endpoint_ids: Iterable[str]) -> set[str]:
+        """Those of these endpoints of whose owner a worker came to an end since the last call."""
+        owners = self.view.ledger.freed_owners
+        if not owners:
+            return set()
+        self.view.ledger.freed_owners = set()
+        endpoints = self.view.endpoints
+        return {n for n in endpoint_ids if n in endpoints and endpoints[n].owner in owners}
+
     def forget_old(self, now: float) -> None:
         """Drop what matters no longer; once a pass."""
         self._nodes_seen.forget_old(present=self.view.nodes, now=now)
@@ -222,7 +239,7 @@ class Store:
         writes: list[Callable[[], Awaitable[None]]] = [
             *(partial(self._write_assignment, a, token, created=True) for a in plan.creates),
             *(partial(self._write_assignment, a, token, created=False) for a in plan.changes),
-            *(partial(self._delete_assignment, key, token) for key in plan.deletes),
+            *(partial(self._delete_assignment, key, plan, token) for key in plan.deletes),
             *(partial(self._write_status, status) for status in plan.statuses),
             *(partial(self._delete_status, endpoint_id) for endpoint_id in plan.status_deletes),
             *(partial(self._write_history, history) for history in plan.histories),
@@ -272,11 +289,23 @@ class Store:
             raise
         self._expect(assignment.endpoint_id, subjects.WORKERS, key, revision)
 
-    async def _delete_assignment(self, key: str, token: int) -> None:
-        row = self.assignments.rows.get(key)
+    async def _delete_assignment(self, key: str, plan: Plan, token: int) -> None:
+        """Remove a worker, once what it has used is written; each step is safe to repeat."""
+        usage, mark = plan.usages[key], plan.marks.get(key)
+        if mark is not None:
+            value = mark.encode()
+            revision = await self._fenced(
+                token, lambda fence: self._workers.put(key, value, fence=fence)
+            )
+            self._expect(usage.endpoint_id, subjects.WORKERS, key, revision)
+        with contextlib.suppress(WrongRevisionError):  # an earlier try or leader has written it
+            await self._bus.store(
+                subjects.usage(usage.worker_id),
+                usage.encode(),
+                headers={"Nats-Expected-Last-Subject-Sequence": "0"},
+            )
         await self._fenced(token, lambda fence: self._workers.delete(key, fence=fence))
-        if row is not None and row.value is not None:
-            self._expect(row.value.endpoint_id, subjects.WORKERS, key, None)
+        self._expect(usage.endpoint_id, subjects.WORKERS, key, None)
 
     async def _fenced(self, token: int, write: Callable[[Fence], Awaitable[R]]) -> R:
         """Do a write under the fence; tried twice, since a renewal may come between."""
@@ -375,8 +404,19 @@ class Store:
             self._on_change(endpoint_id)
 
     def _note_node(self, key: str, row: Row[NodeRecord] | None) -> None:
-        self.view.see_node(key, row.value if row else None)
+        for endpoint_id in self.view.see_node(key, row.value if row else None):
+            self._on_change(endpoint_id)
         self._note_heartbeat(self._nodes_seen, key, row)
+
+    def _note_node_order(self, key: str, row: Row[NodeOrder] | None) -> None:
+        for endpoint_id in self.view.see_node_order(key, row.value if row else None):
+            self._on_change(endpoint_id)
+        # Others may find a place there, or none any more; and an empty node is to be told of.
+        self._on_change(None)
+
+    def _note_api_key(self, key: str, row: Row[ApiKeyRecord] | None) -> None:
+        for endpoint_id in self.view.see_api_key(key, row.value if row else None):
+            self._on_change(endpoint_id)
 
     def _note_heartbeat(self, presence: Presence, key: str, row: object) -> None:
         known = presence.knows(key)

@@ -9,8 +9,10 @@ from datetime import datetime
 from typing import TypeVar
 
 from penstock_common.messages import (
+    ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
+    NodeOrder,
     NodeRecord,
     ScaleHistory,
     WorkerAssignment,
@@ -49,6 +51,8 @@ class LiveView:
         self.endpoint_statuses: dict[str, EndpointStatus] = {}
         self.histories: dict[str, ScaleHistory] = {}
         self.nodes: dict[str, NodeRecord] = {}
+        self.node_orders: dict[str, NodeOrder] = {}
+        self.api_keys: dict[str, ApiKeyRecord] = {}
         self.routers: set[str] = set()
         self._assignments: dict[str, tuple[WorkerAssignment, int]] = {}
         self._worker_statuses: dict[str, WorkerStatus] = {}
@@ -59,11 +63,13 @@ class LiveView:
             endpoint_statuses=self.endpoint_statuses,
             histories=self.histories,
             nodes=self.nodes,
+            node_orders=self.node_orders,
+            api_keys=self.api_keys,
             routers=self.routers,
             assignments=self._assignments,
             worker_statuses=self._worker_statuses,
         )
-        self.ledger = Ledger(self.nodes, self.routers)
+        self.ledger = Ledger(self.nodes, self.node_orders, self.routers)
 
     # ---- changes
 
@@ -89,10 +95,31 @@ class LiveView:
         self._account(key)
         return {s.endpoint_id for s in (before, status) if s is not None}
 
-    def see_node(self, node_id: str, record: NodeRecord | None) -> None:
-        """A node's heartbeat, or its end."""
+    def see_node(self, node_id: str, record: NodeRecord | None) -> set[str]:
+        """A node's heartbeat, or its end; gives the endpoints concerned.
+
+        They are those with workers there, if it came or went or its GPUs are others than before.
+        """
+        before = self.nodes.get(node_id)
         put_value(self.nodes, node_id, record)
         self.ledger.see_node(node_id)
+        if before is not None and record is not None and before.gpus == record.gpus:
+            return set()
+        return self.ledger.endpoints_on(node_id)
+
+    def see_node_order(self, node_id: str, order: NodeOrder | None) -> set[str]:
+        """An operator's order about a node, or its end; gives the endpoints with workers there."""
+        put_value(self.node_orders, node_id, order)
+        self.ledger.see_node(node_id)
+        return self.ledger.endpoints_on(node_id)
+
+    def see_api_key(self, key_id: str, record: ApiKeyRecord | None) -> set[str]:
+        """An API key is this now; gives the endpoints that its quota concerns."""
+        before = self.api_keys.get(key_id)
+        put_value(self.api_keys, key_id, record)
+        if before is not None and record is not None and _quota(before) == _quota(record):
+            return set()
+        return {name for name, kept in self.endpoints.items() if kept.owner == key_id}
 
     def see_router(self, router_id: str, *, lives: bool) -> None:
         """A router came or went."""
@@ -231,7 +258,8 @@ class LiveView:
             tables=self.tables,
             workers=workers,
             loads=loads,
-            lost_nodes=lost_nodes({a.node_id for a in assignments}),
+            # What quotas count depends on the nodes of workers that are not shown as well.
+            lost_nodes=lost_nodes({*(a.node_id for a in assignments), *self.ledger.away}),
             lost_routers=gone,
             settled=settled,
             only=only,
@@ -252,6 +280,11 @@ class LiveView:
         assignment = row[0] if row else self._expected.get(key)
         status = self._worker_statuses.get(key)
         self.ledger.put(key, holding_of(assignment, status) if assignment else None)
+
+
+def _quota(record: ApiKeyRecord) -> tuple[int | None, int | None, str]:
+    """What limits an owner's endpoints, and what they are told of it."""
+    return record.max_workers, record.max_gpus, record.name
 
 
 def put_value(table: dict[str, T], key: str, value: T | None) -> None:

@@ -4,7 +4,12 @@ Unknown fields are ignored, so that a newer service can talk to an older one. In
 UTC; durations are seconds. A record's one writer is named in its docstring.
 """
 
-from penstock_common.messages.access import ApiKeyRecord, RegistryAuthRecord
+from penstock_common.messages.access import (
+    ApiKeyRecord,
+    KeyScope,
+    RegistryAuthRecord,
+    RepeatRecord,
+)
 from penstock_common.messages.base import Message, cloud_event
 from penstock_common.messages.endpoints import (
     EndpointRecord,
@@ -15,8 +20,19 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
-from penstock_common.messages.nodes import Gpu, NodeRecord, RouterRecord, RuntimeKind
+from penstock_common.messages.logs import GapReason, LogBatch, LogGap, LogLine, OutputName
+from penstock_common.messages.node_orders import NodeOrder
+from penstock_common.messages.nodes import (
+    EngineProblem,
+    Gpu,
+    GpuNews,
+    GpuReading,
+    NodeRecord,
+    RouterRecord,
+    RuntimeKind,
+)
 from penstock_common.messages.queue import QueueReport, Ticket, WorkerLoad
+from penstock_common.messages.sight import Sight
 from penstock_common.messages.slots import (
     Claim,
     Grant,
@@ -27,6 +43,7 @@ from penstock_common.messages.slots import (
     Release,
     Tally,
 )
+from penstock_common.messages.usage import UsageRecord
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -34,17 +51,28 @@ __all__ = [
     "Claim",
     "EndpointRecord",
     "EndpointStatus",
+    "EngineProblem",
+    "GapReason",
     "Gpu",
+    "GpuNews",
+    "GpuReading",
     "Grant",
     "GrantReply",
     "HeldLeases",
+    "KeyScope",
     "LentSlot",
+    "LogBatch",
+    "LogGap",
+    "LogLine",
     "Message",
+    "NodeOrder",
     "NodeRecord",
+    "OutputName",
     "QueueReport",
     "Recall",
     "RegistryAuthRecord",
     "Release",
+    "RepeatRecord",
     "RevisionCause",
     "RevisionRecord",
     "RouterRecord",
@@ -52,8 +80,10 @@ __all__ = [
     "ScaleDecision",
     "ScaleHistory",
     "ScaleInputs",
+    "Sight",
     "Tally",
     "Ticket",
+    "UsageRecord",
     "WorkerAssignment",
     "WorkerLoad",
     "WorkerStatus",

@@ -15,6 +15,8 @@ class EndpointRecord(WithSpec):
     """An endpoint as its owner wants it. Bucket ENDPOINTS; written by the api."""
 
     endpoint_id: str
+    #: id of the API key that made it: whose quota and whose usage it is; null = nobody's
+    owner: str | None = None
     #: counts the changes of what runs, from 1
     revision: int
     created_at: AwareDatetime

@@ -21,6 +21,12 @@ class WorkerAssignment(WithSpec):
     revision: int
     #: NVML UUIDs that belong to this worker alone
     gpus: tuple[str, ...] = ()
+    #: what those are called; null = it has none
+    gpu_product: str | None = None
+    #: the API key that its endpoint belongs to
+    owner: str | None = None
+    #: set = its end was decided without its node's word; it is removed next
+    ended_at: AwareDatetime | None = None
     #: the router that counts this worker's slots
     driver: str | None = None
     #: counts the worker's drivers, from 1: what an earlier driver gave out is void

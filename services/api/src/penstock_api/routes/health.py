@@ -34,5 +34,6 @@ ROUTES: Final = (
         "open",
         "Say whether NATS is connected and every table is current.",
         HealthDocument,
+        errors=(503,),
     ),
 )

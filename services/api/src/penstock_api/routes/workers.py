@@ -1,5 +1,6 @@
 """Workers of an endpoint."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import web
@@ -8,17 +9,31 @@ from penstock_api.context import Api
 from penstock_api.routes.route import Route, answer
 from penstock_api.views import worker_document
 from penstock_client.documents import WorkerDocument, WorkerList
-from penstock_common.messages import WorkerAssignment
+from penstock_common.messages import WorkerAssignment, WorkerLoad
+from penstock_common.subjects import worker_key
 
 
 async def show_workers(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints/{endpoint}/workers."""
     endpoint_id = api.store.find(request.match_info["endpoint"]).endpoint_id
-    loads = api.loads.of_workers(endpoint_id, api.clock.monotonic())
+    placed = api.store.assignments().values()
+    return answer(
+        WorkerList(workers=shown_workers(api, (a for a in placed if a.endpoint_id == endpoint_id)))
+    )
 
-    def document(key: str, assignment: WorkerAssignment) -> WorkerDocument:
+
+def shown_workers(api: Api, assignments: Iterable[WorkerAssignment]) -> tuple[WorkerDocument, ...]:
+    """Workers with what their node agents and their drivers say of them now."""
+    now = api.clock.monotonic()
+    loads: dict[str, dict[str, tuple[str, WorkerLoad]]] = {}
+
+    def document(assignment: WorkerAssignment) -> WorkerDocument:
+        endpoint_id = assignment.endpoint_id
+        if endpoint_id not in loads:
+            loads[endpoint_id] = api.loads.of_workers(endpoint_id, now)
+        key = worker_key(assignment.node_id, assignment.worker_id)
         status = api.store.worker_status.rows.get(key)
-        router_id, load = loads.get(assignment.worker_id, (None, None))
+        router_id, load = loads[endpoint_id].get(assignment.worker_id, (None, None))
         return worker_document(
             assignment,
             status.value if status else None,
@@ -26,12 +41,7 @@ async def show_workers(api: Api, request: web.Request) -> web.Response:
             load if router_id == assignment.driver else None,
         )
 
-    workers = tuple(
-        document(key, assignment)
-        for key, assignment in api.store.assignments().items()
-        if assignment.endpoint_id == endpoint_id
-    )
-    return answer(WorkerList(workers=workers))
+    return tuple(map(document, assignments))
 
 
 ROUTES: Final = (

@@ -1,0 +1,89 @@
+"""The documents of an API key: what a person writes to make one, and to change it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from penstock_common.errors import InvalidDocumentError, Problem
+from penstock_common.messages import KeyScope
+
+M = TypeVar("M", bound=BaseModel)
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Limit = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
+
+#: Scopes that may make endpoints.
+MAKES_ENDPOINTS: Final = frozenset({"admin", "deploy"})
+_TEXTS: Final = {"extra_forbidden": "is no known field; remove it", "missing": "is required"}
+
+
+class ApiKeySpec(BaseModel):
+    """A key to be made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: for people
+    name: Name
+    scope: KeyScope
+    #: for `invoke`: ids or app_names of the endpoints it may call; empty = all
+    endpoints: tuple[Name, ...] = ()
+    #: most workers and GPUs that the endpoints it makes may hold, all together; null = any number
+    max_workers: Limit | None = None
+    max_gpus: Limit | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_scope(self) -> Self:
+        if self.endpoints and self.scope != "invoke":
+            raise ValueError("only a key of scope invoke names endpoints")
+        quota = (self.max_workers, self.max_gpus) != (None, None)
+        if quota and self.scope not in MAKES_ENDPOINTS:
+            raise ValueError(f"a key of scope {self.scope} makes no endpoints; leave the quota out")
+        return self
+
+
+class ApiKeyChange(BaseModel):
+    """What may be changed of a key; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name | None = None
+    max_workers: Limit | None = None
+    max_gpus: Limit | None = None
+
+
+def parse_api_key(document: object) -> ApiKeySpec:
+    """The key to be made, from this JSON value.
+
+    Raises:
+        InvalidDocumentError: with every problem found.
+    """
+    return _parse(ApiKeySpec, document)
+
+
+def parse_api_key_change(document: object) -> ApiKeyChange:
+    """The change of a key, from this JSON value; `model_fields_set` says what is changed.
+
+    Raises:
+        InvalidDocumentError: with every problem found.
+    """
+    change = _parse(ApiKeyChange, document)
+    if "name" in change.model_fields_set and change.name is None:
+        raise InvalidDocumentError([Problem("/name", "cannot be taken away")])
+    return change
+
+
+def _parse(model: type[M], document: object) -> M:
+    if not isinstance(document, Mapping):
+        raise InvalidDocumentError([Problem("", "must be a JSON object")])
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise InvalidDocumentError(
+            [
+                Problem(
+                    "".join(f"/{part}" for part in found["loc"]),
+                    _TEXTS.get(found["type"], found["msg"].removeprefix("Value error, ")),
+                )
+                for found in error.errors(include_input=False, include_context=False)
+            ]
+        ) from None

@@ -1,0 +1,111 @@
+"""API keys: their records, what they show, and what their quotas forbid [pure]."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import ClassVar
+
+from penstock_client.documents import ApiKeyDocument
+from penstock_common.api_keys import ApiKeyChange, ApiKeySpec
+from penstock_common.errors import InvalidDocumentError, PenstockError, Problem
+from penstock_common.messages import ApiKeyRecord, EndpointRecord, WorkerAssignment, WorkerStatus
+from penstock_common.states import ENDED
+
+
+class ApiKeyNotFoundError(PenstockError):
+    """There is no such API key."""
+
+    error_type: ClassVar[str] = "api_key_not_found"
+    status_hint: ClassVar[int] = 404
+
+
+class ApiKeyFixedError(PenstockError):
+    """This is the administrator's key from its file; change the file instead."""
+
+    error_type: ClassVar[str] = "api_key_fixed"
+    status_hint: ClassVar[int] = 409
+
+
+def plan_key(
+    spec: ApiKeySpec, *, key_id: str, sha256: str, endpoint_ids: tuple[str, ...], now: datetime
+) -> ApiKeyRecord:
+    """The record of a new key with this hash, which may call these endpoints (empty = all)."""
+    return ApiKeyRecord(
+        key_id=key_id,
+        name=spec.name,
+        sha256=sha256,
+        scope=spec.scope,
+        endpoint_ids=endpoint_ids,
+        max_workers=spec.max_workers,
+        max_gpus=spec.max_gpus,
+        created_at=now,
+    )
+
+
+def plan_key_change(record: ApiKeyRecord, change: ApiKeyChange) -> ApiKeyRecord:
+    """The record with what the change names; `record` itself when that is nothing new."""
+    named = {name: getattr(change, name) for name in change.model_fields_set}
+    changed = record.model_copy(update=named)
+    return record if changed == record else changed
+
+
+def plan_revocation(
+    record: ApiKeyRecord, endpoints: Iterable[EndpointRecord], *, now: datetime
+) -> ApiKeyRecord | None:
+    """The key without its hash, for the quota of the endpoints it has made; None = it has none."""
+    if not any(endpoint.owner == record.key_id for endpoint in endpoints):
+        return None
+    return record.model_copy(update={"sha256": "", "revoked_at": record.revoked_at or now})
+
+
+def check_quota(endpoint: EndpointRecord, key: ApiKeyRecord | None) -> None:
+    """Nothing, when the endpoint alone could be kept within the quota of its owner.
+
+    Raises:
+        InvalidDocumentError: not one of its workers could ever start, or not those that it keeps.
+    """
+    if key is None:
+        return
+    spec = endpoint.spec
+    least = max(spec.workers.min, *(w.min for w in spec.scaling.schedule), 0)
+    each = spec.gpu.count
+    who = f"API key {key.key_id} may hold"
+    problems = []
+    if key.max_workers is not None and least > key.max_workers:
+        told = f"{least} workers would be kept, and {who} {key.max_workers}"
+        problems.append(Problem("/workers/min", told))
+    if key.max_gpus is not None and each > key.max_gpus:
+        told = f"a worker needs {each} GPUs, and {who} {key.max_gpus}"
+        problems.append(Problem("/gpu/count", told))
+    elif key.max_gpus is not None and least * each > key.max_gpus:
+        told = f"{least} workers would keep {least * each} GPUs, and {who} {key.max_gpus}"
+        problems.append(Problem("/workers/min", told))
+    if problems:
+        raise InvalidDocumentError(problems)
+
+
+def key_document(
+    record: ApiKeyRecord, held: Iterable[tuple[WorkerAssignment, WorkerStatus | None]]
+) -> ApiKeyDocument:
+    """A key as the api shows it.
+
+    Args:
+        record: of the key.
+        held: every worker that is assigned, with what its node says.
+    """
+    mine = [
+        assignment
+        for assignment, status in held
+        if assignment.owner == record.key_id and (status is None or status.state not in ENDED)
+    ]
+    return ApiKeyDocument(
+        id=record.key_id,
+        name=record.name,
+        scope=record.scope,
+        endpoint_ids=record.endpoint_ids,
+        max_workers=record.max_workers,
+        max_gpus=record.max_gpus,
+        workers=len(mine),
+        gpus=sum(len(assignment.gpus) for assignment in mine),
+        created_at=record.created_at,
+        revoked_at=record.revoked_at,
+    )

@@ -1,0 +1,144 @@
+"""A secret's value is in the environment of its own container, and nowhere else."""
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker import APIClient
+
+from penstock_common import subjects
+from penstock_common.specs import EndpointSpec
+from penstock_common.states import WorkerState
+from penstock_node_agent.docker_containers import DockerSettings, container_name
+from penstock_node_agent.docker_runtime import DockerRuntime
+from tests.support.agent_rig import NODE, agent_rig
+from tests.support.api_server import ApiServer, running_api
+from tests.support.docker_engine import IMAGE, docker_host
+from tests.support.nats_server import NatsServer
+
+pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(120)]
+
+SECRET = f"canary-secret-{uuid.uuid4().hex}"
+PASSWORD = f"canary-password-{uuid.uuid4().hex}"
+SERVER = (
+    "import http.server, os; H = http.server.BaseHTTPRequestHandler; "
+    "H.do_GET = lambda s: (s.send_response(200), s.end_headers()); "
+    "http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()"
+)
+CRASH = "import sys; sys.exit(3)"
+
+
+@pytest.fixture
+async def api(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with running_api(nats_server, tmp_path / "api") as server:
+        yield server
+
+
+class Seen:
+    """All that was said, shown or stored, except where the secret belongs."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, str] = {}
+
+    def add(self, place: str, what: Any) -> None:
+        self.places[place] = what if isinstance(what, str) else json.dumps(what, default=str)
+
+    def leaks(self) -> list[str]:
+        canaries = (SECRET, PASSWORD)
+        return [p for p, text in self.places.items() if any(c in text for c in canaries)]
+
+
+async def make_endpoint(api: ApiServer, name: str, **sections: Any) -> EndpointSpec:
+    image = {"image": IMAGE, "entrypoint": "python3 -c", "command": f'"{SERVER}"'}
+    created = await api.create(
+        **({"app_name": name, "image": image, "gpu": {"count": 0}} | sections)
+    )
+    spec: EndpointSpec = (await api.record(created["id"])).spec
+    return spec
+
+
+async def test_a_secret_is_in_its_own_container_and_nowhere_else(
+    api: ApiServer, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen = Seen()
+    auth = {"name": "ours", "username": "robot", "password": PASSWORD}
+    answer = await api.ask("POST", "/v1/registry-auths", auth)
+    auth_id = answer.document["id"]
+    seen.add("answer of registry-auths", answer.document)
+    secrets = {"TOKEN": SECRET}
+    crash = {"image": IMAGE, "entrypoint": "python3 -c", "command": f'"{CRASH}"'}
+    volumes = {"volumes": [{"type": "local", "mount_path": "/etc/passwd"}]}
+    absent = {"image": "127.0.0.1:1/acme/none:1", "registry_auth_id": auth_id}
+    holder = await make_endpoint(api, "holder", secrets=secrets)
+    other = await make_endpoint(api, "other")
+    failing = [
+        await make_endpoint(api, "crashes", secrets=secrets, image=crash),
+        await make_endpoint(api, "refused", secrets=secrets, storage=volumes),
+        await make_endpoint(api, "absent", secrets=secrets, image=absent),
+    ]
+    engine = APIClient(base_url=docker_host(), version="auto", timeout=60)
+    told = await api.listen(f"{subjects.PREFIX}.>")
+    stored_in_memory = await api.listen("$KV.>")
+    async with agent_rig(nats_server) as rig:
+        runtime = DockerRuntime(
+            DockerSettings(
+                docker_host=docker_host(),
+                node_id=f"{NODE}-{uuid.uuid4().hex[:8]}",
+                address="127.0.0.1",
+                pull_pauses_s=(),
+            )
+        )
+        await rig.start(runtime, sealer=api.sealer)
+        scheduler = rig.scheduler
+        workers = [await scheduler.assign(spec) for spec in (holder, other)]
+        failed = [await scheduler.assign(spec) for spec in failing]
+        for worker in workers:
+            await scheduler.until_state(worker.worker_id, WorkerState.RUNNING, 30)
+        for worker in failed:
+            status = await scheduler.until_state(worker.worker_id, WorkerState.FAILED, 30)
+            seen.add(f"sentence of {worker.worker_id}", status.message)
+
+        inspected, others = [
+            await asyncio.to_thread(engine.inspect_container, container_name(worker.worker_id))
+            for worker in workers
+        ]
+        assert f"TOKEN={SECRET}" in inspected["Config"].pop("Env")
+        seen.add("its own container but for its environment", inspected)
+        seen.add("another container", others)
+        listed = await asyncio.to_thread(
+            engine.containers, filters={"id": inspected["Id"]}, all=True
+        )
+        seen.add("labels", listed)
+        seen.add("statuses", [status.model_dump_json() for status in scheduler.history])
+        seen.add("node", (await scheduler.until_node(lambda _: True)).model_dump_json())
+        for path in ("endpoints", "registry-auths", "nodes", "workers"):
+            seen.add(f"GET {path}", (await api.ask("GET", f"/v1/{path}")).document)
+        for worker in (*workers, *failed):
+            await scheduler.unassign(worker.worker_id)
+        for worker in (*workers, *failed):
+            await scheduler.until_gone(worker.worker_id, 30)
+        seen.add(
+            "messages", [(m.subject, str(m.data), m.headers) for m in (*told, *stored_in_memory)]
+        )
+        assert told
+        assert stored_in_memory
+    engine.close()
+    seen.add("log", [str(vars(entry)) for entry in caplog.records])
+    stored = await asyncio.to_thread(stored_bytes, nats_server)
+    for canary in (SECRET, PASSWORD):
+        assert canary.encode() not in stored
+    assert b"TOKEN" in stored, "streams and buckets are searched as they lie on the disk"
+
+    assert seen.leaks() == []
+
+
+def stored_bytes(server: NatsServer) -> bytes:
+    """All that lies in the server's store: each stream, each bucket, each old revision."""
+    files = [path for path in (server.folder / "store").rglob("*") if path.is_file()]
+    return b"\n".join(path.read_bytes() for path in files)

@@ -1,0 +1,104 @@
+"""What the doctor makes of what it sees."""
+
+import pytest
+
+from penstock_cli.doctor.findings import (
+    Answer,
+    Finding,
+    judge_api,
+    judge_disk,
+    judge_driver,
+    judge_engine,
+    judge_nodes,
+    judge_port,
+    judge_server,
+)
+
+URL = "http://127.0.0.1:8000"
+WELL = Answer(200, document={"status": "ok"}, skew_s=0.2)
+NODES = Answer(200, document={"nodes": []})
+
+
+def levels(findings: list[Finding]) -> dict[str, str]:
+    return {finding.name: finding.level for finding in findings}
+
+
+def test_an_api_that_is_well() -> None:
+    assert levels(judge_api(URL, WELL, NODES)) == {"api": "ok", "clock": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("ready", "nodes", "seen"),
+    [
+        (Answer(error="Connection refused"), Answer(), "does not answer: Connection refused"),
+        (Answer(503, document={"detail": "waiting for nats"}), Answer(), "waiting for nats"),
+        (Answer(200), Answer(401), "refuses the key (401)"),
+        (Answer(502), Answer(), "is not ready (502)"),
+    ],
+)
+def test_an_api_that_is_not(ready: Answer, nodes: Answer, seen: str) -> None:
+    (finding,) = judge_api(URL, ready, nodes)
+    assert finding.level == "problem"
+    assert seen in finding.seen
+    assert finding.mend
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "level"),
+    [(0.0, "ok"), (1.5, "ok"), (-1.5, "ok"), (1.6, "problem"), (-90.0, "problem")],
+)
+def test_clocks_may_differ_by_a_second(skew_s: float, level: str) -> None:
+    ready = Answer(200, skew_s=skew_s)
+    assert levels(judge_api(URL, ready, NODES))["clock"] == level
+
+
+def test_an_installation_without_nodes_starts_nothing() -> None:
+    (finding,) = judge_nodes(())
+    assert finding.level == "problem"
+    assert "penstock node join" in finding.mend
+
+
+def test_an_engine_without_a_way_to_gpus_is_a_problem_only_where_there_are_gpus() -> None:
+    info = Answer(200, document={"ServerVersion": "28.1", "Driver": "overlay2", "Runtimes": {}})
+    assert levels(judge_engine(info, has_gpus=False)) == {"docker": "ok"}
+    assert levels(judge_engine(info, has_gpus=True))["docker gpus"] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("more", "way"),
+    [
+        ({"Runtimes": {"nvidia": {}}}, "the runtime nvidia"),
+        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}]}, "CDI"),
+    ],
+)
+def test_each_way_to_gpus_is_known(more: dict[str, object], way: str) -> None:
+    findings = judge_engine(Answer(200, document=more), has_gpus=True)
+    assert levels(findings)["docker gpus"] == "ok"
+    assert way in findings[1].seen
+
+
+def test_no_engine_is_no_problem_where_workers_are_processes() -> None:
+    assert levels(judge_engine(Answer(error="no such file"), has_gpus=True)) == {
+        "docker": "warning"
+    }
+
+
+@pytest.mark.parametrize(
+    ("finding", "level"),
+    [
+        (judge_driver(None), "warning"),
+        (judge_driver([]), "problem"),
+        (judge_driver(["NVIDIA L4, 580.1"]), "ok"),
+        (judge_port("nats", "127.0.0.1:4222", True), "ok"),
+        (judge_port("nats", "127.0.0.1:4222", False), "problem"),
+        (judge_server(None), "warning"),
+        (judge_server("/usr/bin/nats-server"), "ok"),
+        (judge_disk("disk", "/", 50 * 10**9, 100 * 10**9), "ok"),
+        (judge_disk("disk", "/", 9 * 10**9, 1_000 * 10**9), "problem"),
+        (judge_disk("disk", "/", 3 * 10**9, 20 * 10**9), "ok"),
+        (judge_disk("disk", "/", 1 * 10**9, 20 * 10**9), "problem"),
+    ],
+)
+def test_the_rest(finding: Finding, level: str) -> None:
+    assert finding.level == level
+    assert bool(finding.mend) == (level != "ok")

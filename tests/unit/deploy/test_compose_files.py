@@ -1,0 +1,45 @@
+"""The compose files say the same where they mean the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+ONE = (ROOT / "docker-compose.yml").read_text()
+CONTROL_PLANE = (ROOT / "deploy/compose/control-plane.yml").read_text()
+GPU_NODE = (ROOT / "deploy/compose/gpu-node.yml").read_text()
+#: What differs on purpose: where parts listen and are reached.
+PLACES = re.compile(r"_HOST:|_ROUTER_URL:|penstock init|--nats-port|API_URL:")
+
+
+def service(text: str, name: str) -> list[str]:
+    """The lines of one service, without comments, as if it were on one machine."""
+    block = re.search(rf"^  {name}:\n((?:(?:    .*)?\n)+)", text, re.MULTILINE)
+    assert block is not None, name
+    lines = block[1].replace("nats://${PENSTOCK_HOST}", "nats://127.0.0.1").replace("../..", ".")
+    return [
+        line
+        for line in lines.splitlines()
+        if line.strip() and not line.strip().startswith("#") and not PLACES.search(line)
+    ]
+
+
+@pytest.mark.parametrize("name", ["init", "nats", "api", "scheduler", "router", "cli"])
+def test_the_control_plane_is_that_of_one_machine(name: str) -> None:
+    assert service(CONTROL_PLANE, name) == service(ONE, name)
+
+
+def test_a_gpu_node_is_hardened_as_on_one_machine() -> None:
+    hard = re.compile(r"network_mode|read_only|tmpfs|security_opt|restart|image:|docker\.sock")
+    ones, nodes = (
+        [line for line in service(text, "node-agent") if hard.search(line)]
+        for text in (ONE, GPU_NODE)
+    )
+    assert ones == nodes
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "deploy/compose/control-plane.yml"])
+def test_no_variable_stands_within_another(name: str) -> None:
+    """The older docker-compose takes `${A:-${B}}` for text."""
+    assert not re.search(r"\$\{[^}]*\$\{", (ROOT / name).read_text())
