@@ -168,6 +168,7 @@ def show(
     _show(view.endpoints, tables.endpoints)
     _show(view.endpoint_statuses, tables.endpoint_statuses)
     _show(view.histories, tables.histories)
+    _see(view.see_volume, shown.volumes, tables.volumes)
     _see(view.see_api_key, shown.api_keys, tables.api_keys)
     by_endpoint: dict[str, dict[str, HeardReport]] = {}
     for (endpoint_id, router_id), heard in reports.items():
@@ -234,6 +235,8 @@ class World:
         self.token = 1
         #: worker → how it fails instead of becoming healthy; None = it does not
         self.fails: Callable[[WorkerAssignment], str | None] = lambda _: None
+        #: assignment → digest that the image's tag has when its node looks; None = it has none
+        self.tag: Callable[[WorkerAssignment], str | None] = lambda _: None
         #: the reason that such a worker gives
         self.failure_reason = WorkerReason.EXITED
         self.plans: list[Plan] = []
@@ -477,14 +480,16 @@ class World:
         for record in self.endpoints.values():
             if only is not None and record.endpoint_id not in only:
                 continue
-            alive = [
-                a
+            alive = {
+                k: a
                 for k, (a, _) in self.assignments.items()
                 if a.endpoint_id == record.endpoint_id
                 and a.desired is DesiredState.RUNNING
                 and not (k in self.worker_statuses and self.worker_statuses[k].state in ENDED)
-            ]
-            surge = any(self._is_replaced(a, record) for a in alive)
+            }
+            told = {s.image_digest for k, s in self.worker_statuses.items() if k in alive}
+            surge = len(told - {None}) > 1  # one of them strays, and is replaced
+            surge |= any(self._is_replaced(a, record) for a in alive.values())
             assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
 
     def _check_quota(self, key: ApiKeyRecord) -> None:
@@ -574,6 +579,7 @@ class World:
             revision=assignment.revision,
             state=WorkerState.PENDING,
             phases={Phase.RECEIVED: self.utc},
+            image_digest=assignment.image_digest or self.tag(assignment),
             updated_at=self.utc,
         )
 

@@ -29,6 +29,8 @@ LOST = dict.fromkeys(NodeDocument.model_fields) | {
     "gpus_free": 0,
     "static_gpus": False,
     "labels": {},
+    "volume_paths": (),
+    "volume_kinds": (),
     "workers": (),
 }
 

@@ -33,8 +33,10 @@ from penstock_api.routes import (
     health,
     logs,
     nodes,
+    prewarms,
     registry_auths,
     usage,
+    volumes,
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
@@ -61,6 +63,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *logs.ROUTES,
     *nodes.ROUTES,
     *registry_auths.ROUTES,
+    *volumes.ROUTES,
+    *prewarms.ROUTES,
     *api_keys.ROUTES,
     *usage.ROUTES,
     *health.ROUTES,

@@ -65,6 +65,9 @@ class Kind:
     products: tuple[tuple[str, int, int], ...]
     #: (product in lower case, memory of its smallest GPU in bytes), ascending
     vram_bytes: tuple[tuple[str, int], ...] = ()
+    #: host paths of network volumes that it allows, and what else of them it can mount
+    volume_paths: frozenset[str] = frozenset()
+    volume_kinds: frozenset[str] = frozenset()
     #: why it takes no new worker; None = it does
     closed: NodeState | None = None
     #: what keeps its engine from starting workers
@@ -383,6 +386,8 @@ def _node(record: NodeRecord, closed: NodeState | None) -> Node:
         frozenset(record.labels.items()),
         tuple(sorted((p, len(gpus), len(free[p])) for p, gpus in by_product.items())),
         tuple(sorted((p, min(g.vram_bytes for g in gpus)) for p, gpus in by_product.items())),
+        frozenset(record.volume_paths),
+        frozenset(record.volume_kinds),
         closed,
         _trouble(record),
     )
@@ -429,6 +434,8 @@ def _alike(one: NodeRecord, other: NodeRecord) -> bool:
         and one.runtime == other.runtime
         and one.cuda_version == other.cuda_version
         and one.labels == other.labels
+        and one.volume_paths == other.volume_paths
+        and one.volume_kinds == other.volume_kinds
     )
 
 

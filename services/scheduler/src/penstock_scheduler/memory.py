@@ -32,6 +32,8 @@ class EndpointMemory:
     desired: int = 0
     #: since when its longest idle worker above `min` is idle (monotonic seconds); None = it has none
     spare_since: float | None = None
+    #: revision → digest of the image that it runs
+    pins: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

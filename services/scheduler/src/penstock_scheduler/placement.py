@@ -1,10 +1,10 @@
 """Where a worker runs: filter → score → pick.
 
 Filter (`lacks.py`), first reason wins: the node's engine answers and its disk is not full, its
-runtime can run the image or command, it has the labels of `placement.node_selector`, it has the
-product, its GPUs have the memory, it has that many of one product, its driver's CUDA is new enough,
-they are healthy, the node takes workers (no operator's order against it), they are free, the disk
-that is kept for the worker is left. Score, per node and product:
+runtime can run the image or command, it has the labels of `placement.node_selector`, it can mount
+the network volumes, it has the product, its GPUs have the memory, it has that many of one product,
+its driver's CUDA is new enough, they are healthy, the node takes workers (no operator's order against
+it), they are free, the disk that is kept for the worker is left. Score, per node and product:
 acceptable products in their order of preference come first; then a weighted sum of "the image is
 there", "few workers of the same endpoint are there" (one node's death should not take all), "few
 GPUs are left over" (whole nodes stay free for large workers), "the GPUs share a link". A node where
@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Self
 
+from penstock_common.image_references import pinned
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import NodeState
 from penstock_scheduler.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
-from penstock_scheduler.lacks import can_hold, describe, disk_to_keep, unfit
+from penstock_scheduler.lacks import Volumes, can_hold, describe, disk_to_keep, unfit
 
 _IMAGE_WEIGHT: Final = 4.0
 _SPREAD_WEIGHT: Final = 2.0
@@ -48,12 +49,18 @@ class Request:
     spec: EndpointSpec
     #: nodes on which this endpoint just failed to start: taken only if there is no other
     avoid: frozenset[str] = frozenset()
+    #: network volumes by id
+    volumes: Volumes = field(default_factory=lambda: MappingProxyType({}))
+    #: digest that the image must have; None = any
+    image_digest: str | None = None
     #: acceptable products in lower case with their rank; empty = any
     products: tuple[tuple[int, str], ...] = field(init=False)
     #: least memory of each GPU, 0 without GPUs
     vram_bytes: int = field(init=False)
     #: disk that is kept for the worker
     disk_bytes: int = field(init=False)
+    #: what a node that needs no pull has: the image by digest, else by tag
+    image: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Work out once what is asked of every group."""
@@ -63,6 +70,10 @@ class Request:
         vram_bytes = (gpu.min_vram_gb or 0) * 10**9 if gpu.count else 0
         object.__setattr__(self, "vram_bytes", vram_bytes)
         object.__setattr__(self, "disk_bytes", self.spec.storage.kept_bytes)
+        image = self.spec.image.image
+        if image is not None and self.image_digest is not None:
+            image = pinned(image, self.image_digest)
+        object.__setattr__(self, "image", image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +159,8 @@ class Cluster:
             return placements, None
         names = [name for _, name in request.products]
         short = search.short_of_disk()
-        return placements, NoCapacity(describe(self._fleet.kinds, request.spec, names, short))
+        kinds, spec = self._fleet.kinds, request.spec
+        return placements, NoCapacity(describe(kinds, spec, names, short, request.volumes))
 
     def find(self, request: Request) -> Placement | None:
         """Where the next worker would go; nothing is booked."""
@@ -257,7 +269,7 @@ class Search:
         """What this node is compared by; `score`: of its group."""
         self.scored += 1
         request, node_id = self.request, node.record.node_id
-        image = self._fleet.has_image(node, request.spec.image.image)
+        image = self._fleet.has_image(node, request.image)
         spread = _SPREAD_WEIGHT / (1 + node.workers.get(request.endpoint_id, 0))
         total = score + _IMAGE_WEIGHT * image + spread
         return node_id in request.avoid, rank, -total, node.n_workers, node.turn
@@ -272,8 +284,9 @@ class Search:
     def _fits(self, kind: Kind) -> bool:
         fits = self._fit.get(kind)
         if fits is None:
-            names = [name for _, name in self.request.products]
-            fits = self._fit[kind] = unfit(kind, self.request.spec, names) is None
+            request = self.request
+            names = [name for _, name in request.products]
+            fits = self._fit[kind] = unfit(kind, request.spec, names, request.volumes) is None
         return fits
 
     def _score(self, group: Group) -> float:
@@ -285,7 +298,7 @@ class Search:
     def _candidates(self, group: Group) -> list[Node]:
         """The nodes of a group of which one is its best: the first of each sort."""
         fleet, request = self._fleet, self.request
-        image = request.spec.image.image
+        image = request.image
         most, disk = _LOOKED_AT + len(request.avoid), self._disk(group)
         plain, good = self._is_plain, self._is_good_own
         own = request.endpoint_id
@@ -302,7 +315,7 @@ class Search:
 
     def _is_good_own(self, node: Node) -> bool:
         """The same among nodes that run as many workers of this endpoint."""
-        has_image = self._fleet.has_image(node, self.request.spec.image.image)
+        has_image = self._fleet.has_image(node, self.request.image)
         return has_image and node.record.node_id not in self.request.avoid
 
 

@@ -33,6 +33,7 @@ from penstock_common.messages import (
     NodeRecord,
     RouterRecord,
     ScaleHistory,
+    VolumeRecord,
     WorkerAssignment,
     WorkerStatus,
 )
@@ -117,6 +118,7 @@ class Store:
             self._note_node,
             partial(self._note_synced, self._nodes_seen),
         )
+        self.volumes = table(subjects.VOLUMES, VolumeRecord.decode, self._note_volume)
         self.node_orders = table(subjects.NODE_ORDERS, NodeOrder.decode, self._note_node_order)
         self.api_keys = table(subjects.API_KEYS, ApiKeyRecord.decode, self._note_api_key)
         self.routers = table(
@@ -136,6 +138,7 @@ class Store:
             self.histories,
             self.assignments,
             self.worker_statuses,
+            self.volumes,
             self.nodes,
             self.node_orders,
             self.routers,
@@ -413,6 +416,10 @@ class Store:
             self._on_change(endpoint_id)
         # Others may find a place there, or none any more; and an empty node is to be told of.
         self._on_change(None)
+
+    def _note_volume(self, key: str, row: Row[VolumeRecord] | None) -> None:
+        for endpoint_id in self.view.see_volume(key, row.value if row else None):
+            self._on_change(endpoint_id)
 
     def _note_api_key(self, key: str, row: Row[ApiKeyRecord] | None) -> None:
         for endpoint_id in self.view.see_api_key(key, row.value if row else None):

@@ -15,6 +15,7 @@ from penstock_common.messages import (
     NodeOrder,
     NodeRecord,
     ScaleHistory,
+    VolumeRecord,
     WorkerAssignment,
     WorkerStatus,
 )
@@ -52,6 +53,7 @@ class LiveView:
         self.histories: dict[str, ScaleHistory] = {}
         self.nodes: dict[str, NodeRecord] = {}
         self.node_orders: dict[str, NodeOrder] = {}
+        self.volumes: dict[str, VolumeRecord] = {}
         self.api_keys: dict[str, ApiKeyRecord] = {}
         self.routers: set[str] = set()
         self._assignments: dict[str, tuple[WorkerAssignment, int]] = {}
@@ -64,6 +66,7 @@ class LiveView:
             histories=self.histories,
             nodes=self.nodes,
             node_orders=self.node_orders,
+            volumes=self.volumes,
             api_keys=self.api_keys,
             routers=self.routers,
             assignments=self._assignments,
@@ -112,6 +115,15 @@ class LiveView:
         put_value(self.node_orders, node_id, order)
         self.ledger.see_node(node_id)
         return self.ledger.endpoints_on(node_id)
+
+    def see_volume(self, volume_id: str, record: VolumeRecord | None) -> set[str]:
+        """A network volume is this now; gives the endpoints that mount it."""
+        put_value(self.volumes, volume_id, record)
+        return {
+            name
+            for name, kept in self.endpoints.items()
+            if any(volume.id == volume_id for volume in kept.spec.storage.network_volumes)
+        }
 
     def see_api_key(self, key_id: str, record: ApiKeyRecord | None) -> set[str]:
         """An API key is this now; gives the endpoints that its quota concerns."""

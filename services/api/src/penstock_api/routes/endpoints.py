@@ -24,6 +24,7 @@ from penstock_api.revisions import (
 from penstock_api.routes.route import CALLER, PAGE, Body, Query, Route, answer
 from penstock_api.store import Change
 from penstock_api.views import endpoint_document, shown_state
+from penstock_api.volumes import missing_volumes
 from penstock_client.documents import (
     DecisionList,
     EndpointDocument,
@@ -55,6 +56,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
         seal=api.sealer.seal,
         now=api.clock.utc(),
         registry_auths=api.store.registry_auths.rows,
+        volumes=api.store.volumes.rows,
         owner=request[CALLER].key_id,
     )
     _check_quota(api, record)
@@ -122,6 +124,7 @@ async def update(api: Api, request: web.Request) -> web.Response:
             seal=api.sealer.seal,
             now=now,
             registry_auths=api.store.registry_auths.rows,
+            volumes=api.store.volumes.rows,
         )
         _check_quota(api, changed)
         return changed
@@ -159,6 +162,10 @@ async def roll_back(api: Api, request: web.Request) -> web.Response:
             raise RevisionNotFoundError(
                 f"revision {number} of '{name}' never was, or is not kept any more"
             )
+        gone = missing_volumes(api.store, filed[number].spec)
+        if gone:
+            told = f"revision {number} uses the volume {gone[0]}, which is gone"
+            raise InvalidDocumentError([Problem("/revision", told)])
         return plan_rollback(record, filed[number], why=None, now=now)
 
     change = await api.store.change_endpoint(name, plan, if_match=_if_match(request))
