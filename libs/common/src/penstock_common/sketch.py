@@ -29,7 +29,7 @@ _LONGEST_S: Final = 1e6
 _LOWEST: Final = math.ceil(math.log(_SHORTEST_S) * _PER_LOG)
 _HIGHEST: Final = math.ceil(math.log(_LONGEST_S) * _PER_LOG)
 #: Buckets with a smaller share of the whole are dropped; and the whole when it weighs so little.
-_NEGLIGIBLE: Final = 1e-5
+NEGLIGIBLE: Final = 1e-5
 #: The weight of what is added is brought back to 1 above this.
 _HEAVY: Final = 1e9
 
@@ -67,13 +67,13 @@ class DecayedSketch:
         # Beyond 1,000 half-lives nothing is left, and 2 to their power is no float any more.
         self._weight = 2.0 ** min(halves, 1_000.0)
         total = sum(self._counts.values())
-        if total < _NEGLIGIBLE * self._weight:
+        if total < NEGLIGIBLE * self._weight:
             self._counts.clear()
         elif self._weight > _HEAVY:
             self._counts = {
                 i: count / self._weight
                 for i, count in self._counts.items()
-                if count > _NEGLIGIBLE * total
+                if count > NEGLIGIBLE * total
             }
         weight = self._weight
         if weight > _HEAVY or not self._counts:
@@ -82,7 +82,7 @@ class DecayedSketch:
         return tuple(
             (i, float(f"{count / weight:.4g}"))
             for i, count in sorted(self._counts.items())
-            if count > _NEGLIGIBLE * total
+            if count > NEGLIGIBLE * total
         )
 
 
