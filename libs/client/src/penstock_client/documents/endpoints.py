@@ -35,6 +35,10 @@ class Load(Document):
     in_flight: int
     #: seconds that the oldest waiting one has waited
     oldest_wait_s: float
+    #: seconds at a worker that half of the recent requests do not exceed, and 95 of 100; null = none
+    #: was served in the last minutes
+    service_p50_s: float | None = None
+    service_p95_s: float | None = None
 
 
 class EndpointDocument(Document):
