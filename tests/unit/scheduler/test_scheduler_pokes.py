@@ -196,7 +196,10 @@ def test_a_node_that_opens_pokes_who_lacks_a_place(closed: str) -> None:
     world = a_poked_world()
     node = world.nodes["node-b"]
     problem = EngineProblem(message="away", since=EPOCH)
-    states = {"restarting": {"restarting": True}, "engine": {"engine_problem": problem}}
+    states: dict[str, dict[str, object]] = {
+        "restarting": {"restarting": True},
+        "engine": {"engine_problem": problem},
+    }
     if closed == "order":
         world.order("node-b", NodeWish.CORDONED)
     world.join(node.model_copy(update=states.get(closed, {})))
