@@ -124,7 +124,7 @@ def plan_creation(
     """
     if not isinstance(document, Mapping):
         raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    spec = _parse(_with_names(document, suffix), registry_auths)
+    spec = _parse(_with_names(document, suffix), registry_auths, endpoint_id)
     return EndpointRecord(
         endpoint_id=endpoint_id,
         owner=owner,
@@ -160,7 +160,7 @@ def plan_change(
     health = patch.get("health")
     if isinstance(health, Mapping) and "path" in health and health["path"] is None:
         merged["health"]["path"] = None
-    spec = _parse(merged, registry_auths)
+    spec = _parse(merged, registry_auths, record.endpoint_id)
     written = _written_secrets(patch)
     sealed = seal({name: value for name, value in spec.secrets.items() if name in written})
     spec = spec.model_copy(update={"secrets": {**spec.secrets, **sealed}})
@@ -250,8 +250,10 @@ def _with_names(document: Mapping[str, Any], suffix: str) -> dict[str, Any]:
     return completed
 
 
-def _parse(document: Mapping[str, Any], registry_auths: Container[str]) -> EndpointSpec:
-    problems = _beyond_this_version(document, registry_auths)
+def _parse(
+    document: Mapping[str, Any], registry_auths: Container[str], endpoint_id: str
+) -> EndpointSpec:
+    problems = _beyond_this_version(document, registry_auths, endpoint_id)
     try:
         spec = parse_endpoint(document)
     except InvalidDocumentError as error:
@@ -276,7 +278,7 @@ def _plainer(problem: Problem, document: Mapping[str, Any]) -> Problem:
 
 
 def _beyond_this_version(
-    document: Mapping[str, Any], registry_auths: Container[str]
+    document: Mapping[str, Any], registry_auths: Container[str], endpoint_id: str
 ) -> list[Problem]:
     """Problems that the document's form cannot show: what it refers to does not exist."""
     problems = []
@@ -293,9 +295,11 @@ def _beyond_this_version(
             if isinstance(volume, Mapping) and volume.get("type") == "network"
         ]
     app_name = document.get("app_name")
-    if isinstance(app_name, str) and _ENDPOINT_ID.fullmatch(app_name):
+    if app_name != endpoint_id and isinstance(app_name, str) and _ENDPOINT_ID.fullmatch(app_name):
         problems.append(
-            Problem("/app_name", "looks like an endpoint's id, which URLs take as well; change it")
+            Problem(
+                "/app_name", "looks like another endpoint's id, which URLs take as well; change it"
+            )
         )
     return problems
 
