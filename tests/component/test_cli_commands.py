@@ -104,7 +104,8 @@ async def test_an_endpoint_lives_its_life_by_flags(penstock: Penstock) -> None:
     assert listed.code == 0
     assert listed.out.splitlines()[1].split()[:2] == ["echo", "deploying"]
     assert json.loads((await penstock("endpoint", "list", "--json")).out) == {
-        "endpoints": [document]
+        "endpoints": [document],
+        "next_cursor": None,
     }
     assert document["url"] in (await penstock("endpoint", "show", "echo")).out
 
@@ -303,6 +304,60 @@ async def test_url_and_key_come_from_the_data_directory(penstock: Penstock) -> N
     assert (await penstock("endpoint", "list", "--json")).code == 0
     elsewhere = await penstock("endpoint", "list", PENSTOCK_DATA="elsewhere")
     assert elsewhere.code == 2
+
+
+async def test_volumes_are_made_listed_renamed_and_forgotten(penstock: Penstock) -> None:
+    assert (await penstock("volume", "list")).err.startswith("no network volumes")
+    made = await penstock("volume", "create", "models", "--nfs", "10.0.0.9:/export", "--json")
+    assert made.code == 0, made.err
+    volume = json.loads(made.out)
+    assert volume["source"]["server"] == "10.0.0.9"
+    other = await penstock("volume", "create", "data", "--host-path", "/mnt/shared")
+    assert (other.code, other.out.startswith("made vol-")) == (0, True)
+    mounted = [{"type": "network", "id": volume["id"], "mount_path": "/models"}]
+    await penstock.api.create("echo", storage={"volumes": mounted})
+
+    listed = (await penstock("volume", "list")).out.splitlines()
+    assert [line.split()[1] for line in listed] == ["NAME", "models", "data"]
+    assert "nfs 10.0.0.9:/export (nfsvers=4" in listed[1]
+    assert listed[1].split()[-1] == "echo"
+    assert "host path /mnt/shared" in listed[2]
+    renamed = await penstock("volume", "rename", volume["id"], "weights")
+    assert renamed.out == f"{volume['id']} is called weights\n"
+    assert "weights" in (await penstock("volume", "show", volume["id"])).out
+    refused = await penstock("volume", "delete", volume["id"])
+    assert (refused.code, "'echo' uses" in refused.err) == (1, True)
+    data_id = other.out.split()[1]
+    forgotten = await penstock("volume", "delete", data_id)
+    assert forgotten.out == f"forgot {data_id} (data); its data stay\n"
+
+    for wrong in (
+        ["x"],
+        ["x", "--nfs", "no-path"],
+        ["x", "--nfs", "a:/b", "--host-path", "/c"],
+        ["x", "--host-path", "/c", "--nfs-options", "soft"],
+    ):
+        assert (await penstock("volume", "create", *wrong)).code == 2
+
+
+async def test_prewarms_are_made_listed_and_forgotten(penstock: Penstock) -> None:
+    assert (await penstock("prewarm", "list")).err.startswith("no prewarms")
+    made = await penstock(
+        "prewarm", "create", "acme/echo:1", "--node", "node-a", "--gpu", "t4-16gb"
+    )
+    assert made.code == 0, made.err
+    prewarm_id = made.out.split()[1].rstrip(":")
+    assert made.out == f"made {prewarm_id}: acme/echo:1 on 0 nodes so far\n"
+    (line,) = (await penstock("prewarm", "list")).out.splitlines()[1:]
+    assert line.split() == [
+        prewarm_id,
+        *["pending", "0", "of", "0", "node-a", "t4-16gb", "acme/echo:1"],
+    ]
+    shown = json.loads((await penstock("prewarm", "show", prewarm_id, "--json")).out)
+    assert (shown["nodes"], shown["products"], shown["progress"]) == (["node-a"], ["t4-16gb"], [])
+    assert "no node that it is for" in (await penstock("prewarm", "show", prewarm_id)).err
+    assert (await penstock("prewarm", "delete", prewarm_id)).out.startswith(f"forgot {prewarm_id}")
+    assert (await penstock("prewarm", "show", prewarm_id)).code == 1
 
 
 async def test_a_reader_that_leaves_early_is_no_error_for_people(penstock: Penstock) -> None:

@@ -6,9 +6,10 @@ import random
 import shlex
 import signal
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,7 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def meanwhile(*loops: "asyncio._CoroutineLike[None]") -> AsyncIterator[None]:
+async def meanwhile(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """These run for ever beside the block; an error of theirs is the block's."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop) for loop in loops]

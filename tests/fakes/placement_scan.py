@@ -11,7 +11,7 @@ def scan(search: Search, nodes: list[Node], request: Request) -> Key | None:
     names = [name for _, name in request.products]
     keys = []
     for node in nodes:
-        if unfit(node.kind, request.spec, names) is not None:
+        if unfit(node.kind, request.spec, names, request.volumes) is not None:
             continue
         ranked = request.products or tuple((0, product) for product in node.all)
         for rank, product in ranked if count else ((0, NO_GPU),):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from penstock_common.messages import OutputName, RuntimeKind
+from penstock_common.messages import ImageRemoved, OutputName, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent.output import Cursor, Output, OutputLine, Skim, read_all
 from penstock_node_agent.pull_bytes import PulledBytes
@@ -21,7 +21,9 @@ from penstock_node_agent.runtime import (
     BoundExceededError,
     Exit,
     Found,
+    ImageWish,
     Progress,
+    RunningImage,
     Runtime,
     RuntimeFailedError,
     RuntimeProblem,
@@ -92,6 +94,11 @@ class FakeHost:
         #: status with which new workers' servers answer
         self.status = 200
         self.grace: dict[str, float] = {}
+        #: images that were pulled ahead, in order, and that must stay
+        self.prewarmed: list[str] = []
+        self.kept_images: frozenset[str] = frozenset()
+        #: told by the next `tend`
+        self.images_removed: list[ImageRemoved] = []
         #: what the runtimes say is wrong with them
         self.problem: RuntimeProblem | None = None
 
@@ -271,12 +278,31 @@ class FakeRuntime(Runtime):
         self.host.workers.pop(worker_id, None)
 
     @override
+    async def prewarm(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        self.host.prewarmed.append(wish.image)
+        if on_bytes is not None:
+            on_bytes(PulledBytes(5, 10))
+        await self.host.gate.wait()
+        if self.host.start_errors:
+            raise self.host.start_errors.popleft()
+        if on_bytes is not None:
+            on_bytes(PulledBytes(10, 10))
+        return RunningImage("sha256:1")
+
+    @override
+    def keep_images(self, images: frozenset[str]) -> None:
+        self.host.kept_images = images
+
+    @override
     async def images(self) -> tuple[str, ...]:
         return ("fake:1",) if self._kind == "docker" else ()
 
     @override
-    async def tend(self) -> None:
-        return
+    async def tend(self) -> tuple[ImageRemoved, ...]:
+        removed, self.host.images_removed = tuple(self.host.images_removed), []
+        return removed
 
     @override
     async def close(self) -> None:

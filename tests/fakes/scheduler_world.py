@@ -177,6 +177,8 @@ class World:
         self.token = 1
         #: worker → how it fails instead of becoming healthy; None = it does not
         self.fails: Callable[[WorkerAssignment], str | None] = lambda _: None
+        #: assignment → digest that the image's tag has when its node looks; None = it has none
+        self.tag: Callable[[WorkerAssignment], str | None] = lambda _: None
         #: the reason that such a worker gives
         self.failure_reason = WorkerReason.EXITED
         self.plans: list[Plan] = []
@@ -369,14 +371,16 @@ class World:
             assert not held & set(assignment.gpus), f"a GPU twice: {assignment}"
             held |= set(assignment.gpus)
         for record in self.endpoints.values():
-            alive = [
-                a
+            alive = {
+                k: a
                 for k, (a, _) in self.assignments.items()
                 if a.endpoint_id == record.endpoint_id
                 and a.desired is DesiredState.RUNNING
                 and not (k in self.worker_statuses and self.worker_statuses[k].state in ENDED)
-            ]
-            surge = any(self._is_replaced(a, record) for a in alive)
+            }
+            told = {s.image_digest for k, s in self.worker_statuses.items() if k in alive}
+            surge = len(told - {None}) > 1  # one of them strays, and is replaced
+            surge |= any(self._is_replaced(a, record) for a in alive.values())
             assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
 
     def _check_quota(self, key: ApiKeyRecord) -> None:
@@ -466,6 +470,7 @@ class World:
             revision=assignment.revision,
             state=WorkerState.PENDING,
             phases={Phase.RECEIVED: self.utc},
+            image_digest=assignment.image_digest or self.tag(assignment),
             updated_at=self.utc,
         )
 

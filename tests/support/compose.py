@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from penstock_common.clock import SystemClock
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.nats_server import free_port
 from tests.support.requirements import require
 
+CLOCK = SystemClock()
 ROOT = Path(__file__).parents[2]
 #: Tag of the images that tests build; it stays, so that the next run builds only what changed.
 TAG = "test"
@@ -99,6 +101,7 @@ def docker(*words: str) -> str:
 
 def build_images() -> None:
     """Build the images of every part as `make images OFFLINE=1` does; the build has no network."""
+    began = CLOCK.monotonic()
     fetched = _run([sys.executable, "deploy/wheels.py", IMAGE], {})
     assert fetched.returncode == 0, fetched.stderr[-3000:]
     for part in PARTS:
@@ -106,6 +109,7 @@ def build_images() -> None:
             *("build", "--quiet", "--network", "none", "-f", "deploy/Dockerfile"),
             *("--build-arg", f"PACKAGE={part}", "-t", f"penstock/{part}:{TAG}", "."),
         )
+    print(f"images built in {CLOCK.monotonic() - began:.0f} s")
 
 
 @contextlib.contextmanager

@@ -68,19 +68,32 @@ class PrivateRegistry:
         """The reference of an image in it."""
         return f"127.0.0.1:{self.port}/{name}:1"
 
-    def push(self, engine: APIClient, name: str) -> str:
-        """Make a small image, push it, and take it off the engine; gives its reference."""
+    def push(
+        self, engine: APIClient, name: str, version: str = "1", program: bytes | None = None
+    ) -> str:
+        """Make a small image, push it, and take it off the engine; gives its reference.
+
+        The reference stays the same for every `version`, which is a label of the image. It runs
+        `program`, an executable that needs nothing else; without one its workers fail to start.
+        """
         reference = self.reference(name)
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as archive:
             member = tarfile.TarInfo("made-for")
             member.size = len(reference)
             archive.addfile(member, io.BytesIO(reference.encode()))
+            if program is not None:
+                member = tarfile.TarInfo("program")
+                member.size, member.mode = len(program), 0o755
+                archive.addfile(member, io.BytesIO(program))
         engine.import_image_from_data(
             layer.getvalue(),
             repository=reference.removesuffix(":1"),
             tag="1",
-            changes=['CMD ["/no-such-program"]'],
+            changes=[
+                f'CMD ["{"/program" if program is not None else "/no-such-program"}"]',
+                f"LABEL version={version}",
+            ],
         )
         credentials = {"username": USERNAME, "password": PASSWORD}
         lines: Any = engine.push(reference, stream=True, decode=True, auth_config=credentials)

@@ -13,9 +13,11 @@ from penstock_cli.endpoint import endpoints_app
 from penstock_cli.exits import CliError
 from penstock_cli.init import init
 from penstock_cli.node import nodes_app
+from penstock_cli.prewarm import prewarms_app
 from penstock_cli.simulate import simulate
 from penstock_cli.up import up
 from penstock_cli.usage import usage
+from penstock_cli.volume import volumes_app
 from penstock_cli.worker import workers_app
 
 app = typer.Typer(
@@ -34,6 +36,8 @@ app.command()(doctor)
 app.add_typer(endpoints_app, name="endpoint")
 app.add_typer(workers_app, name="worker")
 app.add_typer(nodes_app, name="node")
+app.add_typer(volumes_app, name="volume")
+app.add_typer(prewarms_app, name="prewarm")
 app.add_typer(api_keys_app, name="api-key")
 
 

@@ -311,7 +311,8 @@ bodies = objects(
         ),
         "products": st.lists(objects({"id": texts}), max_size=3),
         "rootfsSize": either(st.integers(1, 999)),
-        "volumeMounts": st.none() | st.lists(mounts, max_size=3),
+        "volumeMounts": st.none()
+        | st.lists(mounts, max_size=3, unique_by=lambda mount: mount["mountPath"]),
         "clusterID": st.sampled_from(["", "default", "eu-1"]),
         "envs": st.lists(
             objects({"key": texts.map("K{}".format), "value": texts}),
@@ -358,14 +359,14 @@ def test_whatever_is_taken_comes_back_as_it_was(body: dict[str, Any]) -> None:
 def test_an_update_with_what_was_answered_changes_nothing(body: dict[str, Any]) -> None:
     record = record_of(document_of(body))
     echo = parse_body(NovitaUpdateRequest, answer_of(document_of(body)))
-    auths = {str(record.spec.image.registry_auth_id)}
-    if any(volume.type == "network" for volume in record.spec.storage.volumes):
-        patched = change(echo, record.spec)["storage"]["volumes"]
-        assert patched == [
-            volume.model_dump(exclude_unset=True) for volume in record.spec.storage.volumes
-        ]
-        return
-    after = plan_change(record, change(echo, record.spec), seal=dict, now=NOW, registry_auths=auths)
+    after = plan_change(
+        record,
+        change(echo, record.spec),
+        seal=dict,
+        now=NOW,
+        registry_auths={str(record.spec.image.registry_auth_id)},
+        volumes={volume.id for volume in record.spec.storage.network_volumes},
+    )
     assert after is record
 
 
@@ -394,6 +395,17 @@ def test_an_update_in_full_makes_it_what_a_creation_would(
     auths = {str(wanted.image.registry_auth_id)}
     after = plan_change(record, change(body, record.spec), seal=dict, now=NOW, registry_auths=auths)
     assert after.spec == wanted
+
+
+def test_a_network_volume_that_stays_stays_read_only() -> None:
+    mounts = [{"type": "network", "id": f"vol-{n}", "mountPath": f"/{n}"} for n in (1, 2)]
+    document = document_of(DOCUMENTED | {"volumeMounts": mounts})
+    document["storage"]["volumes"][0]["read_only"] = True
+    spec = record_of(document).spec
+    moved = [mounts[0], mounts[1] | {"id": "vol-3"}]
+    body = parse_body(NovitaUpdateRequest, {"id": EP, "volumeMounts": moved})
+    patched = change(body, spec)["storage"]["volumes"]
+    assert [volume.get("read_only", False) for volume in patched] == [True, False]
 
 
 def test_what_an_update_leaves_out_stays_also_labels_and_secrets() -> None:

@@ -230,6 +230,7 @@ bodies = objects(
                 | {"mount_point": texts.map("/{}".format)}
             ),
             max_size=3,
+            unique_by=lambda volume: volume["mount_point"],
         ),
         "envs": st.lists(
             objects({"key": texts.map("K{}".format), "value": texts}),

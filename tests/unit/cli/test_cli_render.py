@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from penstock_cli import render
-from penstock_client.documents import EndpointDocument, NodeDocument, WorkerDocument
+from penstock_client.documents import EndpointDocument, WorkerDocument
 
 NOW = "2030-01-01T00:00:00Z"
 ENDPOINT: dict[str, Any] = {
@@ -100,40 +100,3 @@ def test_a_worker_shows_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> 
     render.print_workers([("llama", worker)])
     row = capsys.readouterr().out.splitlines()[1].split()
     assert row == ["wk-1", "llama", "running", "node-a", "1", "1", "0", "-", "312", "ms"]
-
-
-@pytest.mark.parametrize(
-    ("problem", "says"),
-    [
-        (None, "ok"),
-        ({"message": "refused", "since": NOW, "full": False}, "away since 2030-01-01 00:00:00 UTC"),
-        ({"message": "0.1 GB left", "since": NOW, "full": True}, "full since 2030-01-01 00:00:00"),
-    ],
-)
-def test_a_node_says_how_its_engine_is(
-    problem: dict[str, object] | None, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    node = NodeDocument.model_validate(
-        {
-            "id": "node-a",
-            "hostname": "a",
-            "address": "127.0.0.1",
-            "runtime": "docker",
-            "engine_problem": problem,
-            "gpus": [],
-            "gpus_total": 0,
-            "gpus_free": 0,
-            "static_gpus": False,
-            "driver_version": None,
-            "cuda_version": None,
-            "cpu_count": 1,
-            "memory_bytes": 1,
-            "disk_free_bytes": 1,
-            "labels": {},
-            "version": "0",
-            "started_at": NOW,
-            "workers": [],
-        }
-    )
-    render.print_nodes([node])
-    assert says in " ".join(capsys.readouterr().out.split())

@@ -1,5 +1,6 @@
 """Wire types: each survives its encoding, ignores what a newer Penstock adds, and is immutable."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from penstock_common.messages import (
     Grant,
     GrantReply,
     HeldLeases,
+    ImageRemoved,
     LentSlot,
     LogBatch,
     LogGap,
@@ -28,6 +30,9 @@ from penstock_common.messages import (
     Message,
     NodeOrder,
     NodeRecord,
+    PrewarmRecord,
+    PrewarmState,
+    PrewarmStatus,
     QueueReport,
     Recall,
     RegistryAuthRecord,
@@ -42,6 +47,7 @@ from penstock_common.messages import (
     Tally,
     Ticket,
     UsageRecord,
+    VolumeRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -58,6 +64,7 @@ from penstock_common.states import (
     WorkerReason,
     WorkerState,
 )
+from penstock_common.volumes import NfsSource
 
 AT = datetime(2030, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 SPEC = parse_endpoint({"name": "n", "app_name": "a", "image": {"command": "x"}, "env": {"A": "b"}})
@@ -163,6 +170,31 @@ EXAMPLES: list[Message] = [
         username="robot",
         sealed={"password": "gAAA"},
         created_at=AT,
+    ),
+    VolumeRecord(
+        volume_id="vol-1",
+        name="models",
+        source=NfsSource(type="nfs", server="nas", path="/export"),
+        created_at=AT,
+        updated_at=AT,
+    ),
+    ImageRemoved(
+        node_id="node-1",
+        image_id="sha256:1",
+        references=("a/b:1", "a/b@sha256:2"),
+        size_bytes=7,
+        disk_total_bytes=100,
+        free_before_bytes=10,
+        free_after_bytes=17,
+    ),
+    PrewarmRecord(prewarm_id="pw-1", image="a/b:1", products=("t4-16gb",), created_at=AT),
+    PrewarmStatus(
+        node_id="node-1",
+        prewarm_id="pw-1",
+        state=PrewarmState.PULLING,
+        pull_bytes=1,
+        pull_total_bytes=2,
+        updated_at=AT,
     ),
     ApiKeyRecord(key_id="key-1", sha256="0" * 64, scope="invoke", created_at=AT),
     QueueReport(
@@ -275,6 +307,13 @@ def test_a_cut_message_is_an_error_that_callers_expect(example: Message, cut: fl
     data = example.encode()
     with pytest.raises(ValidationError):
         type(example).decode(data[: int(len(data) * cut)])
+
+
+def test_what_a_newer_penstock_says_of_a_volumes_source_is_ignored() -> None:
+    record = next(e for e in EXAMPLES if isinstance(e, VolumeRecord))
+    document = record.model_dump(mode="json")
+    document["source"] |= {"newer": 1}
+    assert VolumeRecord.decode(json.dumps(document).encode()) == record
 
 
 def test_instants_without_a_zone_are_refused() -> None:

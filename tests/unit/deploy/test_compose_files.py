@@ -31,7 +31,9 @@ def test_the_control_plane_is_that_of_one_machine(name: str) -> None:
 
 
 def test_a_gpu_node_is_hardened_as_on_one_machine() -> None:
-    hard = re.compile(r"network_mode|read_only|tmpfs|security_opt|restart|image:|docker\.sock")
+    hard = re.compile(
+        r"network_mode|read_only|tmpfs|security_opt|restart|image:|pull_policy|docker\.sock"
+    )
     ones, nodes = (
         [line for line in service(text, "node-agent") if hard.search(line)]
         for text in (ONE, GPU_NODE)
@@ -43,3 +45,11 @@ def test_a_gpu_node_is_hardened_as_on_one_machine() -> None:
 def test_no_variable_stands_within_another(name: str) -> None:
     """The older docker-compose takes `${A:-${B}}` for text."""
     assert not re.search(r"\$\{[^}]*\$\{", (ROOT / name).read_text())
+
+
+def test_no_image_is_pulled_unless_told() -> None:
+    """Nobody has published images under these names: whoever did would run on people's hosts."""
+    for text in (ONE, CONTROL_PLANE, GPU_NODE):
+        assert (
+            text.count("    image: ") == text.count("    pull_policy: ${PENSTOCK_PULL:-never}") > 0
+        )

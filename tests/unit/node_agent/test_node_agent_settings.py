@@ -26,12 +26,14 @@ def test_variables_are_read(made: Any) -> None:
             P + "GPUS": "2 x t4-16gb",
             P + "PROCESS_PORTS": "21000-21009",
             P + "NODE_ID": "node-a",
+            P + "VOLUME_PATHS": "/mnt/shared, /srv/data",
             "PATH": "/somewhere/bin",
             "HOME": "/home/me",
         }
     )
     assert settings.nats_url == "nats://127.0.0.1:1"
     assert settings.labels == {"zone": "a", "rack": "7"}
+    assert settings.volume_paths == ("/mnt/shared", "/srv/data")
     assert settings.port_range == range(21000, 21010)
     assert (settings.process_path, settings.process_home) == ("/somewhere/bin", "/home/me")
 
@@ -45,6 +47,9 @@ def test_variables_are_read(made: Any) -> None:
         ("PROCESS_PORTS", "30000-20000"),
         ("NODE_ID", "Node_A"),
         ("RUNTIME", "podman"),
+        ("VOLUME_PATHS", "mnt/shared"),
+        ("VOLUME_PATHS", "/mnt/../etc"),
+        ("VOLUME_NFS", "perhaps"),
     ],
 )
 def test_nonsense_is_refused(made: Any, name: str, value: str) -> None:

@@ -1,13 +1,21 @@
 """Filter, score, pick: which node and GPUs a worker gets, or why none."""
 
 from collections import Counter
+from datetime import UTC, datetime
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from penstock_common.messages import EngineProblem, NodeRecord
+from penstock_common.messages import EngineProblem, NodeRecord, VolumeRecord
+from penstock_common.specs import StorageSpec
 from penstock_common.states import GpuReason
+from penstock_common.volumes import (
+    DriverOptionsSource,
+    HostPathSource,
+    NfsSource,
+    VolumeSource,
+)
 from penstock_scheduler.fleet import Booking, Fleet
 from penstock_scheduler.placement import (
     Cluster,
@@ -360,6 +368,43 @@ def test_a_node_without_the_label_says_so() -> None:
     assert message([node], wanted) == "no capacity: 1 node has not the label zone=a"
     labelled = node.model_copy(update={"labels": {"zone": "a", "rack": "7"}})
     assert node_of([labelled], wanted) == "node-a"
+
+
+SHARED = HostPathSource(type="host_path", path="/mnt/shared/x")
+NFS = NfsSource(type="nfs", server="nas", path="/export")
+RAW = DriverOptionsSource(type="driver_options", options={"type": "tmpfs"})
+
+
+@pytest.mark.parametrize(
+    ("source", "able", "lack"),
+    [
+        (SHARED, {"volume_paths": ("/mnt/shared",)}, "no /mnt/shared/x among its volume_paths"),
+        (NFS, {"volume_kinds": ("nfs",)}, "no NFS"),
+        (RAW, {"volume_kinds": ("driver_options",)}, "no volume_driver_options"),
+    ],
+)
+def test_only_a_node_that_can_mount_the_volume_takes_the_worker(
+    source: VolumeSource, able: dict[str, object], lack: str
+) -> None:
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    volume = VolumeRecord(volume_id="vol-1", name="v", source=source, created_at=at, updated_at=at)
+    mounted = {"type": "network", "id": "vol-1", "mount_path": "/data"}
+    storage = StorageSpec.model_validate({"volumes": [mounted]})
+    spec = make_record().spec.model_copy(update={"storage": storage})
+    wanted = Request("ep-1", spec, volumes={"vol-1": volume})
+    unable, other = make_node("node-a"), make_node("node-b")
+    told = f"{lack}, which volume vol-1 needs"
+    assert message([unable], wanted) == f"no capacity: 1 node has {told}"
+    plural = told.replace("its", "their")
+    assert message([unable, other], wanted) == f"no capacity: 2 nodes have {plural}"
+    assert node_of([unable, other.model_copy(update=able)], wanted) == "node-b"
+
+    kept = Cluster([unable], ())
+    learnt = kept.updated([unable.model_copy(update=able)], ())
+    assert learnt.place(wanted)[1] is None
+
+    gone = Request("ep-1", spec)
+    assert message([unable], gone) == "no capacity: 1 node finds the network volume vol-1 gone"
 
 
 # ---- a fleet that is kept

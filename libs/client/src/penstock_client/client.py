@@ -33,9 +33,13 @@ from penstock_client.documents import (
     LogEntryDocument,
     NodeDetail,
     NodeList,
+    PrewarmDocument,
+    PrewarmList,
     ProblemDocument,
     RevisionList,
     UsageReport,
+    VolumeDocument,
+    VolumeList,
     WorkerList,
 )
 from penstock_client.errors import (
@@ -138,6 +142,44 @@ class PenstockClient:
     async def list_nodes(self) -> NodeList:
         """The nodes that report, have workers, or have an order."""
         return await self._ask(NodeList, "GET", "/v1/nodes")
+
+    async def create_volume(self, document: Mapping[str, Any]) -> VolumeDocument:
+        """The network volume made known by this document (docs/storage.md)."""
+        return await self._ask(VolumeDocument, "POST", "/v1/volumes", document)
+
+    async def list_volumes(self) -> VolumeList:
+        """All network volumes, oldest first."""
+        return await self._ask(VolumeList, "GET", "/v1/volumes")
+
+    async def show_volume(self, volume: str) -> VolumeDocument:
+        """The network volume with this id."""
+        return await self._ask(VolumeDocument, "GET", f"/v1/volumes/{quote(volume, safe='')}")
+
+    async def rename_volume(self, volume: str, name: str) -> VolumeDocument:
+        """The network volume with this id, from now on with another name."""
+        path = f"/v1/volumes/{quote(volume, safe='')}"
+        return await self._ask(VolumeDocument, "PATCH", path, {"name": name})
+
+    async def delete_volume(self, volume: str) -> VolumeDocument:
+        """The network volume as it was; Penstock knows it no longer, its data stay."""
+        return await self._ask(VolumeDocument, "DELETE", f"/v1/volumes/{quote(volume, safe='')}")
+
+    async def create_prewarm(self, document: Mapping[str, Any]) -> PrewarmDocument:
+        """The prewarm made from this document (docs/storage.md)."""
+        return await self._ask(PrewarmDocument, "POST", "/v1/prewarms", document)
+
+    async def list_prewarms(self) -> PrewarmList:
+        """All prewarms, oldest first."""
+        return await self._ask(PrewarmList, "GET", "/v1/prewarms")
+
+    async def show_prewarm(self, prewarm: str) -> PrewarmDocument:
+        """The prewarm with this id."""
+        return await self._ask(PrewarmDocument, "GET", f"/v1/prewarms/{quote(prewarm, safe='')}")
+
+    async def delete_prewarm(self, prewarm: str) -> PrewarmDocument:
+        """The prewarm as it was; its image may be cleaned up from now on."""
+        path = f"/v1/prewarms/{quote(prewarm, safe='')}"
+        return await self._ask(PrewarmDocument, "DELETE", path)
 
     async def create_api_key(self, document: Mapping[str, Any]) -> ApiKeyMade:
         """The new API key made from this document; its `key` is shown this once."""

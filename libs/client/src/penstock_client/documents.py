@@ -14,6 +14,7 @@ from penstock_common.messages import (
     GapReason,
     KeyScope,
     OutputName,
+    PrewarmState,
     RevisionCause,
     RuntimeKind,
     ScaleDecision,
@@ -38,6 +39,7 @@ from penstock_common.states import (
     WorkerReason,
     WorkerState,
 )
+from penstock_common.volumes import VolumeSource
 
 
 class Document(BaseModel):
@@ -94,6 +96,8 @@ class EndpointDocument(Document):
     revision: int
     #: the revision that could not start, while the api goes back from it
     failed_revision: int | None = None
+    #: digest of the image that every worker of the present revision runs; null = none has told yet
+    image_digest: str | None = None
     #: workers that answer requests
     workers_running: int
     workers_starting: int
@@ -208,6 +212,10 @@ class WorkerDocument(Document):
     in_flight: int | None
     #: seconds since its last request ended, 0 when busy; null as for `in_flight`
     idle_s: float | None
+    #: digest of the image that it runs; null = not known yet, or it has none
+    image_digest: str | None = None
+    #: one sentence, when the image is not what its registry says of the tag now
+    image_note: str | None = None
     exit_code: int | None
     log_tail: tuple[str, ...]
 
@@ -298,6 +306,10 @@ class NodeDocument(Document):
     disk_bytes: int | None
     disk_free_bytes: int | None
     labels: Mapping[str, str]
+    #: host paths that its operator lets network volumes lie in
+    volume_paths: tuple[str, ...] = ()
+    #: what else of network volumes it can mount: `nfs`, `driver_options`
+    volume_kinds: tuple[str, ...] = ()
     version: str | None
     started_at: AwareDatetime | None
     #: ids of the workers placed on it
@@ -345,6 +357,61 @@ class RegistryAuthList(Document):
     """The registry auths, oldest first."""
 
     registry_auths: tuple[RegistryAuthDocument, ...]
+
+
+class VolumeDocument(Document):
+    """A network volume, and who names it."""
+
+    id: str
+    name: str
+    source: VolumeSource
+    #: `app_name`s of the endpoints whose document names it
+    endpoints: tuple[str, ...]
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+class VolumeList(Document):
+    """The network volumes, oldest first."""
+
+    volumes: tuple[VolumeDocument, ...]
+
+
+class PrewarmProgress(Document):
+    """How a prewarm is on one node."""
+
+    node_id: str
+    state: PrewarmState
+    reason: WorkerReason | None = None
+    #: one sentence for a person
+    message: str | None = None
+    pull_bytes: int | None = None
+    pull_total_bytes: int | None = None
+    image_digest: str | None = None
+    #: null = its node agent has said nothing yet
+    updated_at: AwareDatetime | None = None
+
+
+class PrewarmDocument(Document):
+    """An image that is to be on nodes ahead of need, and how far each node is."""
+
+    id: str
+    image: str
+    registry_auth_id: str | None
+    #: ids of nodes; empty = every node
+    nodes: tuple[str, ...]
+    #: only nodes with a GPU of one of these; empty = whatever they have
+    products: tuple[str, ...]
+    #: over all nodes; `pending` as long as there is none
+    state: PrewarmState
+    progress: tuple[PrewarmProgress, ...]
+    created_at: AwareDatetime
+
+
+class PrewarmList(Document):
+    """The prewarms, oldest first."""
+
+    prewarms: tuple[PrewarmDocument, ...]
 
 
 class ApiKeyDocument(Document):

@@ -15,6 +15,8 @@ SLOT_LEASE: Final = "sl"
 API_KEY: Final = "key"
 EVENT: Final = "ev"
 REGISTRY_AUTH: Final = "ra"
+VOLUME: Final = "vol"
+PREWARM: Final = "pw"
 
 #: Characters of an id behind its prefix, and what they are taken from.
 DIGITS: Final = 13

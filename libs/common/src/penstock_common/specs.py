@@ -7,6 +7,7 @@ Units are in the names: `_s` seconds, `_gb` 10⁹ bytes.
 
 import difflib
 import math
+import posixpath
 import re
 import shlex
 from collections.abc import Mapping
@@ -234,14 +235,37 @@ class NetworkVolume(_Part):
     type: Literal["network"]
     id: Annotated[str, Field(min_length=1, max_length=100)]
     mount_path: Annotated[str, Field(pattern=r"^/[^:\x00]+$", max_length=1_000)]
+    #: workers cannot write to it
+    read_only: bool = False
 
 
 class StorageSpec(_Part):
     """Disks of one worker."""
 
-    #: size of the container's own file system; not enforced yet
+    #: most that a container may hold on its own disk, volumes apart
     container_disk_gb: Annotated[int, Field(ge=1, le=100_000)] = 100
     volumes: tuple[Annotated[LocalVolume | NetworkVolume, Field(discriminator="type")], ...] = ()
+
+    @field_validator("volumes")
+    @classmethod
+    def _own_paths(
+        cls, value: tuple[LocalVolume | NetworkVolume, ...]
+    ) -> tuple[LocalVolume | NetworkVolume, ...]:
+        paths = [posixpath.normpath(volume.mount_path) for volume in value]
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        if twice:
+            raise ValueError(f"two volumes are mounted at {twice[0]}; give each a mount_path")
+        return value
+
+    @property
+    def local_volumes(self) -> tuple[LocalVolume, ...]:
+        """The volumes that live and die with a worker."""
+        return tuple(v for v in self.volumes if isinstance(v, LocalVolume))
+
+    @property
+    def network_volumes(self) -> tuple[NetworkVolume, ...]:
+        """The volumes that outlive workers."""
+        return tuple(v for v in self.volumes if isinstance(v, NetworkVolume))
 
 
 class EndpointSpec(_Part):

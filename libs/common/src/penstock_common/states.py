@@ -75,8 +75,11 @@ class WorkerReason(StrEnum):
     EXITED = "exited"
     #: killed by the kernel for its memory
     OOM_KILLED = "oom_killed"
-    #: it holds more on its own disk than `storage.container_disk_gb`
+    #: it holds more on its own disk than `storage.container_disk_gb`, or on a local volume than its
+    #: `size_gb`
     DISK_EXCEEDED = "disk_exceeded"
+    #: a network volume of it cannot be mounted on its node
+    VOLUME_UNAVAILABLE = "volume_unavailable"
     #: `health.failure_threshold` probes in a row failed
     UNHEALTHY = "unhealthy"
     #: no such image

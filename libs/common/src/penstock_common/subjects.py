@@ -23,6 +23,11 @@ REPEATS: Final = (
     "PENSTOCK_REPEATS"  # hash of caller, route and key → RepeatRecord, by api, expiring
 )
 REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"  # <id> → RegistryAuthRecord, by api
+VOLUMES: Final = "PENSTOCK_VOLUMES"  # <volume_id> → VolumeRecord, by api
+PREWARMS: Final = "PENSTOCK_PREWARMS"  # <prewarm_id> → PrewarmRecord, by api
+PREWARM_STATUS: Final = (
+    "PENSTOCK_PREWARM_STATUS"  # <node_id>.<prewarm_id> → PrewarmStatus, by agent
+)
 
 # The scheduler's lease lives in the bucket that it guards, since a server-side fence reaches only
 # the stream of the write (docs/adr/0002). "lease" is never a node id: those begin with "node-".
@@ -62,8 +67,13 @@ def revision_key(endpoint_id: str, revision: int) -> str:
     return f"{endpoint_id}.{revision}"
 
 
+def prewarm_status_key(node_id: str, prewarm_id: str) -> str:
+    """Key of how a prewarm is on a node, in `PREWARM_STATUS`."""
+    return f"{node_id}.{prewarm_id}"
+
+
 def node_worker_keys(node_id: str) -> str:
-    """Pattern of the keys of one node's workers."""
+    """Pattern of the keys of one node's workers, or of its prewarms."""
     return f"{node_id}.*"
 
 
@@ -138,8 +148,10 @@ def worker_event(worker_id: str, verb: str) -> str:
 
 
 def node_event(node_id: str, verb: str) -> str:
-    """Event about a node: joined, restarting, left, lost; cordoned, uncordoned, draining, drained;
-    engine_lost, engine_found; gpu_unhealthy, gpu_healthy.
+    """Event about a node.
+
+    Verbs: joined, restarting, left, lost; cordoned, uncordoned, draining, drained; engine_lost,
+    engine_found; gpu_unhealthy, gpu_healthy; image_removed.
     """
     return f"{PREFIX}.events.node.{node_id}.{verb}"
 

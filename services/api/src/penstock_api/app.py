@@ -35,8 +35,10 @@ from penstock_api.routes import (
     health,
     logs,
     nodes,
+    prewarms,
     registry_auths,
     usage,
+    volumes,
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
@@ -63,6 +65,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *logs.ROUTES,
     *nodes.ROUTES,
     *registry_auths.ROUTES,
+    *volumes.ROUTES,
+    *prewarms.ROUTES,
     *api_keys.ROUTES,
     *usage.ROUTES,
     *health.ROUTES,

@@ -82,6 +82,7 @@ async def create_endpoint(
         seal=api.sealer.seal,
         now=api.clock.utc(),
         registry_auths=api.store.registry_auths.rows,
+        volumes=api.store.volumes.rows,
         owner=request[CALLER].key_id,
     )
     record = adjust(record)
@@ -122,6 +123,7 @@ async def patch_endpoint(
             seal=api.sealer.seal,
             now=now,
             registry_auths=api.store.registry_auths.rows,
+            volumes=api.store.volumes.rows,
         )
         changed = adjust(changed)
         check_owners_quota(api, changed)

@@ -37,6 +37,7 @@ READ_ONLY: Final = frozenset(
         "message",
         "revision",
         "failed_revision",
+        "image_digest",
         "workers_running",
         "workers_starting",
         "workers_draining",
@@ -106,6 +107,7 @@ def plan_creation(
     seal: Seal,
     now: datetime,
     registry_auths: Container[str] = (),
+    volumes: Container[str] = (),
     owner: str | None = None,
 ) -> EndpointRecord:
     """The record of a new endpoint.
@@ -117,6 +119,7 @@ def plan_creation(
         seal: seals secrets' values.
         now: the instant of creation.
         registry_auths: ids of the registry auths that exist.
+        volumes: ids of the network volumes that exist.
         owner: id of the API key that it belongs to.
 
     Raises:
@@ -124,7 +127,7 @@ def plan_creation(
     """
     if not isinstance(document, Mapping):
         raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    spec = _parse(_with_names(document, suffix), registry_auths, endpoint_id)
+    spec = _parse(_with_names(document, suffix), registry_auths, volumes, endpoint_id)
     return EndpointRecord(
         endpoint_id=endpoint_id,
         owner=owner,
@@ -142,6 +145,7 @@ def plan_change(
     seal: Seal,
     now: datetime,
     registry_auths: Container[str] = (),
+    volumes: Container[str] = (),
 ) -> EndpointRecord:
     """The record with a merge patch applied; `record` itself when that changes nothing.
 
@@ -160,7 +164,7 @@ def plan_change(
     health = patch.get("health")
     if isinstance(health, Mapping) and "path" in health and health["path"] is None:
         merged["health"]["path"] = None
-    spec = _parse(merged, registry_auths, record.endpoint_id)
+    spec = _parse(merged, registry_auths, volumes, record.endpoint_id)
     written = _written_secrets(patch)
     sealed = seal({name: value for name, value in spec.secrets.items() if name in written})
     spec = spec.model_copy(update={"secrets": {**spec.secrets, **sealed}})
@@ -251,9 +255,12 @@ def _with_names(document: Mapping[str, Any], suffix: str) -> dict[str, Any]:
 
 
 def _parse(
-    document: Mapping[str, Any], registry_auths: Container[str], endpoint_id: str
+    document: Mapping[str, Any],
+    registry_auths: Container[str],
+    volumes: Container[str],
+    endpoint_id: str,
 ) -> EndpointSpec:
-    problems = _beyond_this_version(document, registry_auths, endpoint_id)
+    problems = _beyond_this_version(document, registry_auths, volumes, endpoint_id)
     try:
         spec = parse_endpoint(document)
     except InvalidDocumentError as error:
@@ -278,7 +285,10 @@ def _plainer(problem: Problem, document: Mapping[str, Any]) -> Problem:
 
 
 def _beyond_this_version(
-    document: Mapping[str, Any], registry_auths: Container[str], endpoint_id: str
+    document: Mapping[str, Any],
+    registry_auths: Container[str],
+    known_volumes: Container[str],
+    endpoint_id: str,
 ) -> list[Problem]:
     """Problems that the document's form cannot show: what it refers to does not exist."""
     problems = []
@@ -290,9 +300,12 @@ def _beyond_this_version(
     volumes = storage.get("volumes") if isinstance(storage, Mapping) else None
     if isinstance(volumes, list):
         problems += [
-            Problem(f"/storage/volumes/{place}/id", "no such network volume; use a local one")
+            Problem(f"/storage/volumes/{place}/id", "no such network volume; make it first")
             for place, volume in enumerate(volumes)
-            if isinstance(volume, Mapping) and volume.get("type") == "network"
+            if isinstance(volume, Mapping)
+            and volume.get("type") == "network"
+            and isinstance(volume.get("id"), str)
+            and volume["id"] not in known_volumes
         ]
     app_name = document.get("app_name")
     if app_name != endpoint_id and isinstance(app_name, str) and _ENDPOINT_ID.fullmatch(app_name):

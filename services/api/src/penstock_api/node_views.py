@@ -60,6 +60,8 @@ def node_document(
         disk_bytes=node.disk_bytes if node else None,
         disk_free_bytes=node.disk_free_bytes if node else None,
         labels=node.labels if node else {},
+        volume_paths=node.volume_paths if node else (),
+        volume_kinds=node.volume_kinds if node else (),
         version=node.version if node else None,
         started_at=node.started_at if node else None,
         workers=tuple(sorted(assignment.worker_id for assignment in assignments)),

@@ -1,4 +1,4 @@
-"""What the api knows and writes: watched tables of every record, and its own three buckets.
+"""What the api knows and writes: watched tables of every record, and its own buckets.
 
 Reads come from the tables, also while NATS is away. A write goes to KV with the revision that it
 was computed from; when somebody else wrote first it is computed again from the new record. Then it
@@ -34,12 +34,16 @@ from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
+    Message,
     NodeOrder,
     NodeRecord,
+    PrewarmRecord,
+    PrewarmStatus,
     RegistryAuthRecord,
     RevisionRecord,
     RouterRecord,
     ScaleHistory,
+    VolumeRecord,
     WorkerAssignment,
     WorkerStatus,
 )
@@ -49,10 +53,13 @@ from penstock_common.subjects import (
     ENDPOINTS,
     NODE_ORDERS,
     NODES,
+    PREWARM_STATUS,
+    PREWARMS,
     REGISTRY_AUTHS,
     REVISIONS,
     ROUTERS,
     SCALE_HISTORY,
+    VOLUMES,
     WORKER_KEYS,
     WORKER_STATUS,
     WORKERS,
@@ -74,6 +81,7 @@ MAX_RECORD_BYTES: Final = 192 * 1024
 _POKING: Final = frozenset({ENDPOINTS, ENDPOINT_STATUS, WORKERS})
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 class EndpointNotFoundError(PenstockError):
@@ -88,20 +96,6 @@ class NodeNotFoundError(PenstockError):
 
     error_type: ClassVar[str] = "node_not_found"
     status_hint: ClassVar[int] = 404
-
-
-class RegistryAuthNotFoundError(PenstockError):
-    """There is no such registry auth."""
-
-    error_type: ClassVar[str] = "registry_auth_not_found"
-    status_hint: ClassVar[int] = 404
-
-
-class RegistryAuthInUseError(PenstockError):
-    """An endpoint pulls with this registry auth; change the endpoint first."""
-
-    error_type: ClassVar[str] = "registry_auth_in_use"
-    status_hint: ClassVar[int] = 409
 
 
 class DocumentTooLargeError(PenstockError):
@@ -132,7 +126,6 @@ class Store:
         self._api_keys_bucket = Bucket(bus, API_KEYS)
         self._revisions_bucket = Bucket(bus, REVISIONS)
         self._node_orders_bucket = Bucket(bus, NODE_ORDERS)
-        self._registry_auths_bucket = Bucket(bus, REGISTRY_AUTHS)
         self._turn = asyncio.Lock()
         self._settling: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[], None]] = []
@@ -146,6 +139,9 @@ class Store:
         self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
+        self.volumes = self._table(VOLUMES, VolumeRecord.decode)
+        self.prewarms = self._table(PREWARMS, PrewarmRecord.decode)
+        self.prewarm_status = self._table(PREWARM_STATUS, PrewarmStatus.decode)
         self.routers = self._table(ROUTERS, RouterRecord.decode)
         self._router_sight = RouterSight(bus, self.routers)
         self._tables: dict[str, WatchedTable[Any]] = {
@@ -159,6 +155,9 @@ class Store:
             NODE_ORDERS: self.node_orders,
             API_KEYS: self.api_keys,
             REGISTRY_AUTHS: self.registry_auths,
+            VOLUMES: self.volumes,
+            PREWARMS: self.prewarms,
+            PREWARM_STATUS: self.prewarm_status,
             ROUTERS: self.routers,
         }
 
@@ -346,46 +345,58 @@ class Store:
         for number in outdated(record, filed):
             await self._revisions_bucket.delete(revision_key(record.endpoint_id, number))
 
-    def find_registry_auth(self, registry_auth_id: str) -> RegistryAuthRecord:
-        """The registry auth with this id.
-
-        Raises:
-            RegistryAuthNotFoundError: there is none.
-        """
-        row = self.registry_auths.rows.get(registry_auth_id)
-        if row is None:
-            raise RegistryAuthNotFoundError(f"there is no registry auth '{registry_auth_id}'")
-        return row.value
-
-    async def create_registry_auth(self, record: RegistryAuthRecord) -> None:
-        """Store a new registry auth.
+    async def create_record(self, bucket: str, key: str, record: Message) -> None:
+        """Store a new record of a bucket that has nothing of its own to check.
 
         Raises:
             PenstockError: NATS is away, or timed out: then it may or may not have been stored.
         """
-        key = record.registry_auth_id
         async with self._writing():
-            revision = await self._registry_auths_bucket.put(key, record.encode(), revision=0)
-            await self._settle(self.registry_auths, key, revision)
+            revision = await Bucket(self._bus, bucket).put(key, record.encode(), revision=0)
+            await self._settle(self._tables[bucket], key, revision)
 
-    async def remove_registry_auth(self, registry_auth_id: str) -> RegistryAuthRecord:
-        """Remove a registry auth that no endpoint names; gives what it was.
+    async def change_record(
+        self, bucket: str, key: str, plan: Callable[[bytes | None], M | None]
+    ) -> M | None:
+        """Change a record by compare-and-set; gives what was written, None = nothing.
+
+        Args:
+            bucket: of this api.
+            key: of the record.
+            plan: the value as it is, or None, → the record to write, or None to leave it; called
+                again after a lost race.
 
         Raises:
-            PenstockError: `RegistryAuthNotFoundError`; `RegistryAuthInUseError`; NATS is away or
-                timed out, in which case it may or may not be gone.
+            PenstockError: what `plan` raises; NATS is away or timed out, in which case the change
+                may or may not have been made.
         """
         async with self._writing():
-            record = self.find_registry_auth(registry_auth_id)
-            for row in self.endpoints.rows.values():
-                if row.value.spec.image.registry_auth_id == registry_auth_id:
-                    raise RegistryAuthInUseError(
-                        f"endpoint '{row.value.spec.app_name}' pulls with '{registry_auth_id}'; "
-                        "change the endpoint first"
+            for _ in range(MAX_ATTEMPTS):
+                entry, last = await Bucket(self._bus, bucket).latest(key)
+                record = plan(entry.value if entry else None)
+                if record is None:
+                    return None
+                try:
+                    revision = await Bucket(self._bus, bucket).put(
+                        key, record.encode(), revision=last
                     )
-            await self._registry_auths_bucket.delete(registry_auth_id)
-            await self._settle_removal(self.registry_auths, registry_auth_id)
-        return record
+                except WrongRevisionError:
+                    continue
+                await self._settle(self._tables[bucket], key, revision)
+                return record
+        raise WrongRevisionError(f"'{key}' is being changed by others; try again")
+
+    async def remove_record(self, bucket: str, key: str, check: Callable[[], None]) -> None:
+        """Remove a record, once `check`, called in this process's turn to write, has not raised.
+
+        Raises:
+            PenstockError: what `check` raises; NATS is away or timed out, in which case the record
+                may or may not be gone.
+        """
+        async with self._writing():
+            check()
+            await Bucket(self._bus, bucket).delete(key)
+            await self._settle_removal(self._tables[bucket], key)
 
     def find_api_key(self, key_id: str) -> ApiKeyRecord:
         """The API key with this id.

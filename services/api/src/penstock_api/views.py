@@ -60,6 +60,7 @@ def endpoint_document(
         message=told.message if told else None,
         revision=record.revision,
         failed_revision=status.failed_revision if status else None,
+        image_digest=_image_digest(record, status),
         workers_running=status.workers_running if status else 0,
         workers_starting=status.workers_starting if status else 0,
         workers_draining=status.workers_draining if status else 0,
@@ -83,6 +84,12 @@ def endpoint_document(
         exit_code=told.exit_code if told else None,
         log_tail=told.log_tail if told else (),
     )
+
+
+def _image_digest(record: EndpointRecord, status: EndpointStatus | None) -> str | None:
+    pins = status.image_digests if status else {}
+    revisions = (record.revision, *record.same_as)
+    return next((pins[revision] for revision in revisions if revision in pins), None)
 
 
 def worker_document(
@@ -117,6 +124,8 @@ def worker_document(
         pull_total_bytes=status.pull_total_bytes if status else None,
         in_flight=load.in_flight if load else None,
         idle_s=load.idle_s if load else None,
+        image_digest=status.image_digest if status else None,
+        image_note=status.image_note if status else None,
         exit_code=status.exit_code if status else None,
         log_tail=status.log_tail if status else (),
     )

@@ -27,6 +27,8 @@ from penstock_common.states import DesiredState, WorkerReason
 from penstock_node_agent.gpu_news import gpu_news
 from penstock_node_agent.heartbeat import Heartbeat, wire_problem
 from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
+from penstock_node_agent.network_volumes import NetworkVolumes
+from penstock_node_agent.prewarms import PrewarmParts, Prewarms
 from penstock_node_agent.registry_auths import RegistryAuths
 from penstock_node_agent.runtime import Found, Runtime, RuntimeFailedError, RuntimeProblem
 from penstock_node_agent.status_board import StatusBoard
@@ -71,7 +73,9 @@ class Agent:
         """An agent that is not run yet; the runtime is not open yet."""
         node_id = parts.node_id
         self._parts = parts
-        self._board = StatusBoard(parts.bus, Bucket(parts.bus, subjects.WORKER_STATUS))
+        self._board: StatusBoard[WorkerStatus] = StatusBoard(
+            parts.bus, Bucket(parts.bus, subjects.WORKER_STATUS)
+        )
         self._events = WorkerEvents(parts.bus, parts.clock, f"/nodes/{node_id}")
         parts.heartbeat.on_record = self._tell_gpus
         self._tools = KeeperTools(
@@ -82,8 +86,19 @@ class Agent:
             clock=parts.clock,
             sealer=parts.sealer,
             open_auth=RegistryAuths(Bucket(parts.bus, subjects.REGISTRY_AUTHS), parts.sealer).open,
+            read_mounts=NetworkVolumes(Bucket(parts.bus, subjects.VOLUMES)).mounts,
             engine_patience_s=parts.engine_patience_s,
             sick_gpus=parts.heartbeat.sick_gpus,
+        )
+        self._prewarms = Prewarms(
+            PrewarmParts(
+                node_id=node_id,
+                bus=parts.bus,
+                runtime=parts.runtime,
+                read_products=lambda: parts.heartbeat.products,
+                open_auth=self._tools.open_auth,
+                clock=parts.clock,
+            )
         )
         keys = subjects.node_worker_keys(node_id)
         self._assignments = WatchedTable(
@@ -137,6 +152,8 @@ class Agent:
                         group.create_task(parts.heartbeat.run(), name="heartbeat"),
                         group.create_task(self._loop(), name="reconcile loop"),
                     ]
+                    if parts.runtime.kind == "docker":
+                        loops.append(group.create_task(self._prewarms.run(), name="prewarms"))
                     ready.set()
                     await stopping.wait()
                     await _end(*loops)
@@ -204,7 +221,8 @@ class Agent:
         self._reconcile()
         if self._statuses.synced and self._assignments.synced:
             self._board.compare(self._statuses.rows)
-        await self._parts.runtime.tend()
+        for removed in await self._parts.runtime.tend():
+            self._events.node(self._parts.node_id, "image_removed", removed)
         self._tell_problem()
 
     def _tell_problem(self) -> None:

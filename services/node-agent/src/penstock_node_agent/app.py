@@ -17,6 +17,8 @@ from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory, static_inventory
 from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import read_host_facts
+from penstock_node_agent.image_choice import Marks
+from penstock_node_agent.image_ledger import IMAGE_LEDGER, ImageLedger
 from penstock_node_agent.leftovers import stop_leftovers
 from penstock_node_agent.logged_runtime import LoggedRuntime
 from penstock_node_agent.node_identity import (
@@ -30,6 +32,7 @@ from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
 from penstock_node_agent.reaper import SubreaperRefusedError, become_subreaper
 from penstock_node_agent.runtime import Runtime
 from penstock_node_agent.settings import Settings
+from penstock_node_agent.volume_policy import VolumePolicy, kernel_has_nfs
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +57,16 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
         await ensure_streams(bus, replicas=settings.nats_replicas)
         await ensure_streams(beat_bus, replicas=settings.nats_replicas)
         await check_durability(bus, settings.nats_monitor_url)
+        # A process worker sees the node's disk and no volumes.
+        policy = _volume_policy(settings) if runtime.kind == "docker" else VolumePolicy()
         identity = NodeIdentity(
             node_id=node_id,
             address=settings.node_address,
             labels=settings.labels,
             version=version("penstock-node-agent"),
             started_at=clock.utc(),
+            volume_paths=policy.paths,
+            volume_kinds=policy.kinds,
         )
         heartbeat = Heartbeat(
             bus=beat_bus,
@@ -133,6 +140,7 @@ async def _choose_runtime(
     from penstock_node_agent.docker_client import engine_problem
     from penstock_node_agent.docker_containers import DockerSettings, default_shm_bytes
     from penstock_node_agent.docker_runtime import DockerRuntime
+    from penstock_node_agent.image_cleaner import ImageCare
 
     problem = await engine_problem(settings.docker_host)
     if problem is None:
@@ -149,7 +157,13 @@ async def _choose_runtime(
                 gpu_way=None if settings.docker_gpu_way == "auto" else settings.docker_gpu_way,
                 cpus=settings.docker_cpus,
                 memory_bytes=settings.docker_memory_bytes,
-            )
+                volumes=_volume_policy(settings),
+                pulls=settings.image_pulls,
+            ),
+            ImageCare(
+                ledger=ImageLedger(data_dir / IMAGE_LEDGER),
+                marks=Marks(settings.image_disk_low_ratio, settings.image_disk_low_bytes),
+            ),
         )
     if settings.runtime == "docker":
         raise MisconfiguredError(
@@ -160,6 +174,15 @@ async def _choose_runtime(
         extra={"action": "runtime_chosen", "runtime": "process", "error": problem},
     )
     return _process_runtime(settings, data_dir)
+
+
+def _volume_policy(settings: Settings) -> VolumePolicy:
+    asked = settings.volume_nfs
+    return VolumePolicy(
+        paths=settings.volume_paths,
+        nfs=kernel_has_nfs() if asked == "auto" else asked == "yes",
+        driver_options=settings.volume_driver_options,
+    )
 
 
 def _process_runtime(settings: Settings, data_dir: Path) -> ProcessRuntime:

@@ -1,7 +1,7 @@
 """How a worker looks as a container: its configuration, and how the engine's answers are read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from docker.types import Ulimit
@@ -13,6 +13,7 @@ from penstock_node_agent.docker_gpus import (
     gpu_options,
 )
 from penstock_node_agent.runtime import Exit, Found, Started, StartOrder
+from penstock_node_agent.volume_policy import VolumePolicy
 
 MANAGED_LABEL: Final = "penstock.managed"
 WORKER_LABEL: Final = "penstock.worker"
@@ -66,6 +67,10 @@ class DockerSettings:
     memory_bytes: int | None = None
     #: before each repeated try of a pull whose registry did not answer
     pull_pauses_s: tuple[float, ...] = (1.0, 4.0)
+    #: most pulls at once
+    pulls: int = 4
+    #: what network volumes may be here
+    volumes: VolumePolicy = field(default_factory=VolumePolicy)
     #: longest wait for one answer of the engine, seconds
     timeout_s: float = 60.0
     #: an engine that takes longer than this to list containers is away, seconds

@@ -55,6 +55,14 @@ _MEANINGS: Final[tuple[tuple[WorkerReason, tuple[str, ...]], ...]] = (
 _AUTH_ADVICE: Final = (
     "; name a registry auth whose username and password may pull it (image.registry_auth_id)"
 )
+#: What the engine says when it could not mount a volume or a host path.
+_NO_MOUNT: Final = (
+    "failed to mount local volume",
+    "error while mounting volume",
+    "bind source path does not exist",
+    "error resolving passed in network volume address",
+    "error resolving passed in nfs address",
+)
 #: Looked for in this order, in lower case: what to do about a container that cannot be started.
 _HINTS: Final = (
     (
@@ -89,6 +97,8 @@ def start_failure(error: Exception) -> StartFailedError:
     text = explanation(error)
     if "no space left on device" in text.lower():
         return StartFailedError(WorkerReason.NO_SPACE, text)
+    if any(sign in text for sign in _NO_MOUNT):
+        return StartFailedError(WorkerReason.VOLUME_UNAVAILABLE, text)
     if "invalid reference format" in text:
         return StartFailedError(WorkerReason.IMAGE_NOT_FOUND, text)
     for sign, hint in _HINTS:

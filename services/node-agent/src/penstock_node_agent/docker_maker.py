@@ -13,6 +13,7 @@ from docker import APIClient
 
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
+from penstock_node_agent import docker_volumes as volumes
 from penstock_node_agent.docker_containers import DockerSettings, EngineAbilities
 from penstock_node_agent.docker_errors import ENGINE_ERRORS, explanation, is_status
 from penstock_node_agent.docker_gpus import choose_way, driver_gpus
@@ -44,17 +45,18 @@ class ContainerMaker:
         """Create the container and its volumes; False when the image is not on the node.
 
         Raises:
-            StartFailedError: an earlier start's container has ended.
+            StartFailedError: an earlier start's container has ended, or this node cannot mount a
+            network volume.
             DockerException, RequestException: the engine refused or did not answer.
         """
         name = containers.container_name(order.worker_id)
         self._ensure_network(client)
         if driver_gpus(order.gpus):
             self._find_gpu_way(client)
-        for volume in containers.volume_names(order):
-            client.create_volume(volume, labels=containers.labels(order, self._settings.node_id))
+        volumes.make_local_volumes(client, order, self._settings.node_id)
         abilities = self._abilities
         options = containers.host_options(order, self._settings, abilities)
+        options["mounts"] = volumes.network_mounts(client, order, self._settings.volumes)
         try:
             client.create_container(
                 image=order.image,
@@ -98,6 +100,7 @@ class ContainerMaker:
                 client.start(name)
                 break
             except ENGINE_ERRORS as error:
+                volumes.raise_if_hung(error, order)
                 if attempt == _START_TRIES - 1 or not self._mend(client, order, explanation(error)):
                     raise
         inspected = client.inspect_container(name)

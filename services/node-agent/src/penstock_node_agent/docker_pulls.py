@@ -21,7 +21,6 @@ from penstock_node_agent.runtime import Credentials, StartFailedError
 
 logger = logging.getLogger(__name__)
 
-_THREADS: Final = 4
 #: A pull that reports nothing for so long has failed (layers are unpacked silently).
 SILENCE_S: Final = 600.0
 #: Who waits for a pull hears so often how far it is.
@@ -49,16 +48,19 @@ class _Pull:
 class ImagePuller:
     """Pulls images through one engine."""
 
-    def __init__(self, connect: Callable[[float], APIClient], pauses_s: Sequence[float]) -> None:
+    def __init__(
+        self, connect: Callable[[float], APIClient], pauses_s: Sequence[float], limit: int = 4
+    ) -> None:
         """A puller that has no thread yet.
 
         Args:
             connect: makes a client that waits so many seconds for an answer; called in a thread.
             pauses_s: before each repeated try; as many tries follow the first one.
+            limit: pulls at once; the others wait their turn.
         """
         self._connect = connect
         self._pauses_s = pauses_s
-        self._threads = DaemonThreads(_THREADS, "docker-pull")
+        self._threads = DaemonThreads(limit, "docker-pull")
         # Who may not pull an image is not handed what another's credentials pull.
         self._pulls: dict[tuple[str, Credentials | None], _Pull] = {}
 

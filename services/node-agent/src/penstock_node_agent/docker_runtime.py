@@ -17,7 +17,7 @@ from typing import Final
 from typing_extensions import override
 
 from penstock_common.clock import Clock, SystemClock
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
 from penstock_node_agent.daemon_threads import DaemonThreads
@@ -33,17 +33,21 @@ from penstock_node_agent.docker_errors import (
     start_failure,
 )
 from penstock_node_agent.docker_events import DeathWatch
+from penstock_node_agent.docker_images import Chosen, WorkerImages
 from penstock_node_agent.docker_logs import EngineLogs
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.docker_watch import EngineWatch
+from penstock_node_agent.image_cleaner import ImageCare, ImageCleaner
 from penstock_node_agent.log_files import clipped
 from penstock_node_agent.output import Cursor, Output, Skim, read_all
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     Exit,
     Found,
+    ImageWish,
     Progress,
+    RunningImage,
     Runtime,
     RuntimeFailedError,
     RuntimeProblem,
@@ -60,11 +64,19 @@ _REMOVE_TRIES: Final = 20
 class DockerRuntime(Runtime):
     """Runs an image as a container, with one port published on one address."""
 
-    def __init__(self, settings: DockerSettings, clock: Clock | None = None) -> None:
-        """A runtime that is not open yet."""
+    def __init__(
+        self,
+        settings: DockerSettings,
+        care: ImageCare | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """A runtime that is not open yet; without `care` no image is ever removed."""
         self._settings = settings
         self._engine = EngineCalls(settings, self._on_gone)
-        self._puller = ImagePuller(self._engine.new_client, settings.pull_pauses_s)
+        self._puller = ImagePuller(self._engine.new_client, settings.pull_pauses_s, settings.pulls)
+        care = care or ImageCare()
+        self._images = WorkerImages(self._engine, self._puller, care)
+        self._cleaner = ImageCleaner(settings.node_id, care, lambda: self._images.wanted)
         self._deaths: DeathWatch | None = None
         self._disks = DiskWatch(settings.node_id, lambda worker_id: self._ends.look_at(worker_id))
         self._maker = ContainerMaker(settings)
@@ -208,25 +220,36 @@ class DockerRuntime(Runtime):
     ) -> Started:
         report = on_progress or (lambda _progress: None)
         self._ends.note(order.worker_id)
-        if not await self._try_create(order):
-            assert order.image is not None
-            report(Progress.PULLING)
-            credentials = await order.credentials() if order.credentials else None
-            await self._puller.pull(order.image, credentials, on_bytes)
-            report(Progress.PULLED)
-            if not await self._try_create(order):
-                raise StartFailedError(
-                    WorkerReason.IMAGE_NOT_FOUND, f"{order.image} is gone after its pull"
-                )
-        else:
-            report(Progress.PULLED)
+        with self._images.held(order.wish):
+            chosen = await self._create(order, report, on_bytes)
+        order = replace(order, image=chosen.reference)
         report(Progress.CREATED)
         async with _start_errors():
             port = await self._engine.for_worker(
                 order.worker_id, functools.partial(self._maker.start, self._engine.client, order)
             )
         report(Progress.STARTED)
-        return Started(self._settings.address, port)
+        return Started(self._settings.address, port, chosen.image)
+
+    async def _create(
+        self,
+        order: StartOrder,
+        report: Callable[[Progress], None],
+        on_bytes: Callable[[PulledBytes], None] | None,
+    ) -> Chosen:
+        """Have the container made; gives from which image."""
+        chosen = await self._images.choose(order.wish)
+        if await self._try_create(replace(order, image=chosen.reference)):
+            report(Progress.PULLED)
+            return chosen
+        report(Progress.PULLING)
+        chosen = await self._images.pull(order.wish, chosen, on_bytes)
+        report(Progress.PULLED)
+        if not await self._try_create(replace(order, image=chosen.reference)):
+            raise StartFailedError(
+                WorkerReason.IMAGE_NOT_FOUND, f"{chosen.reference} is gone after its pull"
+            )
+        return chosen
 
     async def _try_create(self, order: StartOrder) -> bool:
         async with _start_errors():
@@ -299,16 +322,33 @@ class DockerRuntime(Runtime):
                     raise
 
     @override
-    async def images(self) -> tuple[str, ...]:
-        """Tags of the engine's images."""
-        images = await self._engine.call(lambda: self._engine.client.images())
-        return tuple(sorted({t for i in images for t in i.get("RepoTags") or () if "<" not in t}))
+    async def prewarm(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        """Pull the image, unless the node has it as its registry has it."""
+        return await self._images.have(wish, on_bytes)
 
     @override
-    async def tend(self) -> None:
-        """Look at the engine and for ends that the event stream missed, and measure disks."""
+    def keep_images(self, images: frozenset[str]) -> None:
+        """Clean up none of these references' repositories from now on."""
+        self._images.keep(images)
+
+    @override
+    async def images(self) -> tuple[str, ...]:
+        """Tags and digests of the engine's images."""
+        images = await self._engine.call(lambda: self._engine.client.images())
+        names = (i.get(kind) or () for i in images for kind in ("RepoTags", "RepoDigests"))
+        return tuple(sorted({name for of_one in names for name in of_one if "<" not in name}))
+
+    @override
+    async def tend(self) -> list[ImageRemoved]:
+        """Look at the engine and for ends that the event stream missed, measure disks, clean up."""
         self._disks.tend(lambda measure: self._engine.begin(lambda: measure(self._engine.client)))
+        removed = self._cleaner.tend(
+            lambda clean: self._engine.begin(lambda: clean(self._engine.client))
+        )
         self._watch.tend()
+        return removed
 
     @override
     async def close(self) -> None:

@@ -39,6 +39,9 @@ class NodeIdentity:
     labels: Mapping[str, str]
     version: str
     started_at: datetime
+    #: what of network volumes it can mount, as in `NodeRecord`
+    volume_paths: tuple[str, ...] = ()
+    volume_kinds: tuple[str, ...] = ()
 
 
 def wire_problem(problem: RuntimeProblem | None) -> EngineProblem | None:
@@ -77,6 +80,8 @@ class Heartbeat:
         self._bucket = bucket
         self._identity = identity
         self._runtime = runtime
+        #: products of the node's GPUs as last read, in lower case
+        self.products: frozenset[str] = frozenset()
         self._read_host = read_host
         self._clock = clock
         self._beat = 0
@@ -108,6 +113,7 @@ class Heartbeat:
     async def record(self) -> NodeRecord:
         """The record of the next beat."""
         gpus = await self._read_gpus()
+        self.products = frozenset(gpu.product.lower() for gpu in gpus.gpus)
         again = self._beat % _REREAD_BEATS == 0
         wait_s = _READ_S if self._beat else _FIRST_READ_S
         images = await self._images.newest(again=again, wait_s=wait_s)
@@ -132,6 +138,8 @@ class Heartbeat:
             disk_free_bytes=host.disk_free_bytes,
             images=images,
             labels=identity.labels,
+            volume_paths=identity.volume_paths,
+            volume_kinds=identity.volume_kinds,
             version=identity.version,
             started_at=identity.started_at,
             beat=self._beat,

@@ -21,6 +21,7 @@ from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, Wor
 from penstock_node_agent.advice import advised
 from penstock_node_agent.health_watch import HealthWatch
 from penstock_node_agent.last_lines import with_last_lines
+from penstock_node_agent.network_volumes import ReadMounts
 from penstock_node_agent.orders import start_order
 from penstock_node_agent.probes import ProbeTarget
 from penstock_node_agent.pull_bytes import PulledBytes
@@ -71,13 +72,15 @@ class KeeperTools:
 
     node_id: str
     runtime: Runtime
-    board: StatusBoard
+    board: StatusBoard[WorkerStatus]
     events: WorkerEvents
     clock: Clock
     #: opens secrets; None = the node has no key
     sealer: Sealer | None
     #: gives the credentials that a pull needs
     open_auth: OpenAuth
+    #: gives the network volumes that a worker mounts
+    read_mounts: ReadMounts
     #: a start waits so long for an engine that fails; then another node may have more luck
     engine_patience_s: float
     #: GPUs of the node that report a fault now
@@ -245,7 +248,10 @@ class Keeper:
         assert self._assignment is not None
         tools = self._tools
         try:
-            order = start_order(self._assignment, tools.runtime.kind, tools.sealer, tools.open_auth)
+            mounts = await tools.read_mounts(self._assignment.spec)
+            order = start_order(
+                self._assignment, tools.runtime.kind, tools.sealer, tools.open_auth, mounts
+            )
         except StartFailedError as error:  # nothing was begun
             self._fail(error.reason, str(error))
             return
@@ -262,6 +268,7 @@ class Keeper:
                 raise
             self._fail(WorkerReason.ENGINE_ERROR, str(error))
         else:
+            self._report.image = self._address.image or self._report.image
             self._engine_failed_at = None
             self._view = replace(self._view, presence=Presence.UP)
 

@@ -8,7 +8,7 @@ output was read to the end, or the wait for that took too long.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 from typing_extensions import override
@@ -16,14 +16,16 @@ from typing_extensions import override
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.log_stream import LogStream
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_node_agent.log_follower import FollowerTools, LogFollower
 from penstock_node_agent.output import Cursor, Output, Skim, read_all
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import (
     Exit,
     Found,
+    ImageWish,
     Progress,
+    RunningImage,
     Runtime,
     RuntimeProblem,
     Started,
@@ -159,14 +161,26 @@ class LoggedRuntime(Runtime):
             self._forget(removed)
 
     @override
+    async def prewarm(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        """Have `inner` do it."""
+        return await self._inner.prewarm(wish, on_bytes)
+
+    @override
+    def keep_images(self, images: frozenset[str]) -> None:
+        """Have `inner` do it."""
+        self._inner.keep_images(images)
+
+    @override
     async def images(self) -> tuple[str, ...]:
         """Those of `inner`."""
         return await self._inner.images()
 
     @override
-    async def tend(self) -> None:
+    async def tend(self) -> Sequence[ImageRemoved]:
         """Tend `inner`."""
-        await self._inner.tend()
+        return await self._inner.tend()
 
     @override
     async def close(self) -> None:

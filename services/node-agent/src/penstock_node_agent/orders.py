@@ -6,18 +6,28 @@ from collections.abc import Mapping
 
 from penstock_common.messages import RuntimeKind, WorkerAssignment
 from penstock_common.sealing import SealBrokenError, Sealer
-from penstock_common.specs import LocalVolume, NetworkVolume
 from penstock_common.states import WorkerReason
 from penstock_node_agent.registry_auths import OpenAuth
-from penstock_node_agent.runtime import StartFailedError, StartOrder
+from penstock_node_agent.runtime import StartFailedError, StartOrder, VolumeMount
 
 
 def start_order(
-    assignment: WorkerAssignment, kind: RuntimeKind, sealer: Sealer | None, open_auth: OpenAuth
+    assignment: WorkerAssignment,
+    kind: RuntimeKind,
+    sealer: Sealer | None,
+    open_auth: OpenAuth,
+    mounts: tuple[VolumeMount, ...] = (),
 ) -> StartOrder:
     """What to start.
 
     A process worker gets no volumes of its own: it sees the node's disk.
+
+    Args:
+        assignment: the worker.
+        kind: what this node runs.
+        sealer: opens secrets; None = the node has no key.
+        open_auth: gives the credentials that a pull needs.
+        mounts: the network volumes of its document.
 
     Raises:
         StartFailedError: this node can never run it; the reason and message say why.
@@ -28,9 +38,10 @@ def start_order(
         raise _not_runnable("this node runs containers: set image.image")
     if kind == "process" and not (spec.image.command or "").strip():
         raise _not_runnable("this node runs processes: set image.command")
-    for volume in spec.storage.volumes:
-        if isinstance(volume, NetworkVolume):
-            raise _not_runnable(f"this node cannot mount the network volume {volume.id}")
+    if kind == "process" and mounts:
+        raise _not_runnable(
+            f"this node runs processes, which cannot mount the network volume {mounts[0].volume_id}"
+        )
     return StartOrder(
         worker_id=assignment.worker_id,
         endpoint_id=assignment.endpoint_id,
@@ -40,8 +51,10 @@ def start_order(
         command=tuple(shlex.split(spec.image.command or "")),
         http_port=spec.image.http_port,
         env={**spec.env, **_open(spec.secrets, sealer)},
+        image_digest=assignment.image_digest,
         gpus=assignment.gpus,
-        volumes=tuple(v for v in spec.storage.volumes if isinstance(v, LocalVolume)),
+        volumes=spec.storage.local_volumes,
+        mounts=mounts,
         disk_bytes=spec.storage.container_disk_gb * 1_000_000_000,
         credentials=None if auth_id is None else functools.partial(open_auth, auth_id),
     )

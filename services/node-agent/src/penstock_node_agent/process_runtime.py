@@ -23,7 +23,7 @@ from typing import IO, Final, TypeVar
 
 from typing_extensions import override
 
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import log_files, process_table
 from penstock_node_agent.daemon_threads import DaemonThreads
@@ -41,7 +41,9 @@ from penstock_node_agent.reaper import reap_orphans
 from penstock_node_agent.runtime import (
     Exit,
     Found,
+    ImageWish,
     Progress,
+    RunningImage,
     Runtime,
     RuntimeFailedError,
     RuntimeProblem,
@@ -412,19 +414,31 @@ class ProcessRuntime(Runtime):
         self._workers.pop(worker_id, None)
 
     @override
+    async def prewarm(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        """There are no images."""
+        raise StartFailedError(WorkerReason.NOT_RUNNABLE, "this node runs processes, not images")
+
+    @override
+    def keep_images(self, images: frozenset[str]) -> None:
+        """There are none."""
+
+    @override
     async def images(self) -> tuple[str, ...]:
         """None: it runs no images."""
         return ()
 
     @override
-    async def tend(self) -> None:
-        """Cut long logs, reap orphans."""
+    async def tend(self) -> tuple[ImageRemoved, ...]:
+        """Cut long logs, reap orphans; there are no images."""
         self._oom_kills = process_table.oom_kill_count()
         folders = [worker.folder for worker in self._workers.values()]
         paths = [path for folder in folders for path in output_paths(folder)]
         await self._in_thread(lambda: [log_files.cut_if_large(path) for path in paths])
         if self._settings.reap_orphans:
             reap_orphans({w.leader.pid for w in self._workers.values() if w.exit is None})
+        return ()
 
     @override
     async def close(self) -> None:

@@ -4,16 +4,17 @@ Every call names a worker by its id and may be repeated. Errors that a runtime m
 the ones below, so that no caller knows `docker` or an errno. `tests/contract` holds the promises.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from penstock_common.errors import PenstockError
-from penstock_common.messages import RuntimeKind
+from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
+from penstock_common.volumes import VolumeSource
 from penstock_node_agent.output import OutputFollower
 from penstock_node_agent.pull_bytes import PulledBytes
 
@@ -40,6 +41,29 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """A network volume as one worker sees it."""
+
+    volume_id: str
+    source: VolumeSource
+    #: where the worker sees it
+    mount_path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWish:
+    """An image that is to be on the node."""
+
+    #: reference
+    image: str
+    #: digest that it must have; None = the one that its tag has now
+    image_digest: str | None = None
+    #: gives the credentials to pull with; it raises `StartFailedError`. None = pulled without any
+    credentials: Callable[[], Awaitable[Credentials]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StartOrder:
     """All that a runtime needs to start a worker."""
 
@@ -56,15 +80,35 @@ class StartOrder:
     http_port: int
     #: the endpoint's variables, secrets opened
     env: Mapping[str, str]
+    #: digest that the image must have; None = the one that its tag has now
+    image_digest: str | None = None
     #: ids of the GPUs that belong to it alone
     gpus: tuple[str, ...] = ()
     #: volumes that live and die with it
     volumes: tuple[LocalVolume, ...] = ()
+    #: volumes that outlive it; process: none
+    mounts: tuple[VolumeMount, ...] = ()
     #: most that it may hold on its own disk, volumes apart; None = no bound; process: ignored
     disk_bytes: int | None = None
     #: gives the credentials to pull with, asked only when the image must be pulled; it raises
     #: `StartFailedError`. None = pulled without any; process: ignored
     credentials: Callable[[], Awaitable[Credentials]] | None = None
+
+    @property
+    def wish(self) -> ImageWish:
+        """The image that it needs; docker: `image` is set."""
+        assert self.image is not None
+        return ImageWish(self.image, self.image_digest, self.credentials)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningImage:
+    """Which image a worker runs."""
+
+    #: `sha256:…`; None = it has no digest, as no registry has it
+    digest: str | None = None
+    #: one sentence, when it is not what its registry says of the tag now
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +117,8 @@ class Started:
 
     host: str
     port: int
+    #: None = not known, or it runs no image; no part of where it is
+    image: RunningImage | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +282,31 @@ class Runtime(OutputFollower, Protocol):
         """
         ...
 
+    async def prewarm(
+        self, wish: ImageWish, on_bytes: Callable[[PulledBytes], None] | None = None
+    ) -> RunningImage:
+        """Have an image on the node.
+
+        Raises:
+            StartFailedError: it cannot be had; the reason says why.
+        """
+        ...
+
+    def keep_images(self, images: frozenset[str]) -> None:
+        """Clean up none of these references' repositories from now on."""
+        ...
+
     async def images(self) -> tuple[str, ...]:
         """Image references on the node; none for a runtime without images."""
         ...
 
-    async def tend(self) -> None:
+    async def tend(self) -> Sequence[ImageRemoved]:
         """Housekeeping, called about once a second: log limits, ends that were not noticed.
 
         It waits for no engine.
+
+        Returns:
+            Images that were removed since the last call, to be told.
         """
         ...
 

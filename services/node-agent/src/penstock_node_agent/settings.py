@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from penstock_common.settings import ServiceSettings
+from penstock_common.volumes import check_plain_path
 from penstock_node_agent.gpus import static_inventory
 from penstock_node_agent.node_identity import check_node_id
 
@@ -56,6 +57,22 @@ class Settings(ServiceSettings):
     #: how containers get GPUs; `auto`: the best way that the engine offers
     docker_gpu_way: Literal["auto", "cdi", "runtime", "device_request"] = "auto"
 
+    #: host paths, comma-separated, in which network volumes may lie; links that lead out are refused
+    volume_paths: Annotated[tuple[str, ...], NoDecode] = ()
+    #: whether network volumes may be mounted by NFS; `auto`: if this machine's kernel can
+    volume_nfs: Literal["auto", "yes", "no"] = "auto"
+    #: whether network volumes may be raw options of Docker's local driver: they reach every path of
+    #: the host, so whoever makes volumes has root here
+    volume_driver_options: bool = False
+
+    #: images that nothing uses are removed, least recently used first, when less than this share of
+    #: the engine's disk is free (0 = never by share), or fewer than so many bytes (0 = never by
+    #: bytes); only images that this agent pulled
+    image_disk_low_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    image_disk_low_bytes: Annotated[int, Field(ge=0)] = 0
+    #: pulls at once; each image once, however many wait for it
+    image_pulls: Annotated[int, Field(ge=1, le=64)] = 4
+
     #: working directory of process workers; default: the agent's
     process_cwd: Path | None = None
     #: ports of process workers, `first-last`; best outside the kernel's range for outgoing
@@ -75,6 +92,16 @@ class Settings(ServiceSettings):
         if any(not sign or not name.strip() for name, sign, _ in pairs):
             raise ValueError(f"'{value}' is no list of name=value")
         return {name.strip(): text.strip() for name, _, text in pairs}
+
+    @field_validator("volume_paths", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) and value else value or ()
+
+    @field_validator("volume_paths")
+    @classmethod
+    def _check_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_plain_path(path.strip()) for path in value)
 
     @field_validator("node_id")
     @classmethod

@@ -1,4 +1,4 @@
-"""This node's rows of WORKER_STATUS as they should be, and the writing of them until they are.
+"""This node's rows of a bucket of statuses as they should be, and the writing until they are.
 
 Level-triggered: `put` says how a row should be and returns at once. Each row has at most one write
 under way; what changes meanwhile is written after it, only the newest. A write that fails is
@@ -9,27 +9,29 @@ connection thought dead) is seen by `compare` and put right.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from penstock_common.connection import Bus
 from penstock_common.errors import MessageTooLargeError, PenstockError
 from penstock_common.kv import Bucket, Row
-from penstock_common.messages import WorkerStatus
+from penstock_common.messages import Message
 
 logger = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Message)
 
 _MIN_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 2.0
 
 
-class StatusBoard:
-    """Keeps the rows of one node's workers."""
+class StatusBoard(Generic[S]):
+    """Keeps the rows of one node in one bucket."""
 
     def __init__(self, bus: Bus, bucket: Bucket) -> None:
         self._bus = bus
         self._bucket = bucket
         #: how each row should be; None = gone
-        self._wanted: dict[str, WorkerStatus | None] = {}
+        self._wanted: dict[str, S | None] = {}
         #: rows to write
         self._dirty: set[str] = set()
         #: rows being written
@@ -50,7 +52,7 @@ class StatusBoard:
         """Whether it was told how the row should be."""
         return key in self._wanted
 
-    def put(self, key: str, status: WorkerStatus) -> None:
+    def put(self, key: str, status: S) -> None:
         """The row should be this."""
         self._want(key, status)
 
@@ -58,13 +60,13 @@ class StatusBoard:
         """The row should not be."""
         self._want(key, None)
 
-    def _want(self, key: str, status: WorkerStatus | None) -> None:
+    def _want(self, key: str, status: S | None) -> None:
         self._wanted[key] = status
         self._dirty.add(key)
         self._idle.clear()
         self._wake.set()
 
-    def compare(self, rows: Mapping[str, Row[WorkerStatus]]) -> None:
+    def compare(self, rows: Mapping[str, Row[S]]) -> None:
         """Write again what is not in KV as it should be.
 
         A row counts as wrong when it was wrong at the last call too: a table may lag behind a
@@ -83,7 +85,7 @@ class StatusBoard:
             self._want(key, self._wanted.get(key))
         self._suspect = wrong
 
-    def _is_wrong(self, key: str, rows: Mapping[str, Row[WorkerStatus]]) -> bool:
+    def _is_wrong(self, key: str, rows: Mapping[str, Row[S]]) -> bool:
         row = rows.get(key)
         return (row.value if row is not None else None) != self._wanted.get(key)
 

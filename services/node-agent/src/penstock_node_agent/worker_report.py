@@ -7,7 +7,7 @@ from penstock_common.clock import Clock
 from penstock_common.messages import WorkerAssignment, WorkerStatus
 from penstock_common.states import Phase
 from penstock_node_agent.pull_bytes import PulledBytes
-from penstock_node_agent.runtime import Started
+from penstock_node_agent.runtime import RunningImage, Started
 from penstock_node_agent.status_board import StatusBoard
 from penstock_node_agent.worker import Ending, WorkerView
 from penstock_node_agent.worker_events import WorkerEvents
@@ -24,7 +24,7 @@ class WorkerReport:
     def __init__(
         self,
         key: str,
-        board: StatusBoard,
+        board: StatusBoard[WorkerStatus],
         events: WorkerEvents,
         clock: Clock,
         reported: WorkerStatus | None,
@@ -39,6 +39,10 @@ class WorkerReport:
         self.phases: dict[Phase, datetime] = {}
         #: how far the pull of its image is, or was
         self.pulled: PulledBytes | None = None
+        #: which image it runs
+        self.image: RunningImage | None = None
+        if reported is not None:
+            self.image = RunningImage(reported.image_digest, reported.image_note)
         if reported is not None and reported.pull_bytes is not None:
             self.pulled = PulledBytes(reported.pull_bytes, reported.pull_total_bytes or 0)
 
@@ -94,6 +98,8 @@ class WorkerReport:
             phases=dict(self.phases),
             pull_bytes=self.pulled.done if self.pulled else None,
             pull_total_bytes=self.pulled.total if self.pulled else None,
+            image_digest=self.image.digest if self.image else None,
+            image_note=self.image.note if self.image else None,
             exit_code=ending.exit_code,
             log_tail=ending.log_tail,
             updated_at=self._clock.utc(),

@@ -63,6 +63,7 @@ class Draft:
         self._histories: list[ScaleHistory] = []
         self._history_deletes: list[str] = []
         self._events: list[PlannedEvent] = []
+        self._pins: dict[str, str | None] = {}
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -164,6 +165,14 @@ class Draft:
 
     # ---- steps
 
+    def pin(self, endpoint_id: str, digest: str | None) -> None:
+        """Every worker of the endpoint is to run this image; None = what its tag is."""
+        self._pins[endpoint_id] = digest
+
+    def pin_of(self, endpoint_id: str) -> str | None:
+        """What every worker of the endpoint is to run; None = what its tag is."""
+        return self._pins.get(endpoint_id)
+
     def create(self, record: EndpointRecord, placement: Placement) -> None:
         """Start a worker there."""
         utc = self.snapshot.utc
@@ -174,6 +183,7 @@ class Draft:
             revision=record.revision,
             spec=record.spec,
             gpus=placement.gpus,
+            image_digest=self.pin_of(record.endpoint_id),
             gpu_product=self._product(placement),
             owner=record.owner,
             driver=self.drives.pick(record.endpoint_id),

@@ -24,6 +24,7 @@ from penstock_scheduler.backoff import (
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_status import Facts, decide_status, same_news
 from penstock_scheduler.fleet import Booking
+from penstock_scheduler.image_pins import learn_pins, pin_of
 from penstock_scheduler.memory import Age, EndpointMemory
 from penstock_scheduler.rollout import Rollout, drain_all, plan_workers
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
@@ -44,6 +45,7 @@ def begin_memory(snapshot: Snapshot, endpoint_id: str) -> EndpointMemory:
     return EndpointMemory(
         backoff=recall(status, now=snapshot.now, utc=snapshot.utc),
         desired=status.desired_workers if status else 0,
+        pins=status.image_digests if status else {},
     )
 
 
@@ -124,6 +126,7 @@ class EndpointRun:
                 if before is None or before.stage is not Stage.RUNNING:
                     scale = _learn_start(scale, worker)
                 backoff = self._forgive(backoff, worker, age)
+        self._note_pin()
         gone = {w.key for w in self._lost}
         self._workers = [
             w for w in self._workers if not self._draft.is_deleted(w) and w.key not in gone
@@ -131,6 +134,12 @@ class EndpointRun:
         self.memory = replace(
             self.memory, scale=scale, backoff=backoff, ages=ages, noted=frozenset(noted)
         )
+
+    def _note_pin(self) -> None:
+        if self._record is not None:
+            pins = learn_pins(self.memory.pins, self._workers, self._record)
+            self.memory = replace(self.memory, pins=pins)
+            self._draft.pin(self.id, pin_of(self._record, pins))
 
     @staticmethod
     def _given_up(worker: Worker) -> bool:
@@ -212,7 +221,11 @@ class EndpointRun:
             drain_all(self._draft, self._workers, WorkerReason.ENDPOINT_PAUSED)
         else:
             self.rollout = plan_workers(
-                self._draft, record, self._workers, self.memory.scale, self.memory.backoff
+                self._draft,
+                record,
+                self._workers,
+                self.memory.scale,
+                self.memory.backoff,
             )
             self.memory = replace(self.memory, scale=self.rollout.scale)
         self._settle_lost()
@@ -344,6 +357,7 @@ class EndpointRun:
             over_quota=self.rollout.over_quota if self.rollout else None,
             settled=self._snapshot.settled,
             proven=self._proven(record, running),
+            pins=self.memory.pins,
         )
 
     def _proven(self, record: EndpointRecord, running: list[Worker]) -> int | None:

@@ -1,6 +1,7 @@
 """What an endpoint's status says, from what is known of its workers after a plan."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from penstock_common.messages import EndpointRecord, EndpointStatus
@@ -33,6 +34,8 @@ class Facts:
     settled: bool
     #: the newest revision with a worker that stayed healthy until now
     proven: int | None = None
+    #: revision → digest of the image that it runs
+    pins: Mapping[int, str] = field(default_factory=dict)
 
 
 def decide_status(
@@ -65,6 +68,7 @@ def decide_status(
         log_tail=last.log_tail if last else (),
         good_revision=good,
         failed_revision=record.revision if _has_failed(record, previous, facts, good) else None,
+        image_digests=dict(facts.pins),
         fencing_token=token,
         updated_at=utc,
     )

@@ -50,6 +50,9 @@ class Kind:
     labels: frozenset[tuple[str, str]]
     #: (product in lower case, GPUs, healthy ones), ascending
     products: tuple[tuple[str, int, int], ...]
+    #: host paths of network volumes that it allows, and what else of them it can mount
+    volume_paths: frozenset[str] = frozenset()
+    volume_kinds: frozenset[str] = frozenset()
     #: why it takes no new worker; None = it does
     closed: NodeState | None = None
     #: what keeps its engine from starting workers
@@ -338,6 +341,8 @@ def _node(record: NodeRecord, closed: NodeState | None) -> Node:
         record.cuda_version,
         frozenset(record.labels.items()),
         tuple(sorted((p, len(gpus), len(free[p])) for p, gpus in by_product.items())),
+        frozenset(record.volume_paths),
+        frozenset(record.volume_kinds),
         closed,
     )
     if (problem := record.engine_problem) is not None:
@@ -377,6 +382,8 @@ def _alike(one: NodeRecord, other: NodeRecord) -> bool:
         and one.runtime == other.runtime
         and one.cuda_version == other.cuda_version
         and one.labels == other.labels
+        and one.volume_paths == other.volume_paths
+        and one.volume_kinds == other.volume_kinds
     )
 
 

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from penstock_common.messages import VolumeRecord
 from penstock_common.specs import EndpointSpec
+from penstock_common.volumes import can_mount
 from penstock_scheduler.fleet import Kind
 
 
@@ -16,18 +18,24 @@ class Lack:
     many: str
 
 
-def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str]) -> Lack | None:
+#: The network volumes by id.
+Volumes = Mapping[str, VolumeRecord]
+
+
+def unfit(kind: Kind, spec: EndpointSpec, products: Iterable[str], volumes: Volumes) -> Lack | None:
     """The first thing that makes a kind of node unfit, whatever runs there; None = it is fit.
 
     Args:
         kind: the nodes.
         spec: the endpoint.
         products: acceptable ones in lower case; empty = any.
+        volumes: the network volumes by id.
     """
     return (
         _check_engine(kind)
         or _check_runtime(kind, spec)
         or _check_labels(kind, spec)
+        or _check_volumes(kind, spec, volumes)
         or _check_gpus(kind, spec, tuple(products))
         or _check_closed(kind)
     )
@@ -41,18 +49,21 @@ def can_hold(product: str, count: int) -> bool:
     return count <= 1 or "-mig" not in product
 
 
-def describe(kinds: Mapping[Kind, int], spec: EndpointSpec, products: Iterable[str]) -> str:
+def describe(
+    kinds: Mapping[Kind, int], spec: EndpointSpec, products: Iterable[str], volumes: Volumes
+) -> str:
     """`no capacity: 3 nodes lack free GPUs, 1 has CUDA 12.2 < 12.4`, most frequent first.
 
     Args:
         kinds: how many nodes of each kind; none of them has room for the worker.
         spec: the endpoint.
         products: as for `unfit`.
+        volumes: as for `unfit`.
     """
     lacks: Counter[Lack] = Counter()
     wanted = tuple(products)
     for kind, n in kinds.items():
-        lacks[unfit(kind, spec, wanted) or Lack("lacks free GPUs", "lack free GPUs")] += n
+        lacks[unfit(kind, spec, wanted, volumes) or Lack("lacks free GPUs", "lack free GPUs")] += n
     if not lacks:
         return "no capacity: no nodes joined"
     counted = sorted(lacks.items(), key=lambda item: (-item[1], item[0].one))
@@ -84,6 +95,25 @@ def _check_labels(kind: Kind, spec: EndpointSpec) -> Lack | None:
         if labels.get(name) != value:
             what = f"not the label {name}={value}"
             return Lack(f"has {what}", f"have {what}")
+    return None
+
+
+def _check_volumes(kind: Kind, spec: EndpointSpec, volumes: Volumes) -> Lack | None:
+    for volume in spec.storage.network_volumes:
+        record = volumes.get(volume.id)
+        if record is None:
+            what = f"the network volume {volume.id} gone"
+            return Lack(f"finds {what}", f"find {what}")
+        if can_mount(record.source, kind.volume_kinds, kind.volume_paths):
+            continue
+        source = record.source
+        what = {
+            "nfs": "no NFS",
+            "host_path": f"no {getattr(source, 'path', '')} among their volume_paths",
+            "driver_options": "no volume_driver_options",
+        }[source.type]
+        end = f"which volume {volume.id} needs"
+        return Lack(f"has {what.replace('their', 'its')}, {end}", f"have {what}, {end}")
     return None
 
 

@@ -31,6 +31,8 @@ class EndpointMemory:
     noted: frozenset[str] = frozenset()
     #: desired number that was told last
     desired: int = 0
+    #: revision → digest of the image that it runs
+    pins: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

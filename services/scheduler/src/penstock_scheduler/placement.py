@@ -1,9 +1,10 @@
 """Where a worker runs: filter → score → pick.
 
-Filter (`lacks.py`), first reason wins: the node's engine answers and its disk is not full, its runtime can run the image or command, it has the
-labels of `placement.node_selector`, it has the product, it has that many GPUs of one product, its
-driver's CUDA is new enough, they are healthy, the node takes workers (no operator's order against
-it), they are free. Score, per node and product:
+Filter (`lacks.py`), first reason wins: the node's engine answers and its disk is not full, its
+runtime can run the image or command, it has the labels of `placement.node_selector`, it can mount
+the network volumes, it has the product, it has that many GPUs of one product, its driver's CUDA is
+new enough, they are healthy, the node takes workers (no operator's order against it), they are
+free. Score, per node and product:
 acceptable products in their order of preference come first; then a weighted sum of "the image is
 there", "few workers of the same endpoint are there" (one node's death should not take all), "few
 GPUs are left over" (whole nodes stay free for large workers), "the GPUs share a link". A node where
@@ -19,11 +20,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from penstock_common.image_references import pinned
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import NodeState
 from penstock_scheduler.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
-from penstock_scheduler.lacks import can_hold, describe, unfit
+from penstock_scheduler.lacks import Volumes, can_hold, describe, unfit
 
 _IMAGE_WEIGHT: Final = 4.0
 _SPREAD_WEIGHT: Final = 2.0
@@ -46,13 +48,23 @@ class Request:
     spec: EndpointSpec
     #: nodes on which this endpoint just failed to start: taken only if there is no other
     avoid: frozenset[str] = frozenset()
+    #: network volumes by id
+    volumes: Volumes = field(default_factory=lambda: MappingProxyType({}))
+    #: digest that the image must have; None = any
+    image_digest: str | None = None
     #: acceptable products in lower case with their rank; empty = any
     products: tuple[tuple[int, str], ...] = field(init=False)
+    #: what a node that needs no pull has: the image by digest, else by tag
+    image: str | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work the products out once, not for every node."""
+        """Work out once what is asked of every node."""
         products = tuple(enumerate(name.lower() for name in self.spec.gpu.products))
         object.__setattr__(self, "products", products)
+        image = self.spec.image.image
+        if image is not None and self.image_digest is not None:
+            image = pinned(image, self.image_digest)
+        object.__setattr__(self, "image", image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +139,9 @@ class Cluster:
         if len(placements) == n:
             return placements, None
         names = [name for _, name in request.products]
-        return placements, NoCapacity(describe(self._fleet.kinds, request.spec, names))
+        return placements, NoCapacity(
+            describe(self._fleet.kinds, request.spec, names, request.volumes)
+        )
 
 
 class Search:
@@ -166,7 +180,7 @@ class Search:
         """What this node is compared by; `score`: of its group."""
         self.scored += 1
         request, node_id = self._request, node.record.node_id
-        image = self._fleet.has_image(node, request.spec.image.image)
+        image = self._fleet.has_image(node, request.image)
         spread = _SPREAD_WEIGHT / (1 + node.workers.get(request.endpoint_id, 0))
         total = score + _IMAGE_WEIGHT * image + spread
         return node_id in request.avoid, rank, -total, node.n_workers, node.turn
@@ -181,8 +195,9 @@ class Search:
     def _fits(self, kind: Kind) -> bool:
         fits = self._fit.get(kind)
         if fits is None:
-            names = [name for _, name in self._request.products]
-            fits = self._fit[kind] = unfit(kind, self._request.spec, names) is None
+            request = self._request
+            names = [name for _, name in request.products]
+            fits = self._fit[kind] = unfit(kind, request.spec, names, request.volumes) is None
         return fits
 
     def _score(self, group: Group) -> float:
@@ -194,7 +209,7 @@ class Search:
     def _candidates(self, group: Group) -> list[Node]:
         """The nodes of a group of which one is its best: the first of each sort."""
         fleet, request = self._fleet, self._request
-        image = request.spec.image.image
+        image = request.image
         most = _LOOKED_AT + len(request.avoid)
         return [
             *fleet.members_with_image(group, image, self._is_plain, most=most),
@@ -209,7 +224,7 @@ class Search:
 
     def _is_good_own(self, node: Node) -> bool:
         """The same among nodes that run as many workers of this endpoint."""
-        has_image = self._fleet.has_image(node, self._request.spec.image.image)
+        has_image = self._fleet.has_image(node, self._request.image)
         return has_image and node.record.node_id not in self._request.avoid
 
 

@@ -27,6 +27,7 @@ from penstock_common.specs import EndpointSpec
 from penstock_common.states import DesiredState, Phase, WorkerReason
 from penstock_scheduler.backoff import Backoff
 from penstock_scheduler.draft import Draft
+from penstock_scheduler.image_pins import strays
 from penstock_scheduler.placement import Cluster, Placement, Request
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
@@ -91,12 +92,18 @@ def plan_workers(
     old = [w for w in active if is_old(draft, record, w)]
     # Those on bad GPUs first: what the others run may be old, but it runs.
     old.sort(key=lambda w: (not draft.gpu_faults.is_bad(w), *_least_missed(w)))
-    moving = all(record.runs(w.assignment.revision) for w in old)
+    moving = not any(_is_outdated(draft, record, w) for w in old)
     _drain_old(draft, record, [w for w in old if draft.is_overdue(w)])
     old = [w for w in old if draft.is_active(w)]
 
     n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
-    request = Request(record.endpoint_id, record.spec, avoid=backoff.nodes)
+    request = Request(
+        record.endpoint_id,
+        record.spec,
+        avoid=backoff.nodes,
+        volumes=snapshot.tables.volumes,
+        image_digest=draft.pin_of(record.endpoint_id),
+    )
     lacking, over_quota = _start(draft, record, request, n_new)
 
     if old:
@@ -136,6 +143,8 @@ def _cause(
     limits = record.spec.workers
     if any(not record.runs(w.assignment.revision) for w in active):
         return f"{wanted} wanted of revision {record.revision}"
+    if any(strays(w, draft.pin_of(record.endpoint_id)) for w in active):
+        return f"{wanted} wanted with the image of revision {record.revision}"
     if any(map(draft.gpu_faults.is_bad, active)):
         return f"{wanted} wanted on GPUs that are not bad"
     if any(map(draft.moves, active)):
@@ -150,12 +159,18 @@ def _cause(
 
 
 def is_old(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
-    """Whether another worker is to take over: for its revision, its GPU, or its node."""
+    """Whether another worker is to take over: for its revision, its image, its GPU, or its node."""
     return (
-        not record.runs(worker.assignment.revision)
+        _is_outdated(draft, record, worker)
         or draft.gpu_faults.is_bad(worker)
         or draft.moves(worker)
     )
+
+
+def _is_outdated(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
+    """Whether it runs something else than the present revision does."""
+    pin = draft.pin_of(record.endpoint_id)
+    return not record.runs(worker.assignment.revision) or strays(worker, pin)
 
 
 def drain_all(draft: Draft, workers: Iterable[Worker], reason: WorkerReason) -> None:
@@ -299,7 +314,7 @@ def _drain_old(draft: Draft, record: EndpointRecord, workers: Iterable[Worker]) 
         reason = WorkerReason.NODE_DRAINED
         if draft.gpu_faults.is_bad(worker):
             reason = WorkerReason.GPU_UNHEALTHY
-        elif not record.runs(worker.assignment.revision):
+        elif _is_outdated(draft, record, worker):
             reason = WorkerReason.UPDATED
         drain_all(draft, [worker], reason)
 

@@ -20,6 +20,7 @@ from penstock_common.messages import (
     NodeRecord,
     QueueReport,
     ScaleHistory,
+    VolumeRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -147,6 +148,8 @@ class Tables:
     #: with the revision in KV
     assignments: Mapping[str, tuple[WorkerAssignment, int]] = field(default_factory=dict)
     worker_statuses: Mapping[str, WorkerStatus] = field(default_factory=dict)
+    #: network volumes
+    volumes: Mapping[str, VolumeRecord] = field(default_factory=dict)
     api_keys: Mapping[str, ApiKeyRecord] = field(default_factory=dict)
 
 

@@ -34,6 +34,7 @@ from penstock_common.messages import (
     RouterRecord,
     ScaleHistory,
     UsageRecord,
+    VolumeRecord,
     WorkerAssignment,
     WorkerStatus,
 )
@@ -126,6 +127,9 @@ class Store:
         self.worker_statuses = WatchedTable(
             bus, subjects.WORKER_STATUS, WorkerStatus.decode, on_change=changed, on_synced=on_change
         )
+        self.volumes = WatchedTable(
+            bus, subjects.VOLUMES, VolumeRecord.decode, on_change=changed, on_synced=on_change
+        )
         self.nodes = WatchedTable(
             bus,
             subjects.NODES,
@@ -152,6 +156,7 @@ class Store:
             self.histories,
             self.assignments,
             self.worker_statuses,
+            self.volumes,
             self.nodes,
             self.node_orders,
             self.routers,
@@ -205,6 +210,7 @@ class Store:
             routers=frozenset(self.routers.rows),
             assignments=assignments,
             worker_statuses=_values(self.worker_statuses.rows),
+            volumes=_values(self.volumes.rows),
             api_keys=_values(self.api_keys.rows),
         )
         nodes = {assignment.node_id for assignment, _ in assignments.values()}

@@ -43,6 +43,13 @@ from penstock_common.messages.slots import (
     Release,
     Tally,
 )
+from penstock_common.messages.storage import (
+    ImageRemoved,
+    PrewarmRecord,
+    PrewarmState,
+    PrewarmStatus,
+    VolumeRecord,
+)
 from penstock_common.messages.usage import UsageRecord
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
@@ -59,6 +66,7 @@ __all__ = [
     "Grant",
     "GrantReply",
     "HeldLeases",
+    "ImageRemoved",
     "KeyScope",
     "LentSlot",
     "LogBatch",
@@ -68,6 +76,9 @@ __all__ = [
     "NodeOrder",
     "NodeRecord",
     "OutputName",
+    "PrewarmRecord",
+    "PrewarmState",
+    "PrewarmStatus",
     "QueueReport",
     "Recall",
     "RegistryAuthRecord",
@@ -84,6 +95,7 @@ __all__ = [
     "Tally",
     "Ticket",
     "UsageRecord",
+    "VolumeRecord",
     "WorkerAssignment",
     "WorkerLoad",
     "WorkerStatus",

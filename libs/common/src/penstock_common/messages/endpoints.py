@@ -1,5 +1,6 @@
 """An endpoint: as its owner wants it, what became of it, and what the autoscaler decided."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import AwareDatetime
@@ -71,6 +72,9 @@ class EndpointStatus(Message):
     #: the present revision, once it has proved that it cannot start while an earlier one could: the
     #: api rolls back
     failed_revision: int | None = None
+    #: revision → digest of the image that its first worker ran, of the last revisions; every later
+    #: worker of the revision runs it
+    image_digests: Mapping[int, str] = {}
     fencing_token: int
     updated_at: AwareDatetime
 

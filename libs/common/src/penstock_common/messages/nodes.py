@@ -106,6 +106,10 @@ class NodeRecord(Message):
     #: image references on the node
     images: tuple[str, ...] = ()
     labels: Mapping[str, str] = {}
+    #: host paths that its operator lets network volumes lie in
+    volume_paths: tuple[str, ...] = ()
+    #: what else of network volumes it can mount: `nfs`, `driver_options`
+    volume_kinds: tuple[str, ...] = ()
     version: str
     started_at: AwareDatetime
     #: counts heartbeats since the start

@@ -21,6 +21,8 @@ class WorkerAssignment(WithSpec):
     revision: int
     #: NVML UUIDs that belong to this worker alone
     gpus: tuple[str, ...] = ()
+    #: the image's digest, once a worker of the revision has told it; null = resolve the tag
+    image_digest: str | None = None
     #: what those are called; null = it has none
     gpu_product: str | None = None
     #: the API key that its endpoint belongs to
@@ -58,6 +60,10 @@ class WorkerStatus(Message):
     #: bytes of its image that have come, of those known to be needed; null = nothing was pulled
     pull_bytes: int | None = None
     pull_total_bytes: int | None = None
+    #: digest of the image that it runs, `sha256:…`; null = not known yet, or the image has none
+    image_digest: str | None = None
+    #: one sentence, when the image is not what its registry says of the tag now
+    image_note: str | None = None
     exit_code: int | None = None
     #: last 20 lines it wrote; filled when it failed
     log_tail: tuple[str, ...] = ()

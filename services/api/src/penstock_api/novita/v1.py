@@ -143,7 +143,7 @@ def change(body: NovitaUpdateFields, spec: EndpointSpec) -> dict[str, Any]:
     Raises:
         InvalidDocumentError: what the body says beside the document's own rules is wrong.
     """
-    patch = sections(body)
+    patch = keeping_read_only(sections(body), spec)
     if body.envs is not None:
         patch["env"] = replacing(spec.env, environment(body.envs))
     return patch
@@ -194,6 +194,15 @@ def new_document(parts: dict[str, Any], endpoint_id: str) -> dict[str, Any]:
         **parts,
         "placement": {"node_selector": labels},
     }
+
+
+def keeping_read_only(parts: dict[str, Any], spec: EndpointSpec) -> dict[str, Any]:
+    """These sections; network volumes that stay where they are stay read-only if they are."""
+    held = {(v.id, v.mount_path) for v in spec.storage.network_volumes if v.read_only}
+    for volume in parts.get("storage", {}).get("volumes", ()):
+        if (volume.get("id"), volume["mount_path"]) in held:
+            volume["read_only"] = True
+    return parts
 
 
 def node_selector(cluster: str | None = None) -> object:

@@ -10,6 +10,7 @@ from penstock_api.context import Api
 from penstock_api.dialects import CamelDocument, CamelRequest, parse_body
 from penstock_api.novita.v1_documents import NovitaCreated, NovitaEmpty, NovitaId
 from penstock_api.novita.v1_endpoints import BASE
+from penstock_api.registry_auths import remove_registry_auth
 from penstock_api.routes.registry_auths import JSON, make, oldest_first
 from penstock_api.routes.route import Body, Route, answer
 
@@ -63,7 +64,7 @@ async def show_all(api: Api, request: web.Request) -> web.Response:
 async def delete(api: Api, request: web.Request) -> web.Response:
     """POST repository/auth/delete."""
     sent = await read_json(request, (JSON,), api.settings.body_timeout_s)
-    await api.store.remove_registry_auth(parse_body(NovitaId, sent).id)
+    await remove_registry_auth(api.store, parse_body(NovitaId, sent).id)
     return answer(NovitaEmpty())
 
 

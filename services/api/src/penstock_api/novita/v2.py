@@ -11,6 +11,7 @@ from penstock_api.novita.v1 import (
     POLICIES,
     REGION,
     instant,
+    keeping_read_only,
     new_document,
     node_selector,
 )
@@ -114,7 +115,7 @@ def change(body: NovitaV2ChangeRequest, spec: EndpointSpec) -> dict[str, Any]:
     Raises:
         InvalidDocumentError: what the body says beside the document's own rules is wrong.
     """
-    patch = sections(body)
+    patch = keeping_read_only(sections(body), spec)
     if body.envs is not None:
         patch["env"] = replacing(spec.env, environment(body.envs))
     return patch

@@ -30,6 +30,7 @@ from penstock_api.revisions import (
 from penstock_api.routes.route import PAGE, Body, Query, Route, answer
 from penstock_api.store import Change
 from penstock_api.views import shown_state
+from penstock_api.volumes import missing_volumes
 from penstock_client.documents import (
     DecisionList,
     EndpointDocument,
@@ -140,6 +141,10 @@ async def roll_back(api: Api, request: web.Request) -> web.Response:
             raise RevisionNotFoundError(
                 f"revision {number} of '{name}' never was, or is not kept any more"
             )
+        gone = missing_volumes(api.store, filed[number].spec)
+        if gone:
+            told = f"revision {number} uses the volume {gone[0]}, which is gone"
+            raise InvalidDocumentError([Problem("/revision", told)])
         return plan_rollback(record, filed[number], why=None, now=now)
 
     change = await api.store.change_endpoint(name, plan, if_match=_if_match(request))

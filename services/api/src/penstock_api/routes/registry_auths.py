@@ -6,6 +6,11 @@ from aiohttp import web
 
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
+from penstock_api.registry_auths import (
+    create_registry_auth,
+    find_registry_auth,
+    remove_registry_auth,
+)
 from penstock_api.routes.route import Body, Route, answer
 from penstock_client.documents import RegistryAuthDocument, RegistryAuthList
 from penstock_common import ids
@@ -33,7 +38,7 @@ async def make(api: Api, document: object) -> RegistryAuthRecord:
         sealed=api.sealer.seal({PASSWORD: spec.password}),
         created_at=api.clock.utc(),
     )
-    await api.store.create_registry_auth(record)
+    await create_registry_auth(api.store, record)
     return record
 
 
@@ -50,12 +55,12 @@ def oldest_first(api: Api) -> list[RegistryAuthRecord]:
 
 async def show(api: Api, request: web.Request) -> web.Response:
     """GET /v1/registry-auths/{registry_auth}."""
-    return answer(_document(api.store.find_registry_auth(request.match_info["registry_auth"])))
+    return answer(_document(find_registry_auth(api.store, request.match_info["registry_auth"])))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE /v1/registry-auths/{registry_auth}."""
-    removed = await api.store.remove_registry_auth(request.match_info["registry_auth"])
+    removed = await remove_registry_auth(api.store, request.match_info["registry_auth"])
     return answer(_document(removed))
 
 

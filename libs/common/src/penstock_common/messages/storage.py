@@ -1,0 +1,89 @@
+"""What outlives workers: network volumes, and images on nodes."""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import AwareDatetime
+from typing_extensions import override
+
+from penstock_common.messages.base import Message
+from penstock_common.states import WorkerReason
+from penstock_common.volumes import VolumeSource
+
+
+class VolumeRecord(Message):
+    """A network volume. Bucket VOLUMES; written by the api."""
+
+    volume_id: str
+    #: for people
+    name: str
+    source: VolumeSource
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+    @classmethod
+    @override
+    def decode(cls, data: bytes) -> Self:
+        """As for every message; what a newer Penstock says of the source is ignored, too."""
+        return cls.model_validate_json(data, extra="ignore")
+
+
+class ImageRemoved(Message):
+    """A node agent removed an image that nothing used. Event `penstock.node.image_removed`."""
+
+    node_id: str
+    #: the engine's id of it
+    image_id: str
+    #: what it was called there
+    references: tuple[str, ...]
+    #: its size, layers that other images share included
+    size_bytes: int
+    #: the disk of the engine's images, and what was free on it
+    disk_total_bytes: int
+    free_before_bytes: int
+    #: null = could not be read
+    free_after_bytes: int | None = None
+
+
+class PrewarmRecord(Message):
+    """An image that is to be on nodes ahead of need. Bucket PREWARMS; written by the api."""
+
+    prewarm_id: str
+    image: str
+    #: credentials to pull with, by id
+    registry_auth_id: str | None = None
+    #: ids of nodes; empty = every node
+    nodes: tuple[str, ...] = ()
+    #: only nodes with a GPU of one of these products; empty = whatever they have
+    products: tuple[str, ...] = ()
+    created_at: AwareDatetime
+
+
+class PrewarmState(StrEnum):
+    """How an order to have an image is on one node, or on all together."""
+
+    #: not begun, or to be tried again
+    PENDING = "pending"
+    #: being looked up or pulled
+    PULLING = "pulling"
+    #: the image is there
+    DONE = "done"
+    #: the last try failed; another one follows
+    FAILED = "failed"
+
+
+class PrewarmStatus(Message):
+    """How a prewarm is on one node. Bucket PREWARM_STATUS; written by its node agent."""
+
+    node_id: str
+    prewarm_id: str
+    state: PrewarmState
+    reason: WorkerReason | None = None
+    #: one sentence for a person
+    message: str | None = None
+    #: bytes of the image that have come, of those known to be needed; null = nothing was pulled
+    pull_bytes: int | None = None
+    pull_total_bytes: int | None = None
+    #: null = not there yet, or the image has none
+    image_digest: str | None = None
+    updated_at: AwareDatetime
