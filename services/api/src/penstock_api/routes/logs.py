@@ -224,6 +224,7 @@ ROUTES: Final = (
         "read",
         "Stream what a worker wrote and writes.",
         LogLineDocument,
+        other_answers=(SSE,),
     ),
     Route(
         "GET",
@@ -232,5 +233,6 @@ ROUTES: Final = (
         "read",
         "Stream what all workers of an endpoint wrote and write.",
         LogLineDocument,
+        other_answers=(SSE,),
     ),
 )
