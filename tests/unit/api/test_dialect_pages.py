@@ -10,12 +10,17 @@ from penstock_api.dialects import FieldRow
 from penstock_api.novita import v1, v2
 from penstock_api.novita.states import ENDPOINT_STATES, WORKER_STATES
 from penstock_api.openapi import tag_of
+from penstock_api.runpod import v1 as runpod
+from penstock_api.runpod.gpu_types import GPU_TYPES
 from tests.support.dialect_rig import columns
 
 DOCS = Path(__file__).parents[3] / "docs"
 
 
-@pytest.mark.parametrize(("page", "tag"), [("novita.md", "Novita v1"), ("novita.md", "Novita v2")])
+@pytest.mark.parametrize(
+    ("page", "tag"),
+    [("novita.md", "Novita v1"), ("novita.md", "Novita v2"), ("runpod.md", "RunPod v1")],
+)
 def test_the_routes_are_those_of_the_table(page: str, tag: str) -> None:
     told = columns((DOCS / page).read_text(), f"### {tag}: routes")
     assert list(told) == [
@@ -27,7 +32,12 @@ def test_the_routes_are_those_of_the_table(page: str, tag: str) -> None:
 
 @pytest.mark.parametrize(
     ("page", "tag", "rows"),
-    [("novita.md", "Novita v1", v1.FIELDS), ("novita.md", "Novita v2", v2.FIELDS)],
+    [
+        ("novita.md", "Novita v1", v1.FIELDS),
+        ("novita.md", "Novita v2", v2.FIELDS),
+        ("runpod.md", "Endpoints", runpod.FIELDS),
+        ("runpod.md", "Templates", runpod.TEMPLATE_FIELDS),
+    ],
 )
 def test_the_fields_are_those_of_the_table(page: str, tag: str, rows: Sequence[FieldRow]) -> None:
     told = columns((DOCS / page).read_text(), f"### {tag}: fields")
@@ -43,4 +53,11 @@ def test_the_states_are_those_of_the_table() -> None:
     ]
     assert list(columns(page, "### States of a worker")) == [
         (f"`{ours}`", f"`{theirs}`") for ours, theirs in WORKER_STATES.items()
+    ]
+
+
+def test_the_gpus_are_those_of_the_table() -> None:
+    page = (DOCS / "runpod.md").read_text()
+    assert list(columns(page, "### GPUs")) == [
+        (f"`{name}`", f"`{product}`") for name, (_, product) in GPU_TYPES.items()
     ]

@@ -194,6 +194,7 @@ def test_a_port_that_is_only_probed_is_the_port() -> None:
 def test_a_pointer_of_ours_becomes_theirs() -> None:
     assert their_pointer("/workers", FIELDS) == "/worker_config"
     assert their_pointer("/image/image", FIELDS) == "/image"
+    assert their_pointer("/image", FIELDS) == "/image"
     assert their_pointer("/storage/container_disk_gb", FIELDS) == "/worker_config/rootfs_size_gb"
 
 

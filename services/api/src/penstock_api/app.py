@@ -42,6 +42,8 @@ from penstock_api.routes import (
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
+from penstock_api.runpod import endpoints as runpod_endpoints
+from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_api.usage_reader import UsageReader
@@ -75,6 +77,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *v1_registry_auths.ROUTES,
     *v1_catalog.ROUTES,
     *v2_endpoints.ROUTES,
+    *runpod_endpoints.ROUTES,
+    *runpod_templates.ROUTES,
 )
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
 #: gets to read the answer before the connection ends.

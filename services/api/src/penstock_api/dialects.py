@@ -164,7 +164,8 @@ def their_pointer(pointer: str, rows: Sequence[FieldRow], root: str = "") -> str
         return root + _pointer(_parts(above.theirs), _parts(above.ours), segments)
     within = [row for row in rows if segments and _leads(segments, _parts(row.ours))]
     if within:
-        parts = _parts(within[-1].theirs)[:-1]
+        parts = _parts(within[-1].theirs)
+        parts = parts[:-1] or parts  # where the dialect has no sections, the field itself
         return root + _pointer(parts, _parts(within[-1].ours), segments)
     return pointer
 

@@ -1,7 +1,7 @@
 """What is done to endpoints, whichever API asks for it: checked, stored, told as an event."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -23,6 +23,15 @@ from penstock_common.messages import EndpointRecord
 _SUFFIX_LENGTH: Final = 5
 
 Adjust = Callable[[EndpointRecord], EndpointRecord]
+
+
+class Created(NamedTuple):
+    """A new endpoint."""
+
+    document: EndpointDocument
+    record: EndpointRecord
+    #: of the record, in KV
+    revision: int
 
 
 def shown(api: Api, record: EndpointRecord) -> EndpointDocument:
@@ -61,8 +70,8 @@ async def create_endpoint(
     *,
     endpoint_id: str,
     adjust: Adjust = lambda record: record,
-) -> tuple[EndpointDocument, int]:
-    """Make an endpoint of the caller's; gives it as shown, and its record's revision in KV.
+) -> Created:
+    """Make an endpoint of the caller's.
 
     Args:
         api: its parts.
@@ -88,9 +97,9 @@ async def create_endpoint(
     record = adjust(record)
     check_owners_quota(api, record)
     revision = await api.store.create_endpoint(record)
-    created = shown(api, record)
-    api.events.announce("created", created)
-    return created, revision
+    document = shown(api, record)
+    api.events.announce("created", document)
+    return Created(document, record, revision)
 
 
 async def patch_endpoint(

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from penstock_api.novita.errors import NovitaError, novita_error
 from penstock_api.problems import CONTENT_TYPE, RefusedError, problem_document, respond
+from penstock_api.runpod.errors import RunpodError, runpod_error
 from penstock_client.documents import Document, ProblemDocument
 
 
@@ -32,10 +33,13 @@ NATIVE: Final = ErrorForm(CONTENT_TYPE, ProblemDocument, lambda error, _: proble
 NOVITA: Final = ErrorForm(
     "application/json", NovitaError, novita_error, MappingProxyType({422: 400})
 )
+RUNPOD: Final = ErrorForm(
+    "application/json", RunpodError, runpod_error, MappingProxyType({422: 400})
+)
 
 #: First part of a path → how its errors are told; all others natively.
 _FORMS: Final[Mapping[str, ErrorForm]] = MappingProxyType(
-    {"/gpu-instance/openapi/v1/": NOVITA, "/gpus/v2/": NOVITA}
+    {"/gpu-instance/openapi/v1/": NOVITA, "/gpus/v2/": NOVITA, "/runpod/v1/": RUNPOD}
 )
 
 

@@ -134,8 +134,8 @@ def _operation(route: Route, of: _Refs) -> Schema:
 
 def operation_id(route: Route) -> str:
     """A name for the route, e.g. `endpoints_roll_back`; unique among them."""
-    module = route.handler.__module__.rpartition(".")[2]
-    return f"{module}_{getattr(route.handler, '__name__', 'handle')}"
+    module = route.handler.__module__.removeprefix("penstock_api.").removeprefix("routes.")
+    return f"{module.replace('.', '_')}_{getattr(route.handler, '__name__', 'handle')}"
 
 
 def _path_parameters(route: Route) -> Iterable[Schema]:

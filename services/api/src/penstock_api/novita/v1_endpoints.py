@@ -46,8 +46,8 @@ async def create(api: Api, request: web.Request) -> web.Response:
     with under("/endpoint"):
         document = creation(body, endpoint_id)
     with in_their_words(FIELDS, "/endpoint"):
-        created, _ = await create_endpoint(api, request, document, endpoint_id=endpoint_id)
-    return answer(NovitaCreated(id=created.id))
+        await create_endpoint(api, request, document, endpoint_id=endpoint_id)
+    return answer(NovitaCreated(id=endpoint_id))
 
 
 async def show_all(api: Api, request: web.Request) -> web.Response:

@@ -43,8 +43,8 @@ async def create(api: Api, request: web.Request) -> web.Response:
     endpoint_id = random_id(ids.ENDPOINT)
     document = creation(parse_body(NovitaV2CreateRequest, sent), endpoint_id)
     with in_their_words(FIELDS):
-        created, _ = await create_endpoint(api, request, document, endpoint_id=endpoint_id)
-    return answer(endpoint(created, ()))
+        created = await create_endpoint(api, request, document, endpoint_id=endpoint_id)
+    return answer(endpoint(created.document, ()))
 
 
 async def show_all(api: Api, request: web.Request) -> web.Response:

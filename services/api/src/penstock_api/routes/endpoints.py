@@ -52,11 +52,9 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 async def create(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints."""
     document = await read_json(request, (JSON,), api.settings.body_timeout_s)
-    created, revision = await create_endpoint(
-        api, request, document, endpoint_id=random_id(ids.ENDPOINT)
-    )
-    location = f"/v1/endpoints/{created.id}"
-    return answer(created, status=201, location=location, etag=etag(revision))
+    created = await create_endpoint(api, request, document, endpoint_id=random_id(ids.ENDPOINT))
+    location = f"/v1/endpoints/{created.record.endpoint_id}"
+    return answer(created.document, status=201, location=location, etag=etag(created.revision))
 
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
