@@ -151,9 +151,9 @@ def penstock(nodes: list[NodeRecord]) -> Policy:
         placements, _ = cluster.place(request)
         if not placements:
             return None
-        return placements[0].node_id, request.endpoint_id, placements[0].gpus
+        return Booking(placements[0].node_id, request.endpoint_id, placements[0].gpus)
 
-    return place, lambda booking: cluster.release(*booking)
+    return place, cluster.release
 
 
 def by_free(nodes: list[NodeRecord], choose: Callable[[list[int], dict[int, int]], int]) -> Policy:
@@ -166,7 +166,7 @@ def by_free(nodes: list[NodeRecord], choose: Callable[[list[int], dict[int, int]
             return None
         chosen = choose(able, free)
         free[chosen] -= count
-        return str(chosen), "", ("",) * count
+        return Booking(str(chosen), "", ("",) * count)
 
     def release(booking: Booking) -> None:
         free[int(booking[0])] += len(booking[2])

@@ -10,6 +10,7 @@ import pytest
 from penstock_common import subjects
 from penstock_common.kv import Bucket
 from penstock_common.messages import EndpointRecord, QueueReport, WorkerLoad
+from penstock_common.sketch import quantile
 from penstock_common.states import EndpointReason, EndpointState
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
@@ -217,6 +218,7 @@ async def test_the_status_of_the_scheduler_and_the_load_of_the_routers_are_shown
             in_flight=1,
             arrivals_total=9,
             completions_total=1,
+            service_times=((waiting, 1.0),),
             workers=(
                 WorkerLoad(
                     worker_id="wk-1",
@@ -229,4 +231,14 @@ async def test_the_status_of_the_scheduler_and_the_load_of_the_routers_are_shown
         )
         await api.bus.publish(subjects.queue_metrics(made["id"]), report.encode())
     await api.bus.publish(subjects.queue_metrics(made["id"]), b"no report")
-    await api.becomes("echo", load={"waiting": 7, "in_flight": 2, "oldest_wait_s": 0.4})
+    await api.becomes(
+        "echo",
+        load={
+            "waiting": 7,
+            "in_flight": 2,
+            "oldest_wait_s": 0.4,
+            # one request in each of two buckets
+            "service_p50_s": quantile(((3, 1.0),), 1),
+            "service_p95_s": quantile(((4, 1.0),), 1),
+        },
+    )

@@ -1,7 +1,7 @@
 """The same choice by looking at every node: the oracle of the index."""
 
 from penstock_scheduler.fleet import NO_GPU, Node
-from penstock_scheduler.lacks import unfit
+from penstock_scheduler.lacks import can_hold, unfit
 from penstock_scheduler.placement import Key, Request, Search, group_score
 
 
@@ -15,7 +15,12 @@ def scan(search: Search, nodes: list[Node], request: Request) -> Key | None:
             continue
         ranked = request.products or tuple((0, product) for product in node.all)
         for rank, product in ranked if count else ((0, NO_GPU),):
-            if len(node.free.get(product, ())) < count:
+            if not can_hold(product, count) or len(node.free.get(product, ())) < count:
+                continue
+            least = request.spec.gpu.min_vram_gb or 0
+            if count and min(gpu.vram_bytes for gpu in node.all[product]) < least * 10**9:
+                continue
+            if node.disk_left_bytes < request.spec.storage.kept_bytes:
                 continue
             score = group_score(node.groups[product], count)
             keys.append(search.key(node, rank, score))

@@ -8,9 +8,9 @@ stop.
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock_common.messages import (
     ApiKeyRecord,
@@ -41,10 +41,14 @@ from penstock_common.states import (
 from penstock_scheduler.memory import Memory
 from penstock_scheduler.plan import Plan
 from penstock_scheduler.reconcile import reconcile
+from penstock_scheduler.reports import ReportBook
 from penstock_scheduler.snapshot import HeardReport, Snapshot, Tables, build_snapshot
+from penstock_scheduler.view import LiveView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -60,6 +64,7 @@ def make_record(
     scaling: dict[str, object] | None = None,
     image: dict[str, object] | None = None,
     placement: dict[str, object] | None = None,
+    storage: dict[str, object] | None = None,
     owner: str | None = None,
 ) -> EndpointRecord:
     """An endpoint as the api would write it."""
@@ -72,6 +77,7 @@ def make_record(
             "workers": workers or {},
             "scaling": scaling or {},
             "placement": placement or {},
+            "storage": storage or {},
         }
     )
     return EndpointRecord(
@@ -98,11 +104,12 @@ def make_node(
     faults: Mapping[int, GpuReason] | None = None,
 ) -> NodeRecord:
     """A node's heartbeat; `faults`: which of its GPUs went bad."""
+    vram_gb = int(product.lower().rpartition("-")[2].removesuffix("gb"))
     gpus = tuple(
         Gpu(
             uuid=f"GPU-{node_id}-{i}",
             product=product,
-            vram_bytes=24 * 10**9,
+            vram_bytes=vram_gb * 10**9,
             reason=(faults or {}).get(i),
             link_group=groups[i] if groups else 0,
         )
@@ -147,8 +154,57 @@ class Slots:
     idle_since: float | None = None
 
 
+def show(
+    view: LiveView, tables: Tables, reports: dict[tuple[str, str], HeardReport]
+) -> dict[str, dict[str, HeardReport]]:
+    """Tell a view of what is another than it shows; gives the reports by endpoint."""
+    shown = view.tables
+    _see(view.see_assignment, shown.assignments, tables.assignments)
+    _see(view.see_worker_status, shown.worker_statuses, tables.worker_statuses)
+    _see(view.see_node, shown.nodes, tables.nodes)
+    _see(view.see_node_order, shown.node_orders, tables.node_orders)
+    for router_id in {*view.routers, *tables.routers}:
+        view.see_router(router_id, lives=router_id in tables.routers)
+    _show(view.endpoints, tables.endpoints)
+    _show(view.endpoint_statuses, tables.endpoint_statuses)
+    _show(view.histories, tables.histories)
+    _see(view.see_volume, shown.volumes, tables.volumes)
+    _see(view.see_api_key, shown.api_keys, tables.api_keys)
+    by_endpoint: dict[str, dict[str, HeardReport]] = {}
+    for (endpoint_id, router_id), heard in reports.items():
+        by_endpoint.setdefault(endpoint_id, {})[router_id] = heard
+    return by_endpoint
+
+
+def _see(
+    see: "Callable[[str, T | None], object]", shown: Mapping[str, T], rows: Mapping[str, T]
+) -> None:
+    for key in {*shown, *rows}:
+        if rows.get(key) != shown.get(key):
+            see(key, rows.get(key))
+
+
+def _joined(plans: list[Plan]) -> Plan:
+    steps: dict[str, Any] = {}
+    for part in fields(Plan):
+        of_each = [getattr(plan, part.name) for plan in plans]
+        if isinstance(of_each[0], Mapping):
+            steps[part.name] = {key: value for each in of_each for key, value in each.items()}
+        else:
+            steps[part.name] = tuple(step for each in of_each for step in each)
+    return Plan(**steps)
+
+
+def _show(table: dict[str, T], rows: Mapping[str, T]) -> None:
+    table.clear()
+    table.update(rows)
+
+
 class World:
     """Everything round the scheduler's core."""
+
+    #: true = a tick is a pass endpoint by endpoint over a kept view, false = one plan over everything
+    by_parts = False
 
     def __init__(self, *, start_s: float = 5.0, service_s: float = 1.0) -> None:
         self.now = 0.0
@@ -174,6 +230,8 @@ class World:
         self.settled = True
         self.reporting = True
         self.memory = Memory()
+        self.view = LiveView()
+        self.book = ReportBook()
         self.token = 1
         #: worker → how it fails instead of becoming healthy; None = it does not
         self.fails: Callable[[WorkerAssignment], str | None] = lambda _: None
@@ -316,8 +374,10 @@ class World:
     # ---- the scheduler
 
     def tick(self) -> Plan:
-        """Decide once, carry it out, and check the safety rules."""
+        """Decide once on everything, carry it out, and check the safety rules."""
         self._run_agents()
+        if self.by_parts:
+            return self._pass()
         plan, self.memory = reconcile(
             self.snapshot(), self.memory, new_id=self._new_id, token=self.token
         )
@@ -325,6 +385,52 @@ class World:
         self.apply(plan)
         self.check()
         return plan
+
+    def poke(self, *endpoint_ids: str, fleet_wide: bool = False) -> Plan:
+        """Decide on these endpoints alone, as the loop does."""
+        self._run_agents()
+        reports = show(self.view, self.tables(), self.reports())
+        freed, self.view.ledger.freed = self.view.ledger.freed, False
+        owners, self.view.ledger.freed_owners = self.view.ledger.freed_owners, set()
+        owned = {n for n in self.memory.over_quota if self.endpoints[n].owner in owners}
+        snapshot = self.view.snapshot(
+            {*endpoint_ids, *owned, *(self.memory.lacking if freed else ())},
+            reports,
+            now=self.now,
+            utc=self.utc,
+            lost_nodes=lambda names: self.lost_nodes & frozenset(names),
+            lost_routers=lambda names: self.lost_routers & frozenset(names),
+            settled=self.settled,
+            fleet_wide=fleet_wide,
+        )
+        plan, self.memory = reconcile(
+            snapshot,
+            self.memory,
+            new_id=self._new_id,
+            token=self.token,
+            ledger=self.view.ledger,
+        )
+        self.plans.append(plan)
+        self.apply(plan)
+        self.check(snapshot.only)
+        return plan
+
+    def resting(self) -> set[str]:
+        """Endpoints at rest by what is known now."""
+        reports = show(self.view, self.tables(), self.reports())
+        self.view.ledger.freed = False
+        return {n for n in self.view.known() if self.view.at_rest(n, self.memory, reports)}
+
+    def _pass(self) -> Plan:
+        reports = show(self.view, self.tables(), self.reports())
+        order = self.view.in_order(self.view.known(), reports)
+        concerned = self.view.concerned_fleet_wide(self.memory, reports)
+        concerned |= {
+            name for (name, _), h in self.reports().items() if self.book.hear(h.report, 0)
+        }
+        plans = [self.poke(*concerned, fleet_wide=True)]
+        plans += [self.poke(endpoint_id) for endpoint_id in order]
+        return _joined(plans)
 
     def settle(self, limit: int = 20) -> None:
         """Tick without letting time pass until a plan is empty."""
@@ -362,7 +468,8 @@ class World:
         self._run_agents()
         self._dispatch()
 
-    def check(self) -> None:
+    def check(self, only: frozenset[str] | None = None) -> None:
+        """Assert the safety rules; the limits of those endpoints that the last plan was made for."""
         held: set[str] = set()
         for key, (assignment, _) in self.assignments.items():
             status = self.worker_statuses.get(key)
@@ -371,6 +478,8 @@ class World:
             assert not held & set(assignment.gpus), f"a GPU twice: {assignment}"
             held |= set(assignment.gpus)
         for record in self.endpoints.values():
+            if only is not None and record.endpoint_id not in only:
+                continue
             alive = {
                 k: a
                 for k, (a, _) in self.assignments.items()

@@ -65,7 +65,7 @@ async def test_a_deposed_leaders_write_is_refused_however_sure_it_is(
         bucket = Bucket(bus, subjects.WORKERS)
         lease = Lease(bucket, subjects.SCHEDULER_LEASE_KEY, holder="a", ttl_s=60, clock=clock)
         leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=lambda: None)
-        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda: None)
+        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda _: None)
         await store.start()
         try:
             assert await lease.try_acquire()
@@ -75,13 +75,14 @@ async def test_a_deposed_leaders_write_is_refused_however_sure_it_is(
             plan, _ = reconcile(
                 world.snapshot(), Memory(), new_id=lambda: "wk-stale", token=lease.token
             )
+            token = lease.token
             await bucket.delete(subjects.SCHEDULER_LEASE_KEY)  # as if it had expired
             other = Lease(bucket, subjects.SCHEDULER_LEASE_KEY, holder="b", ttl_s=60, clock=clock)
             assert await other.try_acquire()
             assert leadership.leads  # by its own clock
 
             with pytest.raises(WrongRevisionError):
-                await store.apply(plan)
+                await store.apply(plan, token=token)
             assert await bucket.get("node-a.wk-stale") is None
             assert not await leadership.confirm()
             assert not leadership.leads
@@ -99,7 +100,7 @@ async def test_a_renewal_in_the_middle_of_a_write_costs_one_more_try(
         bucket = Bucket(bus, subjects.WORKERS)
         lease = Lease(bucket, subjects.SCHEDULER_LEASE_KEY, holder="a", ttl_s=60, clock=clock)
         leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=lambda: None)
-        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda: None)
+        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda _: None)
         await store.start()
         try:
             assert await lease.try_acquire()
@@ -112,10 +113,43 @@ async def test_a_renewal_in_the_middle_of_a_write_costs_one_more_try(
             plan, _ = reconcile(
                 world.snapshot(), Memory(), new_id=lambda: next(ids), token=lease.token
             )
-            await asyncio.gather(store.apply(plan), lease.renew())
+            await asyncio.gather(store.apply(plan, token=lease.token), lease.renew())
             await eventually(lambda: store.ready(clock.monotonic()))
-            snapshot = store.snapshot({}, clock.monotonic())
+            await eventually(lambda: store.shows("ep-1", clock.monotonic()))
+            snapshot = store.snapshot(["ep-1"], {}, clock.monotonic())
             assert len(snapshot.workers) == 8
+        finally:
+            await store.stop()
+
+
+async def test_a_plan_of_an_earlier_term_is_not_written_when_the_same_process_leads_again(
+    nats_server: NatsServer,
+) -> None:
+    """It waited for its turn to be written while the lease was lost and won again."""
+    clock = SystemClock()
+    async with connected(nats_server.url) as bus, site_at(nats_server.url) as site:
+        bucket = Bucket(bus, subjects.WORKERS)
+        lease = Lease(bucket, subjects.SCHEDULER_LEASE_KEY, holder="a", ttl_s=60, clock=clock)
+        leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=lambda: None)
+        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda _: None)
+        await store.start()
+        try:
+            assert await lease.try_acquire()
+            earlier = lease.token
+            world = World()
+            world.join(make_node("node-a"))
+            world.put(make_record(workers={"min": 1}))
+            plan, _ = reconcile(
+                world.snapshot(), Memory(), new_id=lambda: "wk-stale", token=earlier
+            )
+            await lease.release()
+            assert await lease.try_acquire()
+            assert lease.token > earlier
+            with pytest.raises(WrongRevisionError):
+                await store.apply(plan, token=earlier)
+            assert await bucket.get("node-a.wk-stale") is None
+            assert store.view.ledger.n_workers_on("node-a") == 0
+            assert site.of() == []
         finally:
             await store.stop()
 
@@ -176,7 +210,7 @@ async def test_a_leader_killed_at_any_write_of_its_plan_leaves_nothing_lost_or_d
         bucket = Bucket(bus, subjects.WORKERS)
         lease = Lease(bucket, subjects.SCHEDULER_LEASE_KEY, holder="a", ttl_s=60, clock=clock)
         leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=lambda: None)
-        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda: None)
+        store = Store(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=lambda _: None)
         record = make_record(workers={"min": 3})
         await site.join(make_node("node-a", n_gpus=4))
         await site.put(record)
@@ -189,7 +223,7 @@ async def test_a_leader_killed_at_any_write_of_its_plan_leaves_nothing_lost_or_d
             new_id = iter(["wk-1", "wk-2", "wk-3"]).__next__
             plan, _ = reconcile(world.snapshot(), Memory(), new_id=new_id, token=lease.token)
             assert len(plan.creates) == 3
-            await store.apply(Plan(creates=plan.creates[:n_written]))
+            await store.apply(Plan(creates=plan.creates[:n_written]), token=lease.token)
         finally:
             await store.stop()  # it is dead; its lease will expire
         await bucket.delete(subjects.SCHEDULER_LEASE_KEY)

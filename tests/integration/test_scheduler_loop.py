@@ -4,16 +4,24 @@ import asyncio
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock_common import subjects
+from penstock_common.clock import SystemClock
 from penstock_common.kv import Bucket
+from penstock_common.leases import Lease
 from penstock_common.messages import NodeOrder
 from penstock_common.states import DesiredState, EndpointReason, EndpointState, NodeWish
+from penstock_scheduler.agenda import Agenda
+from penstock_scheduler.leader import Leadership
+from penstock_scheduler.loop import SchedulerLoop
+from penstock_scheduler.plan import Plan
+from penstock_scheduler.store import Store
 from tests.fakes.scheduler_site import scheduler_process, scheduling, site_at
 from tests.fakes.scheduler_world import EPOCH, make_node, make_record
-from tests.support.bus import eventually
+from tests.support.bus import connected, eventually
 from tests.support.nats_server import NatsServer
 
 pytestmark = pytest.mark.nats
@@ -149,6 +157,67 @@ async def test_a_scheduler_that_is_told_to_stop_gives_the_lease_up(
             await site.put(make_record(workers={"min": 1}))
             await eventually(lambda: site.running() == 1)
             assert await asyncio.to_thread(standby.terminate) == 0
+
+
+class SlowStore(Store):
+    """The disk of NATS is slow to take what concerns one endpoint, as far as the scheduler sees."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.taken = asyncio.Event()
+        self.waiting: list[set[str]] = []
+
+    async def apply(self, plan: Plan, *, token: int) -> None:
+        if "ep-1" in self.endpoints_of(plan):
+            self.waiting.append(self.endpoints_of(plan))
+            await self.taken.wait()
+        await super().apply(plan, token=token)
+
+
+async def test_a_slow_write_holds_up_its_own_endpoint_alone(nats_server: NatsServer) -> None:
+    clock, poked, stopping, agenda = SystemClock(), asyncio.Event(), asyncio.Event(), Agenda(0.5)
+
+    def poke(endpoint_id: str | None) -> None:
+        if endpoint_id is None:
+            agenda.poke_all()
+        else:
+            agenda.poke(endpoint_id)
+        poked.set()
+
+    async with connected(nats_server.url) as bus, site_at(nats_server.url) as site:
+        lease = Lease(
+            Bucket(bus, subjects.WORKERS),
+            subjects.SCHEDULER_LEASE_KEY,
+            holder="a",
+            ttl_s=60,
+            clock=clock,
+        )
+        leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=poked.set)
+        store = SlowStore(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=poke)
+        loop = SchedulerLoop(bus, store, leadership, clock, agenda=agenda, poked=poked)
+        assert await lease.try_acquire()
+        await store.start()
+        task = asyncio.create_task(loop.run(stopping), name="loop")
+        try:
+            await site.join(make_node("node-a", n_gpus=2))
+            await site.put(make_record("ep-1", workers={"min": 1}))
+            await eventually(lambda: store.waiting)
+            await site.put(make_record("ep-2", workers={"min": 1}))
+            await eventually(lambda: site.running("ep-2") == 1)
+            assert site.of("ep-1") == []
+            assert len(store.waiting) == 1  # it is not decided on anew meanwhile
+            (held,) = site.of("ep-2")
+            store.taken.set()
+            await eventually(lambda: site.running("ep-1") == 1)
+            (late,) = site.of("ep-1")
+            assert not set(late.gpus) & set(held.gpus)
+        finally:
+            stopping.set()
+            poked.set()
+            store.taken.set()
+            await asyncio.wait_for(task, 10)
+            await store.stop()
+            await lease.release()
 
 
 async def test_a_drain_ordered_in_the_bucket_empties_the_node_and_is_told_of(

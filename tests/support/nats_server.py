@@ -33,20 +33,24 @@ class NatsServer:
 
     def __init__(self, folder: Path, *, max_payload: int = 1_048_576, sync: bool = True) -> None:
         self.folder = folder
-        self.port = free_port()
-        self.monitor_port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self.monitor_url = f"http://127.0.0.1:{self.monitor_port}"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._config = folder / "nats.conf"
-        self._config.write_text(
-            f"listen: 127.0.0.1:{self.port}\n"
-            f"http: 127.0.0.1:{self.monitor_port}\n"
+        self._rest = (
             f"max_payload: {max_payload}\n"
             f'jetstream {{ store_dir: "{folder / "store"}"'
             + (", sync_interval: always" if sync else "")
             + " }\n"
+        )
+        self._take_ports()
+
+    def _take_ports(self) -> None:
+        self.port = free_port()
+        self.monitor_port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.monitor_url = f"http://127.0.0.1:{self.monitor_port}"
+        self._config.write_text(
+            f"listen: 127.0.0.1:{self.port}\nhttp: 127.0.0.1:{self.monitor_port}\n{self._rest}"
         )
 
     @property
@@ -56,6 +60,19 @@ class NatsServer:
 
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
+        first = self._process is None
+        for _ in range(4):
+            if self._try_start():
+                return
+            if not first or b"address already in use" not in self._log():
+                break
+            self._take_ports()  # somebody else took one since it was found free
+        raise RuntimeError(self._log().decode())
+
+    def _log(self) -> bytes:
+        return (self.folder / "server.log").read_bytes()
+
+    def _try_start(self) -> bool:
         log = (self.folder / "server.log").open("ab")
         self._process = subprocess.Popen(
             [nats_server_binary(), "-c", str(self._config)], stdout=log, stderr=log
@@ -66,11 +83,12 @@ class NatsServer:
                 contextlib.suppress(OSError),
                 socket.create_connection(("127.0.0.1", self.port), timeout=0.2),
             ):
-                return
+                if self._process.poll() is None:
+                    return True
             if self._process.poll() is not None:
-                break
+                return False
             time.sleep(0.01)
-        raise RuntimeError((self.folder / "server.log").read_text())
+        return False
 
     def kill(self) -> None:
         """End it at once (SIGKILL)."""

@@ -107,6 +107,12 @@ def print_endpoint(endpoint: EndpointDocument) -> None:
             + (f" (oldest {load.oldest_wait_s:.1f} s)" if load.waiting else ""),
         ),
         (
+            "service time",
+            f"{load.service_p50_s:.3g} s half of them, {load.service_p95_s:.3g} s 95 of 100"
+            if load.service_p50_s is not None and load.service_p95_s is not None
+            else None,
+        ),
+        (
             "scaling",
             f"{scaling.type} {scaling.value:g}, idle after {workers.idle_timeout_s:g} s",
         ),

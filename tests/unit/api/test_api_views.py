@@ -91,14 +91,20 @@ def test_the_state_is_never_older_than_the_record(
 
 
 def test_an_endpoint_shows_names_of_secrets_only() -> None:
-    load = EndpointLoad(waiting=2, in_flight=1, oldest_wait_s=0.5)
+    load = EndpointLoad(2, 1, 0.5, service_p50_s=0.25, service_p95_s=4.0)
     document = endpoint_document(
         RECORD, status(EndpointState.FAILED), load, router_url="http://r"
     ).model_dump(mode="json")
     assert document["secrets"] == ["A", "B"]
     assert "sealed" not in str(document)
     assert document["url"] == "http://r/echo"
-    assert document["load"] == {"waiting": 2, "in_flight": 1, "oldest_wait_s": 0.5}
+    assert document["load"] == {
+        "waiting": 2,
+        "in_flight": 1,
+        "oldest_wait_s": 0.5,
+        "service_p50_s": 0.25,
+        "service_p95_s": 4.0,
+    }
     assert document["queue"] == {"max_waiting": 1000, "max_wait_s": 300.0}
     assert (document["reason"], document["exit_code"]) == ("crash_backoff", 7)
 

@@ -80,7 +80,7 @@ def test_the_documented_body_becomes_our_document() -> None:
         "placement": {"node_selector": {"region": "as-sgp-2"}},
         "health": {"path": "/health"},
         "storage": {
-            "container_disk_gb": 100,
+            "container_disk_gb": None,
             "volumes": [{"type": "local", "size_gb": 30, "mount_path": "/workspace"}],
         },
         "public": True,
@@ -406,6 +406,16 @@ def test_a_network_volume_that_stays_stays_read_only() -> None:
     body = parse_body(NovitaUpdateRequest, {"id": EP, "volumeMounts": moved})
     patched = change(body, spec)["storage"]["volumes"]
     assert [volume.get("read_only", False) for volume in patched] == [True, False]
+
+
+def test_the_disk_that_all_may_have_is_kept_free_only_where_that_was_asked_for() -> None:
+    document = document_of(DOCUMENTED)
+    assert answer_of(document)["rootfsSize"] == 100
+    body = parse_body(NovitaUpdateRequest, {"id": EP, "rootfsSize": 100})
+    document["storage"]["container_disk_gb"] = 100
+    assert change(body, record_of(document).spec) == {}
+    document["storage"]["container_disk_gb"] = 50
+    assert change(body, record_of(document).spec) == {"storage": {"container_disk_gb": None}}
 
 
 def test_what_an_update_leaves_out_stays_also_labels_and_secrets() -> None:

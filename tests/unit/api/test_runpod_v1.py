@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock_api.dialects import parse_body
@@ -130,7 +130,7 @@ def test_what_a_body_leaves_out_is_as_there() -> None:
     assert (spec.workers.min, spec.workers.max, spec.workers.idle_timeout_s) == (0, 3, 5)
     assert spec.workers.request_timeout_s == 600
     assert (spec.scaling.type, spec.scaling.value) == ("queue_delay", 4)
-    assert spec.storage.container_disk_gb == 50
+    assert spec.storage.container_disk_gb is None
     assert spec.storage.volumes == ()
 
 
@@ -340,6 +340,7 @@ bodies = objects(
 
 @settings(max_examples=60, deadline=None)
 @given(bodies)
+@example({"templateId": "tpl-1", "executionTimeoutMs": 32_011})
 def test_whatever_is_taken_comes_back_and_sent_back_changes_nothing(body: dict[str, Any]) -> None:
     record = stored(body)
     answered = answer_of(record)

@@ -3,7 +3,24 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_router.reports import PERIOD_S, QUIET_S, ReportSchedule
+from penstock_common.sketch import ACCURACY, quantile, weight_of
+from penstock_router.lanes import Lane
+from penstock_router.picker import pick_least_busy
+from penstock_router.reports import PERIOD_S, QUIET_S, ReportSchedule, make_report
+from tests.fakes.clock import ManualClock
+
+
+def test_a_report_tells_how_long_requests_were_at_their_workers() -> None:
+    lane = Lane.empty("ep", pick_least_busy)
+    for n in range(100):
+        lane.count_end("ok", 0.2 if n < 90 else 3.0)
+    lane.count_end("connect_failed", 60.0)  # it never reached a worker
+    report = make_report(lane, "rt-1", ManualClock())
+    assert report.completions_total == weight_of(report.service_times) == 100
+    for ratio, seconds in ((0.5, 0.2), (0.95, 3.0)):
+        found = quantile(report.service_times, ratio)
+        assert found is not None
+        assert abs(found - seconds) <= ACCURACY * seconds
 
 
 def test_the_first_change_is_reported_at_once() -> None:

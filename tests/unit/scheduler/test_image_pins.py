@@ -15,6 +15,8 @@ from penstock_scheduler.placement import Cluster, Request
 from penstock_scheduler.snapshot import Worker
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
+both_ways = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture
 def world() -> World:
@@ -41,6 +43,7 @@ def pins(world: World) -> Mapping[int, str]:
     return world.statuses["ep-1"].image_digests
 
 
+@both_ways
 def test_later_workers_run_what_the_first_one_found(world: World) -> None:
     assert pins(world) == {1: "sha256:one"}
     world.tag = lambda _: "sha256:two"
@@ -50,6 +53,7 @@ def test_later_workers_run_what_the_first_one_found(world: World) -> None:
     assert digests(world) == {1: {"sha256:one"}}
 
 
+@both_ways
 def test_a_new_leader_knows_what_the_status_says(world: World) -> None:
     world.tag = lambda _: "sha256:two"
     world.replace_leader()
@@ -58,6 +62,7 @@ def test_a_new_leader_knows_what_the_status_says(world: World) -> None:
     assert digests(world) == {1: {"sha256:one"}}
 
 
+@both_ways
 def test_a_new_revision_takes_the_tag_anew(world: World) -> None:
     world.tag = lambda _: "sha256:two"
     world.change(revision=2)
@@ -66,6 +71,7 @@ def test_a_new_revision_takes_the_tag_anew(world: World) -> None:
     assert pins(world) == {1: "sha256:one", 2: "sha256:two"}
 
 
+@both_ways
 def test_a_rollback_runs_what_the_old_revision_ran(world: World) -> None:
     world.tag = lambda _: "sha256:two"
     world.change(revision=2)
@@ -75,6 +81,7 @@ def test_a_rollback_runs_what_the_old_revision_ran(world: World) -> None:
     assert digests(world) == {3: {"sha256:one"}}
 
 
+@both_ways
 def test_a_worker_that_found_another_image_at_the_same_time_is_replaced() -> None:
     world = World(start_s=2, service_s=1)
     world.join(make_node("node-a", n_gpus=1), make_node("node-b", n_gpus=1))
@@ -89,6 +96,7 @@ def test_a_worker_that_found_another_image_at_the_same_time_is_replaced() -> Non
     assert reasons == {WorkerReason.UPDATED}
 
 
+@both_ways
 def test_images_without_a_digest_are_left_alone() -> None:
     world = World(start_s=2, service_s=1)
     world.join(make_node("node-a", n_gpus=4))

@@ -5,6 +5,8 @@ import pytest
 from penstock_common.states import DesiredState
 from tests.fakes.scheduler_world import World, make_node, make_record
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture
 def world() -> World:

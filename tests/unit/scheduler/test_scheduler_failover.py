@@ -17,6 +17,8 @@ from penstock_scheduler.plan import Plan
 from penstock_scheduler.reconcile import reconcile
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def scaled_up(world: World) -> None:
     world.arrive(40)

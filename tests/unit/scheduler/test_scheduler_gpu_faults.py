@@ -5,6 +5,8 @@ import pytest
 from penstock_common.states import DesiredState, EndpointReason, GpuReason, WorkerReason
 from tests.fakes.scheduler_world import World, make_node, make_record
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 BAD = [
     GpuReason.RESET_REQUIRED,
     GpuReason.XID,

@@ -1,10 +1,13 @@
 """A node is lost and returns: what was replaced goes, what was not is kept."""
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 
 from penstock_common.states import DesiredState, WorkerReason
 from tests.fakes.scheduler_world import World, make_node, make_record
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 def lose(world: World, *node_ids: str) -> None:
@@ -102,7 +105,9 @@ def test_a_draining_worker_of_a_lost_node_is_forgotten() -> None:
     assert world.of() == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     n_min=st.integers(1, 3),
     room=st.integers(0, 3),

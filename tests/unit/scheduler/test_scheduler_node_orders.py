@@ -2,7 +2,7 @@
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from penstock_common.states import (
     DesiredState,
@@ -12,6 +12,8 @@ from penstock_common.states import (
     WorkerReason,
 )
 from tests.fakes.scheduler_world import World, make_node, make_record
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 DRAINED = "penstock.node.drained"
 
@@ -215,7 +217,9 @@ def test_a_node_whose_agent_restarts_gets_no_worker_and_keeps_those_it_has() -> 
     assert world.running() == 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     n_min=st.integers(1, 3),
     extra=st.integers(0, 2),

@@ -91,10 +91,21 @@ def load(worker_id: str = "wk-1", **fields: object) -> WorkerLoad:
 def test_reports_are_summed_and_grow_old() -> None:
     reports = {
         ("ep-1", "rt-1"): HeardReport(
-            report("rt-1", waiting=2, oldest_wait_s=1, in_flight=3, service_time_s=1.0), 10
+            report(
+                "rt-1",
+                waiting=2,
+                oldest_wait_s=1,
+                in_flight=3,
+                service_time_s=1.0,
+                service_times=((0, 3.0),),
+            ),
+            10,
         ),
         ("ep-1", "rt-2"): HeardReport(
-            report("rt-2", waiting=1, oldest_wait_s=4, service_time_s=5.0), 8
+            report(
+                "rt-2", waiting=1, oldest_wait_s=4, service_time_s=5.0, service_times=((17, 1.0),)
+            ),
+            8,
         ),
         ("ep-1", "rt-3"): HeardReport(report("rt-3", waiting=50), 6.9),  # no news any more
         ("ep-1", "rt-4"): HeardReport(report("rt-4", waiting=50), 12),  # lost
@@ -105,7 +116,8 @@ def test_reports_are_summed_and_grow_old() -> None:
     queue = snapshot.loads["ep-1"]
     assert (queue.waiting, queue.in_flight) == (3, 3)
     assert queue.oldest_wait_s == 8  # 4 and the 4 s since that report
-    assert queue.service_time_s == pytest.approx((4 * 1.0 + 1 * 5.0) / 5)
+    assert queue.service_time_s == pytest.approx((3 * 1.0 + 1 * 5.0) / 4)
+    assert queue.service_p95_s == pytest.approx(5.0, rel=0.06)
     assert set(queue.arrivals) == {"rt-1", "rt-2"}
 
 
@@ -152,17 +164,29 @@ def test_reports_that_call_for_a_decision() -> None:
 # ---- drivers
 
 
-def drives(*names: str, driven: tuple[tuple[str, str], ...] = ()) -> Drives:
-    return Drives(names, driven)
-
-
 def test_a_new_worker_goes_to_who_drives_the_fewest_of_its_endpoint() -> None:
-    table = drives("rt-1", "rt-2", driven=(("rt-2", "ep-9"), ("rt-2", "ep-9"), ("rt-1", "ep-1")))
-    assert [table.pick("ep-1") for _ in range(3)] == ["rt-2", "rt-1", "rt-2"]
+    drives = Drives(["rt-1", "rt-2"])
+    for key, router, endpoint_id in (
+        ("a", "rt-2", "ep-9"),
+        ("b", "rt-2", "ep-9"),
+        ("c", "rt-1", "ep-1"),
+    ):
+        drives.put(key, router, endpoint_id)
+    picked = []
+    for key in "def":
+        picked.append(drives.pick("ep-1"))
+        drives.put(key, picked[-1], "ep-1")
+    assert picked == ["rt-2", "rt-1", "rt-2"]
+    drives.put("d", None, "ep-1")
+    drives.put("f", "rt-1", "ep-1")
+    assert drives.pick("ep-1") == "rt-2"  # 3 of this endpoint at rt-1, none at rt-2
 
 
 def test_without_routers_there_is_no_driver() -> None:
-    assert drives().pick("ep-1") is None
+    assert Drives([]).pick("ep-1") is None
+    drives = Drives(["rt-1"])
+    drives.see_routers([])
+    assert drives.pick("ep-1") is None
 
 
 def test_a_router_that_drives_nothing_is_given_idle_workers() -> None:

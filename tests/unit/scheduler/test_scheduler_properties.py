@@ -24,11 +24,14 @@ scalings = st.sampled_from(
 class SchedulerStory(RuleBasedStateMachine):
     """Two endpoints on three nodes, with everything that may befall them."""
 
+    by_parts = False
+
     @initialize(
         start_s=st.sampled_from([0.0, 1.0, 20.0]), service_s=st.sampled_from([0.2, 3.0, 50.0])
     )
     def begin(self, start_s: float, service_s: float) -> None:
         self.world = World(start_s=start_s, service_s=service_s)
+        self.world.by_parts = self.by_parts
         self.world.join(make_node("node-a", n_gpus=1), make_node("node-b", n_gpus=3))
         self.faults: dict[str, dict[int, GpuReason]] = {}
         self.n_gpus = {"ep-1": 1, "ep-2": 2}
@@ -140,6 +143,21 @@ class SchedulerStory(RuleBasedStateMachine):
     def tick(self) -> None:
         self.world.tick()
 
+    @rule(some=st.sets(endpoint_ids), fleet_wide=st.booleans())
+    def poke(self, some: set[str], fleet_wide: bool) -> None:
+        """What happened concerns these: they are decided on alone, maybe for nothing."""
+        self.world.poke(*some, fleet_wide=fleet_wide)
+
+    @rule(seconds=st.sampled_from([0.1, 2.0, 70.0, 5_000.0]))
+    def rest(self, seconds: float) -> None:
+        """For an endpoint at rest time alone makes no plan, so that a pass may leave it out."""
+        world = self.world
+        world.settle()
+        resting = world.resting()
+        world.now += seconds
+        for endpoint_id in sorted(resting & world.resting()):
+            assert not world.poke(endpoint_id)
+
     @invariant()
     def plans_end(self) -> None:
         """A plan that was carried out is not planned again, nor undone: no time, no more plans."""
@@ -173,5 +191,13 @@ class SchedulerStory(RuleBasedStateMachine):
                 assert world.running(endpoint_id) == len(world.of(endpoint_id)) == least
 
 
+class SchedulerStoryByParts(SchedulerStory):
+    """The same, decided on endpoint by endpoint."""
+
+    by_parts = True
+
+
 SchedulerStory.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestSchedulerStory = SchedulerStory.TestCase
+SchedulerStoryByParts.TestCase.settings = SchedulerStory.TestCase.settings
+TestSchedulerStoryByParts = SchedulerStoryByParts.TestCase

@@ -4,6 +4,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import rule
 
@@ -16,6 +17,8 @@ from tests.unit.scheduler.test_scheduler_properties import (
     limits,
     scalings,
 )
+
+both_ways = pytest.mark.usefixtures("both_ways")
 
 OWNER = "key-1"
 
@@ -43,6 +46,7 @@ def a_world(key: ApiKeyRecord, *endpoints: str, workers: dict[str, object]) -> W
     return world
 
 
+@both_ways
 def test_no_more_workers_start_than_the_key_may_hold() -> None:
     world = a_world(make_key(max_workers=2), workers={"min": 3, "max": 5})
     world.run(10)
@@ -56,6 +60,7 @@ def test_no_more_workers_start_than_the_key_may_hold() -> None:
     assert world.statuses["ep-1"].reason is None
 
 
+@both_ways
 def test_gpus_are_counted_over_all_endpoints_of_the_key() -> None:
     world = a_world(make_key(max_gpus=3), workers={"min": 1, "max": 5})
     pair: dict[str, object] = {"min": 2, "max": 5}
@@ -67,6 +72,7 @@ def test_gpus_are_counted_over_all_endpoints_of_the_key() -> None:
     assert message == "API key key-1 (ours) may hold 3 GPUs and holds 3; a worker needs 2"
 
 
+@both_ways
 def test_workers_that_drain_still_count() -> None:
     world = a_world(make_key(max_workers=1), "ep-1", "ep-2", workers={"min": 0, "max": 1})
     world.arrive(1, "ep-1")
@@ -82,6 +88,7 @@ def test_workers_that_drain_still_count() -> None:
     assert len(world.of("ep-2")) == 1
 
 
+@both_ways
 def test_a_new_revision_at_the_limit_makes_room_for_itself() -> None:
     world = a_world(make_key(max_workers=2), workers={"min": 2, "max": 2})
     world.run(5)
@@ -94,6 +101,7 @@ def test_a_new_revision_at_the_limit_makes_room_for_itself() -> None:
     assert min(served) >= 1, "one worker made room, the other served on"
 
 
+@both_ways
 def test_a_revision_that_can_never_fit_leaves_the_old_one_alone() -> None:
     world = a_world(make_key(max_gpus=2), workers={"min": 2, "max": 2})
     world.run(5)
@@ -148,11 +156,20 @@ class QuotaStory(SchedulerStory):
                 assert one[1] <= other[0], "two workers pay for one GPU"
 
 
+class QuotaStoryByParts(QuotaStory):
+    """The same, decided on endpoint by endpoint."""
+
+    by_parts = True
+
+
 SECOND = timedelta(seconds=1)
 QuotaStory.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestQuotaStory = QuotaStory.TestCase
+QuotaStoryByParts.TestCase.settings = QuotaStory.TestCase.settings
+TestQuotaStoryByParts = QuotaStoryByParts.TestCase
 
 
+@both_ways
 def test_one_plan_starts_no_more_for_two_endpoints_than_their_key_may_hold() -> None:
     world = a_world(make_key(max_workers=1), "ep-1", "ep-2", workers={"min": 1, "max": 1})
     world.tick()

@@ -7,6 +7,8 @@ import pytest
 from penstock_common.states import DesiredState, EndpointReason, EndpointState, WorkerReason
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture
 def world() -> World:

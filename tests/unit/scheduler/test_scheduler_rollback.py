@@ -6,6 +6,8 @@ from penstock_common.messages import WorkerAssignment
 from penstock_common.states import EndpointReason, EndpointState, Phase, WorkerReason, WorkerState
 from tests.fakes.scheduler_world import World, make_node, make_record
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture
 def world() -> World:

@@ -8,6 +8,8 @@ from penstock_common.states import WorkerState
 from penstock_scheduler.reconcile import reconcile
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
+both_ways = pytest.mark.usefixtures("both_ways")
+
 
 def a_world() -> World:
     world = World(start_s=2.0)
@@ -36,6 +38,7 @@ def test_it_lasts_from_the_assignment_to_the_nodes_word_over_a_change_of_leaders
     assert (usage.owner, usage.gpu_product, usage.gpus) == ("key-1", "rtx-4090-24gb", 1)
 
 
+@both_ways
 def test_an_end_that_a_leader_judged_is_the_same_for_the_next_one() -> None:
     world = a_world()
     world.run(10)
@@ -58,6 +61,7 @@ def test_an_end_that_a_leader_judged_is_the_same_for_the_next_one() -> None:
     assert set(replacement.gpus).isdisjoint(assignment.gpus), "its process still holds its GPU"
 
 
+@both_ways
 @pytest.mark.parametrize("skew_s", [-1000.0, 1000.0])
 def test_a_node_whose_clock_is_wrong_gives_no_use_before_the_beginning_nor_in_the_future(
     skew_s: float,

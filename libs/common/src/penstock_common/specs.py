@@ -23,6 +23,8 @@ from penstock_common.errors import InvalidDocumentError, Problem
 RESERVED_APP_NAMES: Final = frozenset(
     {"v1", "v2", "api", "docs", "healthz", "readyz", "metrics", "openapi", "admin", "console"}
 )
+#: Most that a container may hold when its document says nothing.
+DEFAULT_CONTAINER_DISK_GB: Final = 100
 _APP_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Variables that the platform sets itself.
@@ -87,6 +89,8 @@ class GpuSpec(_Part):
     products: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
     #: GPUs per worker; 0 = none
     count: Annotated[int, Field(ge=0, le=64)] = 1
+    #: least memory of each GPU
+    min_vram_gb: Annotated[int, Field(ge=1, le=10_000)] | None = None
     #: lowest CUDA version that the node's driver must support, e.g. "12.4"
     min_cuda_version: Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,3}$")] | None = None
 
@@ -242,8 +246,9 @@ class NetworkVolume(_Part):
 class StorageSpec(_Part):
     """Disks of one worker."""
 
-    #: most that a container may hold on its own disk, volumes apart
-    container_disk_gb: Annotated[int, Field(ge=1, le=100_000)] = 100
+    #: size of the container's own file system, kept free for it on its node; null = it may grow to
+    #: `DEFAULT_CONTAINER_DISK_GB`, and nothing is kept for it
+    container_disk_gb: Annotated[int, Field(ge=1, le=100_000)] | None = None
     volumes: tuple[Annotated[LocalVolume | NetworkVolume, Field(discriminator="type")], ...] = ()
 
     @field_validator("volumes")
@@ -256,6 +261,17 @@ class StorageSpec(_Part):
         if twice:
             raise ValueError(f"two volumes are mounted at {twice[0]}; give each a mount_path")
         return value
+
+    @property
+    def container_limit_gb(self) -> int:
+        """Most that the container may hold on its own file system, volumes apart."""
+        return self.container_disk_gb or DEFAULT_CONTAINER_DISK_GB
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept free on the node of each worker."""
+        local = sum(volume.size_gb for volume in self.local_volumes)
+        return ((self.container_disk_gb or 0) + local) * 10**9
 
     @property
     def local_volumes(self) -> tuple[LocalVolume, ...]:

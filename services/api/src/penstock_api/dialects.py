@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from penstock_client.documents import Document
 from penstock_common.errors import InvalidDocumentError, Problem
+from penstock_common.specs import DEFAULT_CONTAINER_DISK_GB, EndpointSpec
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -120,6 +121,32 @@ def unless_none(value: object) -> object:
 def cleared(value: str | None) -> object:
     """A text of a body: left out = `ABSENT`, empty = null, which is none of ours."""
     return ABSENT if value is None else value or None
+
+
+def disk(size_gb: int | None) -> object:
+    """A container's disk of a body: left out or 0 = `ABSENT`, the size that all may have = null."""
+    if not size_gb:
+        return ABSENT
+    return None if size_gb == DEFAULT_CONTAINER_DISK_GB else size_gb
+
+
+def keeping(parts: dict[str, Any], spec: EndpointSpec) -> dict[str, Any]:
+    """Sections of a change without what only looks like one: what no dialect can say stays.
+
+    That is whether a network volume is read-only, and whether a disk of the size that all may have
+    is kept free.
+    """
+    storage = parts.get("storage", {})
+    held = {(v.id, v.mount_path) for v in spec.storage.network_volumes if v.read_only}
+    for volume in storage.get("volumes", ()):
+        if (volume.get("id"), volume["mount_path"]) in held:
+            volume["read_only"] = True
+    asked = storage.get("container_disk_gb", ABSENT)
+    if asked is None and spec.storage.container_disk_gb == DEFAULT_CONTAINER_DISK_GB:
+        del storage["container_disk_gb"]
+        if not storage:
+            del parts["storage"]
+    return parts
 
 
 def replacing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from penstock_common.messages import QueueReport, WorkerLoad
+from penstock_common.sketch import merge, quantile
 
 #: A report older than this many seconds no longer counts.
 FRESH_S: Final = 5.0
@@ -21,6 +22,9 @@ class EndpointLoad:
     waiting: int = 0
     in_flight: int = 0
     oldest_wait_s: float = 0.0
+    #: time at a worker that half of the recent requests do not exceed, and 95 of 100; None = none
+    service_p50_s: float | None = None
+    service_p95_s: float | None = None
 
 
 class Loads:
@@ -45,10 +49,13 @@ class Loads:
     def of_endpoint(self, endpoint_id: str, now: float) -> EndpointLoad:
         """Load of this endpoint; all zero when no router reports any."""
         reports = self._fresh(endpoint_id, now)
+        served = merge(report.service_times for report in reports)
         return EndpointLoad(
             waiting=sum(report.waiting for report in reports),
             in_flight=sum(report.in_flight for report in reports),
             oldest_wait_s=max((report.oldest_wait_s for report in reports), default=0.0),
+            service_p50_s=quantile(served, 0.5),
+            service_p95_s=quantile(served, 0.95),
         )
 
     def of_workers(self, endpoint_id: str, now: float) -> dict[str, tuple[str, WorkerLoad]]:

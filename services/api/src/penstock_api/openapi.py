@@ -40,6 +40,12 @@ _TAGS: Final = {
 }
 
 Schema = dict[str, Any]
+#: One event of a stream (the WHATWG HTML standard, §9.2), `data` being JSON as the docs say.
+_EVENT: Final[Schema] = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["event", "data"],
+}
 #: a model, and the role in which it is met
 _Role = tuple[type[BaseModel], Literal["serialization", "validation", "patch"]]
 _Refs = Mapping[_Role, str]
@@ -198,7 +204,8 @@ def _response(route: Route, status: int, of: _Refs) -> Schema:
     if route.answer is not None:
         content["application/json"] = {"schema": {"$ref": of[route.answer, "serialization"]}}
     for media_type in route.other_answers:
-        content[media_type] = {"schema": {"type": "string"}}
+        schema = _EVENT if media_type == "text/event-stream" else {"type": "string"}
+        content[media_type] = {"schema": schema}
     return {"description": phrase, "content": content}
 
 

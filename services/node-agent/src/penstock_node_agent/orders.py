@@ -55,7 +55,7 @@ def start_order(
         gpus=assignment.gpus,
         volumes=spec.storage.local_volumes,
         mounts=mounts,
-        disk_bytes=spec.storage.container_disk_gb * 1_000_000_000,
+        disk_bytes=spec.storage.container_limit_gb * 1_000_000_000,
         credentials=None if auth_id is None else functools.partial(open_auth, auth_id),
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from penstock_common.messages import Ticket
+from penstock_common.sketch import DecayedSketch
 from penstock_common.states import TicketOutcome
 from penstock_router.admission import CLEAR, Condition, Refusal, WaitingList
 from penstock_router.catalogue import Address
@@ -89,6 +90,8 @@ class Lane:
     arrivals_total: int = 0
     completions_total: int = 0
     service_time_s: float | None = None
+    #: the same times, for quantiles
+    service_times: DecayedSketch = field(default_factory=DecayedSketch)
     #: since when a slot is free while somebody waits; None = that is not so
     stalled_since: float | None = None
     #: whether the reporter has been told that there is something to report
@@ -138,6 +141,7 @@ class Lane:
         if outcome == "connect_failed":
             return
         self.completions_total += 1
+        self.service_times.add(service_time_s)
         if self.service_time_s is None:
             self.service_time_s = service_time_s
         else:

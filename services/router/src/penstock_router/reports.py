@@ -88,6 +88,7 @@ def make_report(lane: Lane, router_id: str, clock: Clock) -> QueueReport:
         arrivals_total=lane.arrivals_total,
         completions_total=lane.completions_total,
         service_time_s=lane.service_time_s,
+        service_times=lane.service_times.read(now),
         workers=tuple(
             WorkerLoad(
                 worker_id=worker_id,

@@ -14,6 +14,7 @@ from penstock_common.kv import Bucket
 from penstock_common.leases import Lease
 from penstock_common.streams import check_durability, ensure_streams
 from penstock_common.subjects import QUEUE_METRICS_ALL, SCHEDULER_LEASE_KEY, WORKERS
+from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.loop import SchedulerLoop
 from penstock_scheduler.settings import Settings
@@ -37,7 +38,15 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         await ensure_streams(bus, replicas=settings.nats_replicas)
         await check_durability(bus, settings.nats_monitor_url)
 
-        poked = asyncio.Event()
+        poked, agenda = asyncio.Event(), Agenda(settings.tick_s)
+
+        def poke(endpoint_id: str | None) -> None:
+            if endpoint_id is None:
+                agenda.poke_all()
+            else:
+                agenda.poke(endpoint_id)
+            poked.set()
+
         leadership = Leadership(
             Lease(
                 Bucket(lease_bus, WORKERS),
@@ -56,9 +65,9 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             clock,
             lost_after_s=settings.lost_after_s,
             settle_s=settings.settle_s,
-            on_change=poked.set,
+            on_change=poke,
         )
-        loop = SchedulerLoop(bus, store, leadership, clock, poked=poked, tick_s=settings.tick_s)
+        loop = SchedulerLoop(bus, store, leadership, clock, agenda=agenda, poked=poked)
         subscription = await bus.subscribe(QUEUE_METRICS_ALL, loop.hear)
         stack.push_async_callback(subscription.close)
         await store.start()

@@ -1,6 +1,7 @@
 """A plan in the making: steps are added one by one, and later steps see the earlier ones."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
@@ -11,13 +12,12 @@ from penstock_common.messages import (
     ScaleHistory,
     WorkerAssignment,
 )
-from penstock_common.states import DesiredState, NodeState, WorkerReason
-from penstock_common.subjects import node_event, scale_event, worker_event
+from penstock_common.states import DesiredState, WorkerReason
+from penstock_common.subjects import node_event, scale_event, worker_event, worker_key
 from penstock_common.usage import usage_until
-from penstock_scheduler.drivers import Drives
-from penstock_scheduler.fleet import Booking
 from penstock_scheduler.gpu_faults import GpuFaults
-from penstock_scheduler.node_orders import closed_nodes, is_draining, is_overdue
+from penstock_scheduler.ledger import Ledger, holding_of
+from penstock_scheduler.node_orders import is_draining, is_overdue
 from penstock_scheduler.placement import Cluster, Placement
 from penstock_scheduler.plan import Plan, PlannedEvent
 from penstock_scheduler.quotas import Quotas
@@ -35,25 +35,23 @@ class Draft:
         self,
         snapshot: Snapshot,
         *,
-        unproven: Iterable[Booking],
+        ledger: Ledger,
         new_id: Callable[[], str],
         token: int,
-        kept_cluster: Cluster | None = None,
     ) -> None:
         """An empty draft.
 
         Args:
             snapshot: what the plan is made from.
-            unproven: bookings (node, endpoint, GPUs) that outlive their assignment.
+            ledger: who holds what, whether the snapshot shows him or not; the steps go into it.
             new_id: gives a fresh worker id.
             token: fencing token of the leader.
-            kept_cluster: that of an earlier plan, to be brought up to date.
         """
         self.snapshot = snapshot
-        self._kept_cluster = kept_cluster
+        self.ledger = ledger
         self.token = token
         self._creates: list[WorkerAssignment] = []
-        self._unproven = tuple(unproven)
+        self._n_created: Counter[str] = Counter()
         self._new_id = new_id
         self._changes: dict[str, WorkerAssignment] = {}
         self._deletes: dict[str, Worker] = {}
@@ -65,61 +63,26 @@ class Draft:
         self._events: list[PlannedEvent] = []
         self._pins: dict[str, str | None] = {}
 
-    @cached_property
-    def cluster(self) -> Cluster:
-        """The nodes with what is free on them; built when the first worker needs a place."""
-        nodes, bookings = self.snapshot.tables.nodes.values(), self._bookings(leaving=True)
-        make = self._kept_cluster.updated if self._kept_cluster else Cluster
-        self._kept_cluster = make(nodes, bookings, self._closed)
-        return self._kept_cluster
-
     @property
-    def kept_cluster(self) -> Cluster | None:
-        """The cluster for the next plan; None = none was ever needed."""
-        return self._kept_cluster
-
-    @cached_property
-    def drives(self) -> Drives:
-        """Who drives how many; a lost router's workers are counted nowhere."""
-        tables = self.snapshot.tables
-        return Drives(
-            tables.routers,
-            (
-                (w.assignment.driver, w.assignment.endpoint_id)
-                for w in self.snapshot.workers.values()
-                if w.active and w.assignment.driver
-            ),
-        )
+    def cluster(self) -> Cluster:
+        """The nodes with what is free on them, this plan included."""
+        return self.ledger.cluster
 
     @cached_property
     def quotas(self) -> Quotas:
         """What each API key's endpoints hold, this plan's starts included."""
-        lost = self.snapshot.lost_nodes
-        held = (w for w in self.snapshot.workers.values() if w.assignment.node_id not in lost)
-        return Quotas(self.snapshot.tables.api_keys, held)
+        keys, lost = self.snapshot.tables.api_keys, self.snapshot.lost_nodes
+        return Quotas(keys, self.ledger.holders, lost)
 
     def quotas_after_drains(self) -> Quotas:
         """The same as it will be once every worker that leaves has left."""
-        staying = (w for w in self.snapshot.workers.values() if self.is_active(w))
-        quotas = Quotas(self.snapshot.tables.api_keys, staying)
-        for created in self._creates:
-            quotas.take(created.owner, len(created.gpus))
-        return quotas
+        keys, lost = self.snapshot.tables.api_keys, self.snapshot.lost_nodes
+        return Quotas(keys, self.ledger.staying, lost)
 
     @cached_property
     def gpu_faults(self) -> GpuFaults:
         """The GPUs that went bad."""
-        return GpuFaults(self.snapshot.tables.nodes.values())
-
-    def cluster_after_drains(self) -> Cluster:
-        """The nodes as they will be once every worker that leaves has left."""
-        nodes = self.snapshot.tables.nodes.values()
-        return Cluster(nodes, self._bookings(leaving=False), self._closed)
-
-    @cached_property
-    def _closed(self) -> dict[str, NodeState]:
-        tables = self.snapshot.tables
-        return closed_nodes(tables.nodes, tables.node_orders)
+        return GpuFaults(self.snapshot.tables.nodes)
 
     def moves(self, worker: Worker) -> bool:
         """Whether a worker's node is to be empty."""
@@ -157,7 +120,7 @@ class Draft:
 
     def creates_of(self, endpoint_id: str) -> int:
         """How many workers of this endpoint the plan starts."""
-        return sum(created.endpoint_id == endpoint_id for created in self._creates)
+        return self._n_created[endpoint_id]
 
     def is_deleted(self, worker: Worker) -> bool:
         """Whether this plan deletes the worker's assignment."""
@@ -186,13 +149,15 @@ class Draft:
             image_digest=self.pin_of(record.endpoint_id),
             gpu_product=self._product(placement),
             owner=record.owner,
-            driver=self.drives.pick(record.endpoint_id),
+            driver=self.ledger.drives.pick(record.endpoint_id),
             fencing_token=self.token,
             decided_at=utc,
             assigned_at=utc,
         )
-        self.quotas.take(record.owner, len(placement.gpus))
         self._creates.append(assignment)
+        self._n_created[record.endpoint_id] += 1
+        key = worker_key(assignment.node_id, assignment.worker_id)
+        self.ledger.put(key, holding_of(assignment, None), booked=True)
         self._events.append(
             PlannedEvent(
                 worker_event(assignment.worker_id, "assigned"),
@@ -232,6 +197,7 @@ class Draft:
         """Forget a worker: its process is gone, or its node is."""
         self._deletes[worker.key] = worker
         self._changes.pop(worker.key, None)
+        self.ledger.leave(worker.key)
 
     def write_status(self, status: EndpointStatus) -> None:
         """Tell what became of an endpoint."""
@@ -337,13 +303,4 @@ class Draft:
             self._changes.pop(worker.key, None)
         else:
             self._changes[worker.key] = changed
-
-    def _bookings(self, *, leaving: bool) -> Iterable[Booking]:
-        """What holds GPUs: everything not known to have ended, with or without what leaves."""
-        yield from self._unproven
-        for worker in self.snapshot.workers.values():
-            if worker.stage is not Stage.ENDED and (leaving or self.is_active(worker)):
-                assignment = worker.assignment
-                yield assignment.node_id, assignment.endpoint_id, assignment.gpus
-        for created in self._creates:
-            yield created.node_id, created.endpoint_id, created.gpus
+        self.ledger.put(worker.key, holding_of(changed, worker.status))

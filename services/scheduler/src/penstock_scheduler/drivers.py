@@ -17,31 +17,54 @@ UNEVEN: Final = 4
 
 
 class Drives:
-    """How many workers each living router drives."""
+    """Who drives which worker, and how many each living router drives."""
 
-    def __init__(self, routers: Iterable[str], driven: Iterable[tuple[str, str]]) -> None:
-        """Counts from `driven`: (router, endpoint) of each worker that has a driver."""
-        self._total: Counter[str] = Counter(dict.fromkeys(sorted(routers), 0))
+    def __init__(self, routers: Iterable[str]) -> None:
+        """Nobody drives anything yet; `routers`: those that live."""
+        self._routers = sorted(routers)
+        self._of: dict[str, tuple[str, str]] = {}
+        self._total: Counter[str] = Counter()
         self._of_endpoint: Counter[tuple[str, str]] = Counter()
-        for router, endpoint_id in driven:
-            self._add(router, endpoint_id, 1)
+
+    def see_routers(self, routers: Iterable[str]) -> None:
+        """These live now; what the others drive is counted on, for they may come back."""
+        self._routers = sorted(routers)
+
+    def put(self, key: str, router: str | None, endpoint_id: str) -> None:
+        """This router drives the worker with this key from now on; None = nobody does."""
+        before = self._of.get(key)
+        after = (router, endpoint_id) if router is not None else None
+        if after == before:
+            return
+        if before is not None:
+            self._count(before, -1)
+            del self._of[key]
+        if after is not None:
+            self._of[key] = after
+            self._count(after, 1)
 
     def pick(self, endpoint_id: str) -> str | None:
-        """The router that drives the next worker of this endpoint; None = no router lives."""
-        if not self._total:
-            return None
-        router = min(
-            self._total,
+        """The router to drive the next worker of this endpoint; None = no router lives."""
+        return min(
+            self._routers,
             key=lambda name: (self._of_endpoint[name, endpoint_id], self._total[name], name),
+            default=None,
         )
-        self._add(router, endpoint_id, 1)
-        return router
+
+    def endpoints_to_relieve(self) -> set[str]:
+        """Endpoints with workers of the busiest router, if one is to be relieved."""
+        if len(self._routers) < 2:
+            return set()
+        busiest = self._busiest()
+        if self._total[busiest] < UNEVEN or all(self._total[name] for name in self._routers):
+            return set()
+        return {endpoint_id for router, endpoint_id in self._of.values() if router == busiest}
 
     def plan_relief(self, workers: Sequence[Worker]) -> list[tuple[Worker, str]]:
         """Idle workers to move to routers that drive nothing: (worker, new driver)."""
         moves: list[tuple[Worker, str]] = []
-        for idle_router in [name for name, n in self._total.items() if n == 0]:
-            busiest = max(self._total, key=lambda name: (self._total[name], name))
+        for idle_router in [name for name in self._routers if self._total[name] == 0]:
+            busiest = self._busiest()
             if self._total[busiest] < UNEVEN:
                 break
             movable = [w for w in workers if w.assignment.driver == busiest and w.idle_s]
@@ -49,11 +72,14 @@ class Drives:
             for worker in movable[: self._total[busiest] // 2]:
                 if worker.id not in taken:
                     moves.append((worker, idle_router))
-                    self._add(busiest, worker.assignment.endpoint_id, -1)
-                    self._add(idle_router, worker.assignment.endpoint_id, 1)
+                    self.put(worker.key, idle_router, worker.assignment.endpoint_id)
         return moves
 
-    def _add(self, router: str, endpoint_id: str, n: int) -> None:
-        if router in self._total:
-            self._total[router] += n
-            self._of_endpoint[router, endpoint_id] += n
+    def _busiest(self) -> str:
+        return max(self._routers, key=lambda name: (self._total[name], name))
+
+    def _count(self, drive: tuple[str, str], n: int) -> None:
+        self._total[drive[0]] += n
+        self._of_endpoint[drive] += n
+        if not self._of_endpoint[drive]:
+            del self._of_endpoint[drive]

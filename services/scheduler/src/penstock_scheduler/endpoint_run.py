@@ -25,6 +25,7 @@ from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_status import Facts, decide_status, same_news
 from penstock_scheduler.fleet import Booking
 from penstock_scheduler.image_pins import learn_pins, pin_of
+from penstock_scheduler.ledger import booking_of
 from penstock_scheduler.memory import Age, EndpointMemory
 from penstock_scheduler.rollout import Rollout, drain_all, plan_workers
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
@@ -91,6 +92,24 @@ class EndpointRun:
         ]
         return sorted(idle, key=lambda w: (-(w.idle_s or 0.0), w.id))
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing is left of it."""
+        tables = self._snapshot.tables
+        return self._record is None and not (
+            self._workers or self.id in tables.endpoint_statuses or self.id in tables.histories
+        )
+
+    def remember(self) -> EndpointMemory:
+        """What to keep for the next plan."""
+        idle_s = [w.idle_s or 0.0 for w in self._workers if w.idle_s is not None]
+        since = None
+        if idle_s and self.n_surplus > 0:
+            since = self._snapshot.now - max(idle_s)
+        if since != self.memory.spare_since:
+            self.memory = replace(self.memory, spare_since=since)
+        return self.memory
+
     # ---- 1. sweep
 
     def sweep(self, unproven: dict[str, Booking]) -> None:
@@ -155,8 +174,7 @@ class EndpointRun:
 
     def _forget_lost(self, worker: Worker) -> None:
         if worker.stage is not Stage.ENDED:
-            a = worker.assignment
-            self._unproven[worker.key] = (a.node_id, a.endpoint_id, a.gpus)
+            self._unproven[worker.key] = booking_of(worker.assignment)
         self._draft.delete(worker)
 
     def _failure(self, worker: Worker, age: Age) -> tuple[Failure, bool] | None:
@@ -401,6 +419,7 @@ def _inputs(record: EndpointRecord, rollout: Rollout) -> ScaleInputs:
         window_s=decision.rate.window_s,
         burst=decision.rate.burst,
         service_time_s=load.service_time_s,
+        service_p95_s=rollout.service_p95_s,
         start_s=decision.start_s,
         predicted_wait_s=None if wait_s is None or math.isinf(wait_s) else wait_s,
     )

@@ -1,33 +1,43 @@
 """Nodes by what they have left, so that a place is found without looking at every node.
 
 Theory of operation. Whether a worker fits a node, and how well, depends on few things: the node's
-runtime, CUDA version and labels (its *kind*), and for each product how many GPUs it has and how
-many are free in each link group. Nodes that agree in these form a *group*; a fleet of any size has
+runtime, CUDA version, labels, whether it takes workers (its *kind*), and for each product how many
+GPUs it has and how many are free in each link group. Nodes that agree in these form a *group*; a fleet of any size has
 some dozens. So fit is worked out once per group. Within a group nodes differ in who goes first
 (fewest workers, then its turn: a heap), in having the image, and in running workers of the same
-endpoint. The last two have heaps of their own, per image that was asked for and per endpoint, so
+endpoint, and in the disk that is left, which is looked at last: it seldom decides, and a group knows
+the most that any of its nodes had left. The other two have heaps of their own, per image that was asked for and per endpoint, so
 that the best of each sort is at a heap's top. A turn is a hash of the name: so an endpoint's own
 nodes lie anywhere in a heap, and a few looks find one that is not, if there are any to speak of.
 
 Heaps are cleaned when they are read: an entry counts while its node still stands in that group with
-that number of workers. A change of a node pushes it anew into the few heaps it belongs to. A fleet
-may be kept and brought up to date (`update`), which looks at every node and booking but touches only
-what changed; when it has grown by too many entries it is to be made anew (`worn`).
+that number of workers. A change of a node pushes it anew into the few heaps it belongs to. A fleet is
+kept and told of each change; when it has grown by too many entries it is to be made anew (`worn`).
 """
 
 import heapq
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.states import NodeState
 
-#: What holds GPUs: (node id, endpoint id, UUIDs).
-Booking = tuple[str, str, tuple[str, ...]]
+
+class Booking(NamedTuple):
+    """What a worker holds of a node."""
+
+    node_id: str
+    endpoint_id: str
+    #: UUIDs
+    gpus: tuple[str, ...]
+    #: disk that is kept free for it
+    disk_bytes: int = 0
+
 
 #: The "product" of workers without GPUs; every node has it.
 NO_GPU: Final = ""
@@ -36,6 +46,9 @@ NO_GPU: Final = ""
 _Heap = list[tuple[int, int, str]]
 
 _NONE_CLOSED: Final[Mapping[str, NodeState]] = MappingProxyType({})
+
+#: What keeps an engine from starting workers; "" = nothing.
+Trouble = Literal["", "away", "full"]
 
 #: A fleet is worn when it has taken so many entries for each node.
 _ENTRIES_PER_NODE: Final = 50
@@ -50,13 +63,15 @@ class Kind:
     labels: frozenset[tuple[str, str]]
     #: (product in lower case, GPUs, healthy ones), ascending
     products: tuple[tuple[str, int, int], ...]
+    #: (product in lower case, memory of its smallest GPU in bytes), ascending
+    vram_bytes: tuple[tuple[str, int], ...] = ()
     #: host paths of network volumes that it allows, and what else of them it can mount
     volume_paths: frozenset[str] = frozenset()
     volume_kinds: frozenset[str] = frozenset()
     #: why it takes no new worker; None = it does
     closed: NodeState | None = None
     #: what keeps its engine from starting workers
-    trouble: Literal["", "away", "full"] = ""
+    trouble: Trouble = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +85,10 @@ class Group:
     #: free ones in each link group, ascending
     split: tuple[int, ...]
     free: int
+    #: memory of each GPU; 0 = these are not about GPUs
+    vram_bytes: int
+    #: no member has more disk left than this
+    disk_most_bytes: float = -math.inf
     #: members, some entries out of date
     heap: _Heap = field(default_factory=list)
     size: int = 0
@@ -89,12 +108,19 @@ class Node:
     #: endpoint → its workers here, and all workers here
     workers: dict[str, int] = field(default_factory=dict)
     n_workers: int = 0
-    #: what is booked here: (endpoint, GPUs) → how often
-    booked: Counter[tuple[str, tuple[str, ...]]] = field(default_factory=Counter)
+    #: what is booked here → how often
+    booked: Counter[Booking] = field(default_factory=Counter)
+    #: disk that is kept free for the workers here, whatever they hold of it already
+    kept_bytes: int = 0
     #: product → the group it stands in
     groups: dict[str, Group] = field(default_factory=dict)
     #: images asked for that it has
     asked: list[str] = field(default_factory=list)
+
+    @property
+    def disk_left_bytes(self) -> int:
+        """Disk that is free and kept for nobody; negative when what was kept has been used."""
+        return self.record.disk_free_bytes - self.kept_bytes
 
 
 class Fleet:
@@ -120,79 +146,62 @@ class Fleet:
         self._entries = 0
         for record in nodes:
             self._add(record, closed.get(record.node_id))
-        for node_id, endpoint_id, gpus in booked:
-            if found := self.nodes.get(node_id):
-                _book(found, endpoint_id, gpus)
+        for booking in booked:
+            if found := self.nodes.get(booking.node_id):
+                _book(found, booking)
         for node in self.nodes.values():
             self._settle(node)
 
     @property
     def worn(self) -> bool:
-        """Whether to make a new one instead of bringing this one up to date."""
+        """Whether to make a new one instead of keeping this one."""
         return self._entries > _ENTRIES_PER_NODE * (len(self.nodes) + 100)
 
-    def update(
-        self,
-        nodes: Iterable[NodeRecord],
-        booked: Iterable[Booking],
-        closed: Mapping[str, NodeState] = _NONE_CLOSED,
-    ) -> None:
-        """Bring the fleet to these nodes and these bookings."""
-        changed = self._update_nodes(nodes, closed)
-        changed += self._update_bookings(booked)
-        for node in changed:
+    def put_node(self, record: NodeRecord, closed: NodeState | None = None) -> bool:
+        """Add or replace a node; what is booked on it stays.
+
+        Args:
+            record: its heartbeat.
+            closed: why it takes no new worker; None = it does.
+
+        Returns:
+            Whether anything that placing asks is another than before.
+        """
+        before = self.nodes.get(record.node_id)
+        if (
+            before is not None
+            and before.kind.closed is closed
+            and (before.record is record or _alike(before.record, record))
+        ):
+            before.record = record
+            for group in before.groups.values():
+                group.disk_most_bytes = max(group.disk_most_bytes, before.disk_left_bytes)
+            return False
+        if before is not None:
+            self._remove(before)
+        node = self._add(record, closed)
+        if before is not None:
+            for booking in before.booked.elements():
+                _book(node, booking)
+        self._settle(node)
+        return True
+
+    def drop_node(self, node_id: str) -> None:
+        """Forget a node, and what is booked on it."""
+        if node := self.nodes.get(node_id):
+            self._remove(node)
+
+    def take(self, booking: Booking) -> None:
+        """Book what a worker holds of its node, if that is one of these."""
+        if node := self.nodes.get(booking.node_id):
+            _book(node, booking)
             self._settle(node)
 
-    def _update_nodes(
-        self, nodes: Iterable[NodeRecord], closed: Mapping[str, NodeState]
-    ) -> list[Node]:
-        """Add, remove and replace nodes; gives those to settle."""
-        current = {record.node_id: record for record in nodes}
-        for node_id in [n for n in self.nodes if n not in current]:
-            self._remove(self.nodes[node_id])
-        changed: list[Node] = []
-        for node_id, record in current.items():
-            node = self.nodes.get(node_id)
-            alike = node is not None and (node.record is record or _alike(node.record, record))
-            if node is not None and alike and node.kind.closed is closed.get(node_id):
-                node.record = record
-                continue
-            if node is not None:
-                self._remove(node)
-            changed.append(self._add(record, closed.get(node_id)))
-        return changed
-
-    def _update_bookings(self, booked: Iterable[Booking]) -> list[Node]:
-        """Book what is missing, free what is over; gives the nodes to settle."""
-        changed: list[Node] = []
-        wanted: dict[str, Counter[tuple[str, tuple[str, ...]]]] = {}
-        for node_id, endpoint_id, gpus in booked:
-            if node_id in self.nodes:
-                wanted.setdefault(node_id, Counter())[endpoint_id, gpus] += 1
-        nothing: Counter[tuple[str, tuple[str, ...]]] = Counter()
-        for node_id, node in self.nodes.items():
-            holds = wanted.get(node_id, nothing)
-            if holds == node.booked:
-                continue
-            for endpoint_id, gpus in (node.booked - holds).elements():
-                _unbook(node, endpoint_id, gpus)
-            for endpoint_id, gpus in (holds - node.booked).elements():
-                _book(node, endpoint_id, gpus)
-            changed.append(node)
-        return changed
-
-    def take(self, node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
-        """Book GPUs of a node for a worker of this endpoint."""
-        _book(node, endpoint_id, gpus)
-        self._settle(node)
-
-    def release(self, node_id: str, endpoint_id: str, gpus: tuple[str, ...]) -> None:
-        """Give a worker's GPUs back."""
-        node = self.nodes.get(node_id)
-        if node is None:
-            return
-        _unbook(node, endpoint_id, gpus)
-        self._settle(node)
+    def release(self, booking: Booking) -> None:
+        """Give back what a worker held."""
+        if node := self.nodes.get(booking.node_id):
+            _unbook(node, booking)
+            self._settle(node)
 
     def products(self) -> Iterable[str]:
         """Products of which a node has GPUs."""
@@ -206,12 +215,32 @@ class Fleet:
         """Whether the image is on the node."""
         return image is not None and node.record.node_id in self._with_image.get(image, ())
 
-    def members(self, group: Group, last: Callable[[Node], bool], *, most: int) -> list[Node]:
-        """Nodes of a group, who goes first first, up to the one that is the `last`."""
-        return self._read(group.heap, group, last, most=most)
+    def members(
+        self, group: Group, last: Callable[[Node], bool], *, most: int, disk_bytes: int = 0
+    ) -> list[Node]:
+        """Nodes of a group, who goes first first, up to the one that is the `last`.
+
+        Args:
+            group: the group.
+            last: whether a node ends the search.
+            most: so many at most.
+            disk_bytes: nodes with less disk left are passed over.
+        """
+        found = self._read(group.heap, group, last, most=most, disk_bytes=disk_bytes)
+        if disk_bytes and not found:
+            # All were looked at. Until one has more left, nobody needs to look again.
+            left = (self.nodes[e[2]].disk_left_bytes for e in group.heap)
+            group.disk_most_bytes = max(left, default=-math.inf)
+        return found
 
     def members_with_image(
-        self, group: Group, image: str | None, last: Callable[[Node], bool], *, most: int
+        self,
+        group: Group,
+        image: str | None,
+        last: Callable[[Node], bool],
+        *,
+        most: int,
+        disk_bytes: int = 0,
     ) -> list[Node]:
         """Those that have this image."""
         if image is None or image not in self._with_image:
@@ -219,10 +248,18 @@ class Fleet:
         if image not in self._image_heaps:
             self._ask_for(image)
         heap = self._image_heaps[image].get(group)
-        return self._read(heap, group, last, most=most) if heap else []
+        if not heap:
+            return []
+        return self._read(heap, group, last, most=most, disk_bytes=disk_bytes)
 
     def members_of(
-        self, group: Group, endpoint_id: str, last: Callable[[Node], bool], *, most: int
+        self,
+        group: Group,
+        endpoint_id: str,
+        last: Callable[[Node], bool],
+        *,
+        most: int,
+        disk_bytes: int = 0,
     ) -> list[Node]:
         """Those that run workers of this endpoint: for each number of them, `most` at most."""
         heaps = self._own_heaps.get(endpoint_id)
@@ -231,7 +268,8 @@ class Fleet:
         found: list[Node] = []
         for n in self._own_counts[endpoint_id]:
             if heap := heaps.get((group, n)):
-                found += self._read(heap, group, last, most=most, own=(endpoint_id, n))
+                own = (endpoint_id, n)
+                found += self._read(heap, group, last, most=most, own=own, disk_bytes=disk_bytes)
         return found
 
     # ---- inner
@@ -268,13 +306,15 @@ class Fleet:
             of_product = self._groups.setdefault(product, {})
             group = of_product.get(key)
             if group is None:
-                group = of_product[key] = Group(node.kind, product, key[1], split, len(free))
+                vram = dict(node.kind.vram_bytes).get(product, 0)
+                group = of_product[key] = Group(node.kind, product, key[1], split, len(free), vram)
             before = node.groups.get(product)
             if before is not group:
                 if before is not None:
                     before.size -= 1
                 group.size += 1
                 node.groups[product] = group
+            group.disk_most_bytes = max(group.disk_most_bytes, node.disk_left_bytes)
             heapq.heappush(group.heap, entry)
             for image in node.asked:
                 heapq.heappush(self._image_heaps[image].setdefault(group, []), entry)
@@ -302,6 +342,7 @@ class Fleet:
         *,
         most: int,
         own: tuple[str, int] | None = None,
+        disk_bytes: int = 0,
     ) -> list[Node]:
         """Members in order, up to the last or `most`; drops entries that are out of date."""
         found: list[Node] = []
@@ -322,6 +363,9 @@ class Fleet:
             if not current:
                 heapq.heappop(heap)
                 continue
+            if disk_bytes and node.disk_left_bytes < disk_bytes:
+                read.append(heapq.heappop(heap))
+                continue
             found.append(node)
             if last(node):
                 break
@@ -341,42 +385,50 @@ def _node(record: NodeRecord, closed: NodeState | None) -> Node:
         record.cuda_version,
         frozenset(record.labels.items()),
         tuple(sorted((p, len(gpus), len(free[p])) for p, gpus in by_product.items())),
+        tuple(sorted((p, min(g.vram_bytes for g in gpus)) for p, gpus in by_product.items())),
         frozenset(record.volume_paths),
         frozenset(record.volume_kinds),
         closed,
+        _trouble(record),
     )
-    if (problem := record.engine_problem) is not None:
-        kind = replace(kind, trouble="full" if problem.full else "away")
     return Node(record, kind, zlib.crc32(record.node_id.encode()), by_product, free)
 
 
-def _book(node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
+def _book(node: Node, booking: Booking) -> None:
+    endpoint_id = booking.endpoint_id
     node.workers[endpoint_id] = node.workers.get(endpoint_id, 0) + 1
     node.n_workers += 1
-    node.booked[endpoint_id, gpus] += 1
+    node.booked[booking] += 1
+    node.kept_bytes += booking.disk_bytes
     for free in node.free.values():
-        for uuid in gpus:
+        for uuid in booking.gpus:
             free.pop(uuid, None)
 
 
-def _unbook(node: Node, endpoint_id: str, gpus: tuple[str, ...]) -> None:
+def _unbook(node: Node, booking: Booking) -> None:
+    endpoint_id = booking.endpoint_id
     node.workers[endpoint_id] -= 1
     if not node.workers[endpoint_id]:
         del node.workers[endpoint_id]
     node.n_workers -= 1
-    node.booked[endpoint_id, gpus] -= 1
-    if not node.booked[endpoint_id, gpus]:
-        del node.booked[endpoint_id, gpus]
+    node.booked[booking] -= 1
+    node.kept_bytes -= booking.disk_bytes
+    if not node.booked[booking]:
+        del node.booked[booking]
+    if not booking.gpus:
+        return
+    held = {uuid for other in node.booked for uuid in other.gpus}
+    back = set(booking.gpus) - held
     for product, known in node.all.items():
         node.free[product].update(
-            {gpu.uuid: gpu for gpu in known if gpu.uuid in gpus and gpu.healthy}
+            {gpu.uuid: gpu for gpu in known if gpu.uuid in back and gpu.healthy}
         )
 
 
 def _alike(one: NodeRecord, other: NodeRecord) -> bool:
     """Whether two heartbeats say the same of what placing asks."""
     return (
-        one.engine_problem == other.engine_problem
+        _trouble(one) == _trouble(other)
         and one.gpus == other.gpus
         and one.images == other.images
         and one.runtime == other.runtime
@@ -385,6 +437,12 @@ def _alike(one: NodeRecord, other: NodeRecord) -> bool:
         and one.volume_paths == other.volume_paths
         and one.volume_kinds == other.volume_kinds
     )
+
+
+def _trouble(record: NodeRecord) -> Trouble:
+    if record.engine_problem is None:
+        return ""
+    return "full" if record.engine_problem.full else "away"
 
 
 def _split(free: Mapping[str, Gpu]) -> tuple[int, ...]:

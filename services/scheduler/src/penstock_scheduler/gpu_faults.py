@@ -13,7 +13,7 @@ finds there depends on the fault:
 A worker that dies on a bad GPU has not failed: its endpoint is neither held up nor rolled back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
 from penstock_common.messages import NodeRecord
@@ -24,15 +24,13 @@ _KEEPS: Final = frozenset({GpuReason.NOT_ANSWERING})
 
 
 class GpuFaults:
-    """The GPUs with a fault, of all nodes that report."""
+    """The GPUs with a fault, of the nodes that are asked about."""
 
-    def __init__(self, nodes: Iterable[NodeRecord]) -> None:
-        self._reasons = {
-            (node.node_id, gpu.uuid): gpu.reason
-            for node in nodes
-            for gpu in node.gpus
-            if gpu.reason is not None
-        }
+    def __init__(self, nodes: Mapping[str, NodeRecord]) -> None:
+        """What these nodes say, which report; it must not change meanwhile."""
+        self._nodes = nodes
+        #: node → its GPUs with a fault, of those that were asked about
+        self._reasons: dict[str, dict[str, GpuReason]] = {}
 
     def is_lost(self, worker: Worker) -> bool:
         """Whether a GPU of the worker is gone."""
@@ -42,13 +40,19 @@ class GpuFaults:
         """Whether the worker is to be replaced for one of its GPUs, lost ones included."""
         return not self._of(worker) <= _KEEPS
 
-    def __bool__(self) -> bool:
-        """Whether any GPU has a fault."""
-        return bool(self._reasons)
-
     def _of(self, worker: Worker) -> frozenset[GpuReason]:
-        if not self._reasons or not worker.assignment.gpus:
+        reasons = self._on(worker.assignment.node_id) if worker.assignment.gpus else {}
+        if not reasons:
             return frozenset()
-        node_id = worker.assignment.node_id
-        found = (self._reasons.get((node_id, uuid)) for uuid in worker.assignment.gpus)
-        return frozenset(reason for reason in found if reason is not None)
+        return frozenset(reasons[uuid] for uuid in worker.assignment.gpus if uuid in reasons)
+
+    def _on(self, node_id: str) -> Mapping[str, GpuReason]:
+        found = self._reasons.get(node_id)
+        if found is None:
+            node = self._nodes.get(node_id)
+            found = self._reasons[node_id] = {
+                gpu.uuid: gpu.reason
+                for gpu in (node.gpus if node else ())
+                if gpu.reason is not None
+            }
+        return found

@@ -49,8 +49,17 @@ def can_hold(product: str, count: int) -> bool:
     return count <= 1 or "-mig" not in product
 
 
+def disk_to_keep(kind: Kind, wanted_bytes: int) -> int:
+    """Bytes of disk that a node must have for a worker; a plain process has no disk of its own."""
+    return wanted_bytes if kind.runtime == "docker" else 0
+
+
 def describe(
-    kinds: Mapping[Kind, int], spec: EndpointSpec, products: Iterable[str], volumes: Volumes
+    kinds: Mapping[Kind, int],
+    spec: EndpointSpec,
+    products: Iterable[str],
+    short_of_disk: Mapping[Kind, int],
+    volumes: Volumes,
 ) -> str:
     """`no capacity: 3 nodes lack free GPUs, 1 has CUDA 12.2 < 12.4`, most frequent first.
 
@@ -58,12 +67,19 @@ def describe(
         kinds: how many nodes of each kind; none of them has room for the worker.
         spec: the endpoint.
         products: as for `unfit`.
+        short_of_disk: how many nodes of each kind lack nothing but disk.
         volumes: as for `unfit`.
     """
     lacks: Counter[Lack] = Counter()
     wanted = tuple(products)
+    disk = f"less than {spec.storage.kept_bytes / 1e9:g} GB of disk left"
     for kind, n in kinds.items():
-        lacks[unfit(kind, spec, wanted, volumes) or Lack("lacks free GPUs", "lack free GPUs")] += n
+        lack = unfit(kind, spec, wanted, volumes)
+        n_short = 0 if lack else min(n, short_of_disk.get(kind, 0))
+        if n_short:
+            lacks[Lack(f"has {disk}", f"have {disk}")] += n_short
+        if n > n_short:
+            lacks[lack or Lack("lacks free GPUs", "lack free GPUs")] += n - n_short
     if not lacks:
         return "no capacity: no nodes joined"
     counted = sorted(lacks.items(), key=lambda item: (-item[1], item[0].one))
@@ -127,6 +143,12 @@ def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack
     if not present:
         names = " or ".join(spec.gpu.products)
         return Lack(f"has no {names}", f"have no {names}")
+    if spec.gpu.min_vram_gb:
+        vram = dict(kind.vram_bytes)
+        present = [p for p in present if vram[p[0]] >= spec.gpu.min_vram_gb * 10**9]
+        if not present:
+            what = f"no GPU of {spec.gpu.min_vram_gb} GB"
+            return Lack(f"has {what}", f"have {what}")
     usable = [p for p in present if can_hold(p[0], count)]
     if not usable:
         what = f"only MIG instances, and a worker can use one of them, not {count}"

@@ -1,7 +1,8 @@
 """The scheduler's loop: snapshot → plan → writes.
 
-A tick is enough to converge; changes of the tables and reports of routers only wake it early, and
-those that come while it works are one wake-up together.
+A pass over all endpoints is enough to converge; changes of the tables and reports of routers only
+bring the endpoints that they name to their turn early (`agenda.py`). Pokes that come while it works
+are decided on together.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from penstock_common.connection import Bus, Received
 from penstock_common.entropy import random_id
 from penstock_common.errors import PenstockError, WrongRevisionError
 from penstock_common.messages import QueueReport, cloud_event
+from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.memory import Memory
 from penstock_scheduler.plan import Plan, PlannedEvent
@@ -29,9 +31,10 @@ from penstock_scheduler.store import Store
 logger = logging.getLogger(__name__)
 
 SOURCE: Final = "/penstock/scheduler"
-#: A decision that took longer than this is followed by a pause as long as it took.
-_LONG_DECISION_S: Final = 0.005
-#: A tick that takes longer than this hangs.
+#: While nothing can be decided, how often to see whether something can; a gain of the lease and a
+#: table that is whole wake the loop as well.
+_NOT_READY_S: Final = 0.5
+#: Writes of a plan that take longer than this hang.
 _STUCK_S: Final = 30.0
 #: Unreadable reports are logged at most once in so many seconds.
 _COMPLAIN_EVERY_S: Final = 60.0
@@ -47,8 +50,8 @@ class SchedulerLoop:
         leadership: Leadership,
         clock: Clock,
         *,
+        agenda: Agenda,
         poked: asyncio.Event,
-        tick_s: float,
         new_worker_id: Callable[[], str] = lambda: random_id(ids.WORKER),
     ) -> None:
         """A loop that is not running.
@@ -57,32 +60,36 @@ class SchedulerLoop:
             bus: where events go.
             store: the tables and the writes.
             leadership: whether this process may decide.
-            clock: read once per tick.
+            clock: read once per decision.
+            agenda: what to decide on.
             poked: set by whatever happened; wakes the loop.
-            tick_s: seconds between ticks when nothing happens.
             new_worker_id: gives a fresh worker id.
         """
         self._bus = bus
         self._store = store
         self._leadership = leadership
         self._clock = clock
+        self._agenda = agenda
         self._poked = poked
-        self._tick_s = tick_s
         self._new_worker_id = new_worker_id
         self._book = ReportBook()
         self._memory = Memory()
         self._term: int | None = None
+        #: endpoints of plans that are being written, and those of them that were due meanwhile
+        self._writing: set[str] = set()
+        self._due_again: set[str] = set()
+        #: endpoints of plans that were not carried out
+        self._failed: set[str] = set()
         self._complained_at: float | None = None
-        #: how long the last decision took
-        self._decided_in_s = 0.0
-        self._ticking_since: float | None = None
+        #: plans that are being written, and since when
+        self._written_since: dict[int, float] = {}
 
     def problem(self, now: float) -> str | None:
         """What is wrong with this loop at `now` (monotonic seconds); None = nothing."""
-        since = self._ticking_since
-        if since is None or now - since < _STUCK_S:
+        since = min(self._written_since.values(), default=now)
+        if now - since < _STUCK_S:
             return None
-        return f"a decision has not ended for {now - since:.0f} s"
+        return f"the writes of a decision have not ended for {now - since:.0f} s"
 
     def hear(self, message: Received) -> None:
         """Take a router's report; the handler of `subjects.QUEUE_METRICS_ALL`."""
@@ -102,55 +109,109 @@ class SchedulerLoop:
                 )
             return
         if self._book.hear(report, now):
+            self._agenda.poke(report.endpoint_id)
             self._poked.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Tick until `stopping`; whoever sets that also sets `poked`."""
-        while not stopping.is_set():
-            self._poked.clear()
-            self._ticking_since = self._clock.monotonic()
-            await self.tick(self._ticking_since)
-            self._ticking_since = None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._tick_s):
-                    await self._poked.wait()
-            if self._decided_in_s > _LONG_DECISION_S:
-                # However much happens, the lease's renewal and the tables get their turn.
-                await asyncio.sleep(min(self._decided_in_s, self._tick_s))
+        """Decide until `stopping`; whoever sets that also sets `poked`.
 
-    async def tick(self, now: float) -> Plan | None:
-        """Decide once and carry it out.
+        Plans are written while others are decided on: how long a write takes is the server's and
+        its disk's, and concerns the endpoints of that plan alone.
+        """
+        async with asyncio.TaskGroup() as writes:
+            while not stopping.is_set():
+                self._poked.clear()
+                decided = self.tick(self._clock.monotonic(), writes)
+                pause_s = self._agenda.wait_s(self._clock.monotonic()) if decided else _NOT_READY_S
+                if pause_s:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause_s):
+                            await self._poked.wait()
+                # However much happens, the lease's renewal and the tables get their turn.
+                await asyncio.sleep(0)
+
+    def tick(self, now: float, writes: asyncio.TaskGroup) -> bool:
+        """Decide on what is due.
 
         Args:
             now: monotonic seconds.
+            writes: where the plan is carried out.
 
         Returns:
-            The plan; None when nothing could be decided: this process does not lead, or its
-            tables are not whole or do not show all writes yet.
+            False when nothing can be decided: this process does not lead, or its tables are not
+            whole.
         """
-        self._decided_in_s = 0.0
         if not self._leadership.leads:
             self._term = None
-            return None
+            return False
         token = self._leadership.token
         if token != self._term:
             self._term, self._memory = token, Memory()
             self._store.begin_term(token)
+            self._agenda.poke_all()
         if not self._store.ready(now):
-            return None
-        self._book.forget_old(now)
-        snapshot = self._store.snapshot(self._book.reports, now)
-        plan, self._memory = reconcile(
-            snapshot, self._memory, new_id=self._new_worker_id, token=token
-        )
-        self._decided_in_s = self._clock.monotonic() - now
+            return False
+        concerned = self._begin_pass(now) if self._agenda.pass_due(now) else None
+        due = self._agenda.take(now) | (concerned or set())
+        if self._store.take_freed():
+            due |= self._memory.lacking
+        due |= self._store.take_owned(self._memory.over_quota)
+        plan = self._decide(due, now, fleet_wide=concerned is not None)
         if plan:
-            await self._carry_out(plan)
+            written = self._store.endpoints_of(plan)
+            self._writing |= written
+            writes.create_task(self._carry_out(plan, written, token), name="plan")
+        return True
+
+    def _begin_pass(self, now: float) -> set[str]:
+        """Begin to look at all endpoints; gives those of steps that concern several at once."""
+        self._book.forget_old(now)
+        self._store.forget_old(now)
+        view, reports = self._store.view, self._book.reports
+        endpoint_ids = view.known()
+        if not self._agenda.whole:
+            endpoint_ids = {
+                name
+                for name in endpoint_ids
+                if name in self._failed or not view.at_rest(name, self._memory, reports)
+            }
+        self._failed.clear()
+        self._agenda.begin_pass(view.in_order(endpoint_ids, reports), now)
+        return view.concerned_fleet_wide(self._memory, reports)
+
+    def _decide(self, endpoint_ids: set[str], now: float, *, fleet_wide: bool) -> Plan | None:
+        self._due_again |= endpoint_ids & self._writing
+        shown = [n for n in endpoint_ids - self._writing if self._store.shows(n, now)]
+        # A fleet-wide one may be due for nodes alone.
+        if not (shown or fleet_wide) or not self._leadership.leads:
+            return None
+        snapshot = self._store.snapshot(shown, self._book.reports, now, fleet_wide=fleet_wide)
+        plan, self._memory = reconcile(
+            snapshot,
+            self._memory,
+            new_id=self._new_worker_id,
+            token=self._leadership.token,
+            ledger=self._store.view.ledger,
+        )
         return plan
 
-    async def _carry_out(self, plan: Plan) -> None:
+    async def _carry_out(self, plan: Plan, endpoint_ids: set[str], token: int) -> None:
+        self._written_since[id(plan)] = self._clock.monotonic()
         try:
-            await self._store.apply(plan)
+            if not await self._write(plan, token):
+                self._failed |= endpoint_ids
+        finally:
+            self._writing -= endpoint_ids
+            del self._written_since[id(plan)]
+        for endpoint_id in endpoint_ids & self._due_again:
+            self._agenda.poke(endpoint_id)
+            self._poked.set()
+        self._due_again -= endpoint_ids
+
+    async def _write(self, plan: Plan, token: int) -> bool:
+        """Write a plan and tell its events; gives whether all of it was written."""
+        try:
+            await self._store.apply(plan, token=token)
         except WrongRevisionError as error:
             leads = await self._leadership.confirm()
             logger.warning(
@@ -166,6 +227,8 @@ class SchedulerLoop:
         else:
             for event in plan.events:
                 self._publish(event)
+            return True
+        return False
 
     def _publish(self, event: PlannedEvent) -> None:
         logger.info(event.type, extra={"action": event.type.rpartition(".")[2], **event.data})

@@ -7,7 +7,6 @@ from types import MappingProxyType
 from penstock_autoscaler.decide import ScaleMemory
 from penstock_scheduler.backoff import Backoff
 from penstock_scheduler.fleet import Booking
-from penstock_scheduler.placement import Cluster
 from penstock_scheduler.snapshot import Stage
 
 
@@ -31,6 +30,8 @@ class EndpointMemory:
     noted: frozenset[str] = frozenset()
     #: desired number that was told last
     desired: int = 0
+    #: since when its longest idle worker above `min` is idle (monotonic seconds); None = it has none
+    spare_since: float | None = None
     #: revision → digest of the image that it runs
     pins: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -46,5 +47,7 @@ class Memory:
     drained_nodes: frozenset[str] | None = None
     #: worker key → (node, endpoint, GPUs) of workers on lost nodes that nobody saw end
     unproven: Mapping[str, Booking] = field(default_factory=lambda: MappingProxyType({}))
-    #: the index of the last plan that placed a worker; only saves the making of a new one
-    cluster: Cluster | None = None
+    #: endpoints of which a worker found no place
+    lacking: frozenset[str] = frozenset()
+    #: endpoints of which a worker may not start for its owner's quota
+    over_quota: frozenset[str] = frozenset()

@@ -5,22 +5,26 @@ runs elsewhere first, then it is drained, then stopped. Where no other node has 
 serves, until room comes, the order is taken back, or the order's deadline has passed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from penstock_common.messages import NodeOrder, NodeRecord
 from penstock_common.states import NodeState, NodeWish
 
 
+def closed_by(record: NodeRecord, order: NodeOrder | None) -> NodeState | None:
+    """Why a node takes no new worker: `cordoned`, `draining` or `restarting`; None = it does."""
+    if order is not None:
+        return NodeState(order.wish)
+    return NodeState.RESTARTING if record.restarting else None
+
+
 def closed_nodes(
     nodes: Mapping[str, NodeRecord], orders: Mapping[str, NodeOrder]
 ) -> dict[str, NodeState]:
-    """Node → why it takes no new worker: `cordoned`, `draining` or `restarting`; else it does."""
-    closed = {
-        node_id: NodeState.RESTARTING for node_id, record in nodes.items() if record.restarting
-    }
-    closed |= {node_id: NodeState(order.wish) for node_id, order in orders.items()}
-    return closed
+    """Those of the nodes that take no new worker, and why."""
+    closed = {node_id: closed_by(record, orders.get(node_id)) for node_id, record in nodes.items()}
+    return {node_id: state for node_id, state in closed.items() if state is not None}
 
 
 def is_draining(orders: Mapping[str, NodeOrder], node_id: str) -> bool:
@@ -41,14 +45,19 @@ def is_overdue(orders: Mapping[str, NodeOrder], node_id: str, utc: datetime) -> 
 
 
 def drained_nodes(
-    nodes: Mapping[str, NodeRecord], orders: Mapping[str, NodeOrder], occupied: Iterable[str]
+    nodes: Mapping[str, NodeRecord],
+    orders: Mapping[str, NodeOrder],
+    is_occupied: Callable[[str], bool],
 ) -> frozenset[str]:
     """Nodes that report, are to be empty and are.
 
     Args:
         nodes: the nodes that report.
         orders: the operators' orders.
-        occupied: nodes with a worker, or with one that nobody saw end.
+        is_occupied: whether a node has a worker, or one that nobody saw end.
     """
-    draining = {node_id for node_id in nodes if is_draining(orders, node_id)}
-    return frozenset(draining.difference(occupied))
+    return frozenset(
+        node_id
+        for node_id in orders
+        if node_id in nodes and is_draining(orders, node_id) and not is_occupied(node_id)
+    )

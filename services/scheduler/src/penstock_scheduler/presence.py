@@ -54,10 +54,6 @@ class Presence:
         """
         if self._synced_at is None:
             return frozenset()
-        for name in [n for n in self._heard_at if n not in present]:
-            if now - self._heard_at[name] > 10 * self._lost_after_s:
-                del self._heard_at[name]
-                self._left.discard(name)
         synced_at = self._synced_at
         return frozenset(
             name
@@ -65,6 +61,13 @@ class Presence:
             if name not in present
             and (name in self._left or self._silent_s(name, synced_at, now) >= self._lost_after_s)
         )
+
+    def forget_old(self, *, present: Collection[str], now: float) -> None:
+        """Drop who has been gone for so long that nobody asks for him any more."""
+        for name in [n for n in self._heard_at if n not in present]:
+            if now - self._heard_at[name] > 10 * self._lost_after_s:
+                del self._heard_at[name]
+                self._left.discard(name)
 
     def _silent_s(self, name: str, synced_at: float, now: float) -> float:
         return now - max(synced_at, self._heard_at.get(name, synced_at))

@@ -2,17 +2,19 @@
 
 Theory of operation. `reconcile` is level-triggered: it looks at the whole snapshot, and a plan that
 was carried out and seen gives an empty one. Its memory only speeds it up or damps it; a new leader
-begins with none. Steps over all endpoints, each seeing the plan so far:
+begins with none. A snapshot may show some endpoints alone; what the others hold stands in the
+ledger, and steps that concern several endpoints wait for a decision that is `fleet_wide`. Steps over
+the endpoints shown, each seeing the plan so far:
 
-1. Sweep: forget workers whose process is gone; take note of failures and of start times; stop workers
-   whose GPU is gone (`gpu_faults.py`). Workers of lost nodes count for nothing; each is forgotten once
-   another takes its place (2), and until then it may come back with its node.
+1. Sweep: forget workers whose process is gone; take note of failures and of start times; stop
+   workers whose GPU is gone (`gpu_faults.py`). Workers of lost nodes count for nothing; each is
+   forgotten once another takes its place (2), and until then it may come back with its node.
 2. Roll out: for each endpoint, highest priority first, then longest waiting, resume, start, replace
    and drain workers.
-3. Give way: idle workers of endpoints above their `min` leave when another endpoint of at least their
-   priority waits and nothing else fits, those of the lowest priority first. Among equals a worker
-   stays for a minimum time (`RESIDENCY_S`), lest two endpoints take the same GPU from each other in
-   turns; one of a lower priority cannot take it back, so it needs no such time.
+3. Give way (fleet-wide): idle workers of endpoints above their `min` leave when another endpoint of
+   at least their priority waits and nothing else fits, those of the lowest priority first. Among
+   equals a worker stays for a minimum time (`RESIDENCY_S`), lest two endpoints take the same GPU from
+   each other in turns; one of a lower priority cannot take it back, so it needs no such time.
 4. Drain: draining workers whose driver has said that they are empty are told to stop.
 5. Drive: workers without a living driver get one, those that drain after a driver's death as well.
 6. Tell: statuses that changed, and events.
@@ -21,13 +23,14 @@ A worker's GPUs are free once its node has said that its process is gone, or its
 such a node comes back, GPUs of workers it still reports stay booked (`Memory.unproven`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 
 from penstock_common.states import ENDED, DesiredState, WorkerReason
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_run import RESIDENCY_S, EndpointRun, begin_memory
-from penstock_scheduler.fleet import Booking
-from penstock_scheduler.memory import Memory
+from penstock_scheduler.ledger import Ledger, holding_of
+from penstock_scheduler.memory import EndpointMemory, Memory
 from penstock_scheduler.node_orders import drained_nodes
 from penstock_scheduler.plan import Plan
 from penstock_scheduler.rollout import find_room
@@ -35,36 +38,40 @@ from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
 
 def reconcile(
-    snapshot: Snapshot, memory: Memory, *, new_id: Callable[[], str], token: int
+    snapshot: Snapshot,
+    memory: Memory,
+    *,
+    new_id: Callable[[], str],
+    token: int,
+    ledger: Ledger | None = None,
 ) -> tuple[Plan, Memory]:
-    """The plan for this snapshot.
+    """The plan for the endpoints that this snapshot shows.
 
     Args:
-        snapshot: everything known; its tables must be whole and current.
-        memory: what the last call gave; never mutated, but for the cluster in it, which every use
-            brings up to date first.
+        snapshot: everything known of them; its tables must be whole and current.
+        memory: what the last call gave; never mutated.
         new_id: gives a fresh worker id.
         token: fencing token of the leader, written into every record.
+        ledger: who holds what as of the snapshot; the plan's steps are written into it. None = make
+            one, for which the snapshot must show all endpoints.
 
     Returns:
         (plan, memory): an empty plan when everything is as it should be.
     """
+    if ledger is None:
+        ledger = _ledger_of(snapshot)
     statuses = snapshot.tables.worker_statuses
     unproven = {
         key: booking
         for key, booking in memory.unproven.items()
         if key in statuses and statuses[key].state not in ENDED
     }
-    draft = Draft(
-        snapshot,
-        unproven=unproven.values(),
-        new_id=new_id,
-        token=token,
-        kept_cluster=memory.cluster,
-    )
+    ledger.begin(unproven)
+    draft = Draft(snapshot, ledger=ledger, new_id=new_id, token=token)
     by_endpoint: dict[str, list[Worker]] = {}
     for worker in snapshot.workers.values():
         by_endpoint.setdefault(worker.assignment.endpoint_id, []).append(worker)
+    lost_nodes = _tell_lost_nodes(draft, memory)
 
     views = []
     for endpoint_id in _in_order(snapshot, by_endpoint):
@@ -75,27 +82,57 @@ def reconcile(
     _stop_lost(draft)
     for view in views:
         view.roll_out()
-    _give_way(draft, views)
+    if snapshot.fleet_wide:
+        _give_way(draft, views)
     for view in views:
         view.finish_drains()
     _drive(draft)
     for view in views:
         view.tell()
-    _tell_lost_nodes(draft, memory)
-    drained = _tell_drained_nodes(draft, memory, unproven)
-    return draft.plan(), Memory(
-        endpoints={view.id: view.memory for view in views},
-        lost_nodes=snapshot.lost_nodes,
-        drained_nodes=drained,
-        unproven=unproven,
-        cluster=draft.kept_cluster,
+    drained = _tell_drained_nodes(draft, memory)
+    remembered = _remember(snapshot, memory, views)
+    return draft.plan(), replace(
+        remembered, lost_nodes=lost_nodes, drained_nodes=drained, unproven=unproven
     )
 
 
-def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> list[str]:
-    """Every endpoint that has a record, a worker or a status; who gets places first first."""
+def _ledger_of(snapshot: Snapshot) -> Ledger:
+    if snapshot.only is not None:
+        raise ValueError("some endpoints alone do not tell who holds what")
     tables = snapshot.tables
-    known = {*tables.endpoints, *by_endpoint, *tables.endpoint_statuses, *tables.histories}
+    ledger = Ledger(tables.nodes, tables.node_orders, tables.routers)
+    for worker in snapshot.workers.values():
+        ledger.put(worker.key, holding_of(worker.assignment, worker.status))
+    return ledger
+
+
+def _remember(snapshot: Snapshot, memory: Memory, views: list[EndpointRun]) -> Memory:
+    """The memory after this plan: of the endpoints shown the new one, of others what it was."""
+    endpoints: dict[str, EndpointMemory] = {}
+    lacking: set[str] = set()
+    over_quota: set[str] = set()
+    if snapshot.only is not None:
+        endpoints |= memory.endpoints
+        lacking |= memory.lacking - snapshot.only
+        over_quota |= memory.over_quota - snapshot.only
+    for view in views:
+        if view.is_gone:
+            endpoints.pop(view.id, None)
+            continue
+        endpoints[view.id] = view.remember()
+        if view.rollout and view.rollout.lacking:
+            lacking.add(view.id)
+        if view.rollout and view.rollout.over_quota:
+            over_quota.add(view.id)
+    return Memory(endpoints, lacking=frozenset(lacking), over_quota=frozenset(over_quota))
+
+
+def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> list[str]:
+    """The endpoints to decide on; who gets places first first."""
+    tables = snapshot.tables
+    shown: Set[str] | None = snapshot.only
+    if shown is None:
+        shown = {*tables.endpoints, *by_endpoint, *tables.endpoint_statuses, *tables.histories}
     idle = QueueLoad()
 
     def turn(endpoint_id: str) -> tuple[int, float, str]:
@@ -103,7 +140,7 @@ def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> li
         priority = record.spec.placement.priority if record else 0
         return -priority, -snapshot.loads.get(endpoint_id, idle).oldest_wait_s, endpoint_id
 
-    return sorted(known, key=turn)
+    return sorted(shown, key=turn)
 
 
 # ---- 1. sweep
@@ -111,8 +148,6 @@ def _in_order(snapshot: Snapshot, by_endpoint: Mapping[str, list[Worker]]) -> li
 
 def _stop_lost(draft: Draft) -> None:
     """Stop every worker whose GPU is gone: nothing of it can be finished."""
-    if not draft.gpu_faults:
-        return
     for worker in draft.snapshot.workers.values():
         going = worker.stage in (Stage.STOPPING, Stage.ENDED) or draft.is_deleted(worker)
         if not going and draft.gpu_faults.is_lost(worker):
@@ -152,30 +187,32 @@ def _drive(draft: Draft) -> None:
         driver = worker.assignment.driver
         if not draft.is_active(worker):
             if driver in lost and draft.drains(worker) and draft.snapshot.tables.routers:
-                draft.drive(worker, draft.drives.pick(worker.assignment.endpoint_id))
+                draft.drive(worker, draft.ledger.drives.pick(worker.assignment.endpoint_id))
             continue
         if driver is None or driver in lost:
-            draft.drive(worker, draft.drives.pick(worker.assignment.endpoint_id))
+            draft.drive(worker, draft.ledger.drives.pick(worker.assignment.endpoint_id))
         else:
             driven.append(worker)
-    if driven and draft.snapshot.settled:
-        for worker, router in draft.drives.plan_relief(driven):
+    if driven and draft.snapshot.settled and draft.snapshot.fleet_wide:
+        for worker, router in draft.ledger.drives.plan_relief(driven):
             draft.drive(worker, router)
 
 
-def _tell_lost_nodes(draft: Draft, memory: Memory) -> None:
-    for node_id in sorted(draft.snapshot.lost_nodes - memory.lost_nodes):
-        n_workers = sum(w.assignment.node_id == node_id for w in draft.snapshot.workers.values())
-        draft.tell_node_lost(node_id, n_workers)
+def _tell_lost_nodes(draft: Draft, memory: Memory) -> frozenset[str]:
+    """Tell of nodes that are lost since the last plan; gives all that are lost."""
+    lost, present = draft.snapshot.lost_nodes, draft.snapshot.tables.nodes
+    for node_id in sorted(lost - memory.lost_nodes):
+        draft.tell_node_lost(node_id, draft.ledger.n_workers_on(node_id))
+    before = frozenset(
+        n for n in memory.lost_nodes if n not in present and draft.ledger.n_workers_on(n)
+    )
+    return lost | before
 
 
-def _tell_drained_nodes(
-    draft: Draft, memory: Memory, unproven: Mapping[str, Booking]
-) -> frozenset[str]:
-    tables, workers = draft.snapshot.tables, draft.snapshot.workers.values()
-    occupied = {w.assignment.node_id for w in workers if not draft.is_deleted(w)}
-    occupied |= {node_id for node_id, _, _ in unproven.values()}
-    drained = drained_nodes(tables.nodes, tables.node_orders, occupied)
+def _tell_drained_nodes(draft: Draft, memory: Memory) -> frozenset[str]:
+    """Tell of nodes that are empty since the last plan, as was ordered; gives all that are."""
+    tables = draft.snapshot.tables
+    drained = drained_nodes(tables.nodes, tables.node_orders, draft.ledger.is_occupied)
     told = drained if memory.drained_nodes is None else memory.drained_nodes
     for node_id in sorted(drained - told):
         draft.tell_node_drained(node_id)

@@ -11,12 +11,12 @@ class ReportBook:
     """The last report of each router on each endpoint."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], HeardReport] = {}
+        self._last: dict[str, dict[str, HeardReport]] = {}
         self._view = MappingProxyType(self._last)
 
     @property
-    def reports(self) -> Mapping[tuple[str, str], HeardReport]:
-        """(endpoint id, router id) → last report, a live view."""
+    def reports(self) -> Mapping[str, Mapping[str, HeardReport]]:
+        """Endpoint id → router id → last report, a live view."""
         return self._view
 
     def hear(self, report: QueueReport, now: float) -> bool:
@@ -25,9 +25,9 @@ class ReportBook:
         It does when requests wait here and the queue is another than before, or when a worker
         that gives out no slots has become empty (it may be one that drains).
         """
-        key = (report.endpoint_id, report.router_id)
-        before = self._last.get(key)
-        self._last[key] = HeardReport(report, now)
+        of_endpoint = self._last.setdefault(report.endpoint_id, {})
+        before = of_endpoint.get(report.router_id)
+        of_endpoint[report.router_id] = HeardReport(report, now)
         if report.waiting and (before is None or before.report.waiting != report.waiting):
             return True
         known = _emptied(before.report) if before else set()
@@ -35,8 +35,12 @@ class ReportBook:
 
     def forget_old(self, now: float) -> None:
         """Drop what no snapshot would count any more."""
-        for key in [k for k, h in self._last.items() if now - h.heard_at > REPORT_MAX_AGE_S]:
-            del self._last[key]
+        for endpoint_id, of_endpoint in list(self._last.items()):
+            for router_id, heard in list(of_endpoint.items()):
+                if now - heard.heard_at > REPORT_MAX_AGE_S:
+                    del of_endpoint[router_id]
+            if not of_endpoint:
+                del self._last[endpoint_id]
 
 
 def _emptied(report: QueueReport) -> set[tuple[str, int]]:

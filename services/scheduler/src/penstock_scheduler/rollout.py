@@ -28,7 +28,8 @@ from penstock_common.states import DesiredState, Phase, WorkerReason
 from penstock_scheduler.backoff import Backoff
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.image_pins import strays
-from penstock_scheduler.placement import Cluster, Placement, Request
+from penstock_scheduler.ledger import booking_of
+from penstock_scheduler.placement import Request, Trial
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
 #: Groups and nodes scored by one plan; placing more waits for the next tick, so that no tick takes seconds.
@@ -43,7 +44,7 @@ _RESUMABLE: Final = frozenset(
     }
 )
 #: Most workers tried as ones to make room.
-_MAX_VICTIMS: Final = 50
+MAX_VICTIMS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Rollout:
     #: what the autoscaler said, and of what load
     decision: Decision
     load: Load
+    #: what the queue's requests take at most, 95 of 100
+    service_p95_s: float | None = None
     #: the worker that found no place, and why
     lacking: tuple[Request, str] | None = None
     #: why the owner's quota lets a wanted worker not start
@@ -128,7 +131,8 @@ def plan_workers(
         cause = _cause(draft, record, active, new, wanted=wanted)
         why = f"{len(active)} → {desired}: {cause}"
     lack = (request, lacking) if lacking else None
-    return Rollout(desired, why, scale, decision, load, lack, over_quota)
+    p95_s = queue.service_p95_s
+    return Rollout(desired, why, scale, decision, load, p95_s, lack, over_quota)
 
 
 def _cause(
@@ -191,21 +195,22 @@ def find_room(draft: Draft, request: Request, candidates: Sequence[Worker]) -> l
     Returns:
         Workers to drain; [] = those that leave already make the room; None = nothing helps.
     """
-    cluster = draft.cluster_after_drains()
-    if _try_place(cluster, request):
-        return []
-    released: list[Worker] = []
-    for worker in candidates[:_MAX_VICTIMS]:
-        assignment = worker.assignment
-        cluster.release(assignment.node_id, assignment.endpoint_id, assignment.gpus)
-        released.append(worker)
-        if place := _try_place(cluster, request):
-            return [
-                w
-                for w in released
-                if w.assignment.node_id == place.node_id
-                and set(w.assignment.gpus) & set(place.gpus)
-            ]
+    with Trial(draft.cluster) as trial:
+        for booking in draft.ledger.leaving:
+            trial.release(booking)
+        if trial.find(request):
+            return []
+        released: list[Worker] = []
+        for worker in candidates[:MAX_VICTIMS]:
+            trial.release(booking_of(worker.assignment))
+            released.append(worker)
+            if place := trial.find(request):
+                return [
+                    w
+                    for w in released
+                    if w.assignment.node_id == place.node_id
+                    and set(w.assignment.gpus) & set(place.gpus)
+                ]
     return None
 
 
@@ -402,8 +407,3 @@ def _least_missed(worker: Worker) -> tuple[bool, float, int, str]:
     """Order of going: who only starts, then the longest idle, then the least busy."""
     in_flight = worker.load.in_flight if worker.load else 0
     return worker.stage is Stage.RUNNING, -(worker.idle_s or 0.0), in_flight, worker.id
-
-
-def _try_place(cluster: Cluster, request: Request) -> Placement | None:
-    placements, _ = cluster.place(request)
-    return placements[0] if placements else None

@@ -5,7 +5,7 @@ its driver says of it (load). Reports of routers are summed per endpoint; what t
 and idleness grows with the report's age, and the word of a lost router, or an old word, is dropped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
@@ -25,11 +25,14 @@ from penstock_common.messages import (
     WorkerLoad,
     WorkerStatus,
 )
+from penstock_common.sketch import merge, quantile, weight_of
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerState
 from penstock_common.subjects import worker_key
 
 #: A report older than this many seconds is no news. Routers repeat themselves every second.
 REPORT_MAX_AGE_S: Final = 5.0
+#: What the mean of a router weighs that served nothing lately.
+_LONG_AGO: Final = 1e-6
 
 
 class Stage(Enum):
@@ -122,8 +125,10 @@ class QueueLoad:
     in_flight: int = 0
     #: router → its counter of arrivals
     arrivals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    #: mean over the routers, weighted by what each has in flight; None = nobody measured one
+    #: mean over the routers, weighted by what each has served; None = nobody measured one
     service_time_s: float | None = None
+    #: so long served 95 of 100 requests at most; None = nothing was served lately
+    service_p95_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class HeardReport:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables as they are, decoded; keys as in KV."""
+    """The tables as they are, decoded; keys as in KV. Live or a copy, they do not change meanwhile."""
 
     endpoints: Mapping[str, EndpointRecord] = field(default_factory=dict)
     endpoint_statuses: Mapping[str, EndpointStatus] = field(default_factory=dict)
@@ -144,7 +149,7 @@ class Tables:
     histories: Mapping[str, ScaleHistory] = field(default_factory=dict)
     nodes: Mapping[str, NodeRecord] = field(default_factory=dict)
     node_orders: Mapping[str, NodeOrder] = field(default_factory=dict)
-    routers: frozenset[str] = frozenset()
+    routers: Set[str] = frozenset()
     #: with the revision in KV
     assignments: Mapping[str, tuple[WorkerAssignment, int]] = field(default_factory=dict)
     worker_statuses: Mapping[str, WorkerStatus] = field(default_factory=dict)
@@ -155,23 +160,27 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that one decision sees."""
+    """What one decision sees: everything, or everything about some endpoints."""
 
     #: monotonic seconds: for durations
     now: float
     #: the same instant in UTC: for what is stored
     utc: datetime
     tables: Tables
-    #: key → worker, for every assignment
+    #: key → worker, for every assignment of the endpoints shown
     workers: Mapping[str, Worker]
     #: endpoint → its queue; absent = no router has said anything lately
     loads: Mapping[str, QueueLoad]
-    #: nodes and routers that are gone for good (`presence.py`)
+    #: nodes and routers that are gone for good (`presence.py`), of those that matter here
     lost_nodes: frozenset[str] = frozenset()
     lost_routers: frozenset[str] = frozenset()
     #: whether every node and router had time for a heartbeat since the tables were listed: only
     #: then does the absence of capacity prove anything
     settled: bool = True
+    #: the endpoints shown, if not all; `tables` show all
+    only: frozenset[str] | None = None
+    #: whether steps that concern several endpoints at once are due
+    fleet_wide: bool = True
 
 
 def build_snapshot(
@@ -195,34 +204,66 @@ def build_snapshot(
         lost_routers: routers gone for good.
         settled: see `Snapshot.settled`.
     """
-    fresh: dict[str, list[HeardReport]] = {}
-    driven: dict[tuple[str, str], WorkerLoad] = {}
-    for (endpoint_id, router_id), heard in reports.items():
-        age_s = now - heard.heard_at
-        if router_id in lost_routers or age_s > REPORT_MAX_AGE_S:
-            continue
-        fresh.setdefault(endpoint_id, []).append(heard)
-        for load in heard.report.workers:
-            driven[router_id, load.worker_id] = _aged(load, age_s)
-    workers = {
-        key: Worker(
-            assignment,
-            revision,
-            tables.worker_statuses.get(key),
-            driven.get((assignment.driver, assignment.worker_id)) if assignment.driver else None,
-        )
-        for key, (assignment, revision) in tables.assignments.items()
-    }
+    heard: dict[str, list[HeardReport]] = {}
+    for (endpoint_id, _), report in reports.items():
+        heard.setdefault(endpoint_id, []).append(report)
+    keys: dict[str, list[str]] = {}
+    for key, (assignment, _) in tables.assignments.items():
+        keys.setdefault(assignment.endpoint_id, []).append(key)
+    workers: dict[str, Worker] = {}
+    loads: dict[str, QueueLoad] = {}
+    for endpoint_id in {*heard, *keys}:
+        fresh = still_news(heard.get(endpoint_id, ()), lost_routers, now)
+        if fresh:
+            loads[endpoint_id] = sum_reports(fresh, now)
+        if endpoint_id in keys:
+            workers |= join_workers(tables, keys[endpoint_id], fresh, now)
     return Snapshot(
         now=now,
         utc=utc,
         tables=tables,
         workers=workers,
-        loads={endpoint_id: _sum_reports(heard, now) for endpoint_id, heard in fresh.items()},
+        loads=loads,
         lost_nodes=lost_nodes,
         lost_routers=lost_routers,
         settled=settled,
     )
+
+
+def still_news(
+    heard: Iterable[HeardReport], lost_routers: Set[str], now: float
+) -> list[HeardReport]:
+    """Reports of living routers that are not too old."""
+    return [
+        h
+        for h in heard
+        if now - h.heard_at <= REPORT_MAX_AGE_S and h.report.router_id not in lost_routers
+    ]
+
+
+def join_workers(
+    tables: Tables, keys: Iterable[str], fresh: Iterable[HeardReport], now: float
+) -> dict[str, Worker]:
+    """Workers of one endpoint by key: assignment, status, and the word of the driver.
+
+    Args:
+        tables: the tables.
+        keys: of the endpoint's assignments.
+        fresh: reports on the endpoint that are news.
+        now: monotonic seconds.
+    """
+    driven = {
+        (h.report.router_id, load.worker_id): _aged(load, now - h.heard_at)
+        for h in fresh
+        for load in h.report.workers
+    }
+    workers: dict[str, Worker] = {}
+    for key in keys:
+        assignment, revision = tables.assignments[key]
+        driver = assignment.driver
+        load = driven.get((driver, assignment.worker_id)) if driver else None
+        workers[key] = Worker(assignment, revision, tables.worker_statuses.get(key), load)
+    return workers
 
 
 def _aged(load: WorkerLoad, age_s: float) -> WorkerLoad:
@@ -235,9 +276,14 @@ def _aged(load: WorkerLoad, age_s: float) -> WorkerLoad:
     return load.model_copy(update={"idle_s": load.idle_s + age_s})
 
 
-def _sum_reports(heard: list[HeardReport], now: float) -> QueueLoad:
+def sum_reports(heard: list[HeardReport], now: float) -> QueueLoad:
+    """The queue of one endpoint over all routers, as of now."""
     reports = [h.report for h in heard]
-    weights = [(r.in_flight + 1, r.service_time_s) for r in reports if r.service_time_s is not None]
+    weights = [
+        (weight_of(r.service_times) or _LONG_AGO, r.service_time_s)
+        for r in reports
+        if r.service_time_s is not None
+    ]
     return QueueLoad(
         waiting=sum(r.waiting for r in reports),
         oldest_wait_s=max(
@@ -251,4 +297,5 @@ def _sum_reports(heard: list[HeardReport], now: float) -> QueueLoad:
             if weights
             else None
         ),
+        service_p95_s=quantile(merge(r.service_times for r in reports), 0.95),
     )

@@ -102,6 +102,8 @@ class ScaleInputs(Message):
     burst: bool
     #: mean time at a worker; null = none measured
     service_time_s: float | None = None
+    #: 95 of 100 requests took no longer there; null = none was served lately
+    service_p95_s: float | None = None
     #: usual time of a start
     start_s: float
     #: how long the last request would have waited without another start; null = for ever, or

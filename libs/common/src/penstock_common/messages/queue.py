@@ -40,6 +40,8 @@ class QueueReport(Message):
     completions_total: int
     #: decayed mean of the time between dispatch and the response's end; null = none measured yet
     service_time_s: float | None = None
+    #: the same times in a sketch (`penstock_common.sketch`): (bucket, weight), ascending
+    service_times: tuple[tuple[int, float], ...] = ()
     #: the workers that this router drives
     workers: tuple[WorkerLoad, ...] = ()
 

@@ -19,7 +19,8 @@ class TemplateRecord(Message):
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
-    container_disk_gb: int
+    #: null = as of an endpoint
+    container_disk_gb: int | None = None
     #: of a local volume; 0 = none
     volume_gb: int = 0
     volume_mount_path: str

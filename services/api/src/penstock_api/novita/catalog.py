@@ -7,15 +7,23 @@ products and clusters are what the nodes that report have.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import annotated_types
 from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
 
 from penstock_api.dialects import CamelDocument
 from penstock_api.novita.v1 import DEFAULT_CLUSTER, REGION
 from penstock_client.documents import NodeDocument
-from penstock_common.specs import GpuSpec, LocalVolume, ScalingSpec, StorageSpec, WorkersSpec
+from penstock_common.specs import (
+    DEFAULT_CONTAINER_DISK_GB,
+    GpuSpec,
+    LocalVolume,
+    ScalingSpec,
+    StorageSpec,
+    WorkersSpec,
+)
 from penstock_common.states import NodeState
 
 _GB: Final = 10**9
@@ -127,7 +135,7 @@ def limits(nodes: Iterable[NodeDocument]) -> NovitaLimits:
     return NovitaLimits(
         min_rootfs_size=rootfs[0],
         max_rootfs_size=rootfs[1],
-        free_rootfs_size=StorageSpec().container_disk_gb,
+        free_rootfs_size=DEFAULT_CONTAINER_DISK_GB,
         min_local_volume_size=volume[0],
         max_local_volume_size=volume[1],
         free_local_volume_size=LocalVolume.model_fields["size_gb"].default,
@@ -236,9 +244,17 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
+def _rules(part: object) -> Iterable[object]:
+    for rule in getattr(part, "__metadata__", ()):
+        yield from rule.metadata if isinstance(rule, FieldInfo) else (rule,)
+
+
 def _range(model: type[BaseModel], field: str) -> tuple[int, int]:
     """The least and the most whole number that a field of our document takes."""
-    rules: Mapping[type, object] = {type(rule): rule for rule in model.model_fields[field].metadata}
+    found = model.model_fields[field]
+    # Of an optional field, the rules stand within the type.
+    inner = [rule for part in get_args(found.annotation) for rule in _rules(part)]
+    rules: Mapping[type, object] = {type(rule): rule for rule in (*found.metadata, *inner)}
     least, most = rules.get(annotated_types.Ge), rules[annotated_types.Le]
     above = rules.get(annotated_types.Gt)
     assert isinstance(most, annotated_types.Le)

@@ -15,7 +15,9 @@ from penstock_api.dialects import (
     ABSENT,
     FieldRow,
     cleared,
+    disk,
     given,
+    keeping,
     number_text,
     replacing,
     unless_none,
@@ -42,7 +44,11 @@ from penstock_api.novita.v1_documents import (
 )
 from penstock_client.documents import EndpointDocument, WorkerDocument
 from penstock_common.errors import InvalidDocumentError, Problem
-from penstock_common.specs import EndpointSpec, LocalVolume, NetworkVolume
+from penstock_common.specs import (
+    EndpointSpec,
+    LocalVolume,
+    NetworkVolume,
+)
 from penstock_common.states import WorkerState
 
 #: Label of nodes that says in which cluster (v1) or region (v2) they stand.
@@ -80,7 +86,11 @@ FIELDS: Final[tuple[FieldRow, ...]] = (
     FieldRow("image.authId", "image.registry_auth_id", "empty = a public image"),
     FieldRow("image.command", "image.command", "empty = the image's own"),
     FieldRow("products[].id", "gpu.products", "ids of `/products`; several = any of them"),
-    FieldRow("rootfsSize", "storage.container_disk_gb", "left out or 0 = 100"),
+    FieldRow(
+        "rootfsSize",
+        "storage.container_disk_gb",
+        "left out, 0 or 100 = null: up to 100 GB, none of it kept free; 100 in answers",
+    ),
     FieldRow("volumeMounts[].type", "storage.volumes[].type"),
     FieldRow("volumeMounts[].size", "storage.volumes[].size_gb", "of local ones; left out = 30"),
     FieldRow("volumeMounts[].id", "storage.volumes[].id", "of network ones"),
@@ -143,7 +153,7 @@ def change(body: NovitaUpdateFields, spec: EndpointSpec) -> dict[str, Any]:
     Raises:
         InvalidDocumentError: what the body says beside the document's own rules is wrong.
     """
-    patch = keeping_read_only(sections(body), spec)
+    patch = keeping(sections(body), spec)
     if body.envs is not None:
         patch["env"] = replacing(spec.env, environment(body.envs))
     return patch
@@ -174,7 +184,7 @@ def sections(body: NovitaUpdateFields) -> dict[str, Any]:
         placement=node_selector(*_clusters(body)),
         health=given(path=body.healthy.path or None) if body.healthy else ABSENT,
         storage=given(
-            container_disk_gb=body.rootfs_size or ABSENT,
+            container_disk_gb=disk(body.rootfs_size),
             volumes=(
                 ABSENT
                 if body.volume_mounts is None
@@ -194,15 +204,6 @@ def new_document(parts: dict[str, Any], endpoint_id: str) -> dict[str, Any]:
         **parts,
         "placement": {"node_selector": labels},
     }
-
-
-def keeping_read_only(parts: dict[str, Any], spec: EndpointSpec) -> dict[str, Any]:
-    """These sections; network volumes that stay where they are stay read-only if they are."""
-    held = {(v.id, v.mount_path) for v in spec.storage.network_volumes if v.read_only}
-    for volume in parts.get("storage", {}).get("volumes", ()):
-        if (volume.get("id"), volume["mount_path"]) in held:
-            volume["read_only"] = True
-    return parts
 
 
 def node_selector(cluster: str | None = None) -> object:
@@ -295,7 +296,7 @@ def endpoint(document: EndpointDocument, workers: Iterable[WorkerDocument]) -> N
             auth_id=document.image.registry_auth_id or "",
             command=document.image.command or "",
         ),
-        rootfs_size=document.storage.container_disk_gb,
+        rootfs_size=document.storage.container_limit_gb,
         volume_mounts=tuple(_shown_volume(volume) for volume in document.storage.volumes),
         envs=tuple(NovitaEnvShown(key=key, value=value) for key, value in document.env.items()),
         ports=(NovitaPort(port=document.image.http_port),),

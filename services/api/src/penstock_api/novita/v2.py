@@ -4,14 +4,22 @@ import math
 from collections.abc import Iterable
 from typing import Any, Final
 
-from penstock_api.dialects import ABSENT, FieldRow, cleared, given, replacing, unless_none
+from penstock_api.dialects import (
+    ABSENT,
+    FieldRow,
+    cleared,
+    disk,
+    given,
+    keeping,
+    replacing,
+    unless_none,
+)
 from penstock_api.novita.states import ENDPOINT_STATES
 from penstock_api.novita.v1 import (
     DEFAULT_CLUSTER,
     POLICIES,
     REGION,
     instant,
-    keeping_read_only,
     new_document,
     node_selector,
 )
@@ -34,7 +42,11 @@ from penstock_api.novita.v2_documents import (
 )
 from penstock_client.documents import EndpointDocument, WorkerDocument
 from penstock_common.errors import InvalidDocumentError, Problem
-from penstock_common.specs import EndpointSpec, LocalVolume, NetworkVolume
+from penstock_common.specs import (
+    EndpointSpec,
+    LocalVolume,
+    NetworkVolume,
+)
 
 _POLICIES_BACK: Final = {ours: theirs for theirs, ours in POLICIES.items()}
 
@@ -63,7 +75,11 @@ FIELDS: Final[tuple[FieldRow, ...]] = (
     ),
     FieldRow("worker_config.gpu_num", "gpu.count", "left out = 1; 0 = none"),
     FieldRow("worker_config.min_cuda_version", "gpu.min_cuda_version", "empty = any"),
-    FieldRow("worker_config.rootfs_size_gb", "storage.container_disk_gb", "left out or 0 = 100"),
+    FieldRow(
+        "worker_config.rootfs_size_gb",
+        "storage.container_disk_gb",
+        "left out, 0 or 100 = null: up to 100 GB, none of it kept free; 100 in answers",
+    ),
     FieldRow(
         "policy.type", "scaling.type", "`queue` = `queue_delay`, `concurrency` = `request_count`"
     ),
@@ -115,7 +131,7 @@ def change(body: NovitaV2ChangeRequest, spec: EndpointSpec) -> dict[str, Any]:
     Raises:
         InvalidDocumentError: what the body says beside the document's own rules is wrong.
     """
-    patch = keeping_read_only(sections(body), spec)
+    patch = keeping(sections(body), spec)
     if body.envs is not None:
         patch["env"] = replacing(spec.env, environment(body.envs))
     return patch
@@ -149,7 +165,7 @@ def sections(body: NovitaV2ChangeRequest) -> dict[str, Any]:
         placement=node_selector(body.region_id),
         health=given(path=cleared(health.path)) if health else ABSENT,
         storage=given(
-            container_disk_gb=(workers.rootfs_size_gb or ABSENT) if workers else ABSENT,
+            container_disk_gb=disk(workers.rootfs_size_gb) if workers else ABSENT,
             volumes=ABSENT if body.volumes is None else [_volume(one) for one in body.volumes],
         ),
     )
@@ -236,7 +252,7 @@ def endpoint(document: EndpointDocument, workers: Iterable[WorkerDocument]) -> N
             idle_timeout=math.ceil(document.workers.idle_timeout_s),
             max_concurrent_per_worker=document.workers.max_concurrency,
             gpu_num=document.gpu.count,
-            rootfs_size_gb=document.storage.container_disk_gb,
+            rootfs_size_gb=document.storage.container_limit_gb,
             min_cuda_version=document.gpu.min_cuda_version or "",
             request_timeout=math.ceil(document.workers.request_timeout_s),
         ),

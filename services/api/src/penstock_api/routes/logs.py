@@ -12,7 +12,7 @@ from penstock_api.context import Api
 from penstock_api.log_reader import Wanted
 from penstock_api.log_reading import Position, Shown
 from penstock_api.problems import RefusedError
-from penstock_api.routes.route import Route
+from penstock_api.routes.route import Query, Route
 from penstock_client.documents import LogEndDocument, LogGapDocument, LogLineDocument
 
 logger = logging.getLogger(__name__)
@@ -216,6 +216,19 @@ def _is_token(text: str) -> bool:
     return text.isascii() and text.replace("-", "").replace("_", "").isalnum()
 
 
+_QUERY: Final = (
+    Query(
+        "follow",
+        "false ends when all that there is was sent; for plain text that is the default",
+        {"type": "boolean", "default": True},
+    ),
+    Query(
+        "tail",
+        "begin with the last lines, so many; left out = with the first that is kept",
+        {"type": "integer", "minimum": 0, "maximum": MAX_TAIL},
+    ),
+)
+
 ROUTES: Final = (
     Route(
         "GET",
@@ -223,8 +236,10 @@ ROUTES: Final = (
         show_worker_logs,
         "read",
         "Stream what a worker wrote and writes.",
-        LogLineDocument,
-        other_answers=(SSE,),
+        None,
+        query=_QUERY,
+        errors=(400, 503),
+        other_answers=(SSE, TEXT),
     ),
     Route(
         "GET",
@@ -232,7 +247,9 @@ ROUTES: Final = (
         show_endpoint_logs,
         "read",
         "Stream what all workers of an endpoint wrote and write.",
-        LogLineDocument,
-        other_answers=(SSE,),
+        None,
+        query=_QUERY,
+        errors=(400, 503),
+        other_answers=(SSE, TEXT),
     ),
 )

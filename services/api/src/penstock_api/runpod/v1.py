@@ -11,7 +11,16 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from penstock_api.dialects import ABSENT, FieldRow, cleared, given, replacing, unless_none
+from penstock_api.dialects import (
+    ABSENT,
+    FieldRow,
+    cleared,
+    disk,
+    given,
+    keeping,
+    replacing,
+    unless_none,
+)
 from penstock_api.novita.v1 import instant
 from penstock_api.runpod.documents import (
     RunpodCreateRequest,
@@ -26,7 +35,7 @@ from penstock_api.runpod.gpu_types import names_of, products_of
 from penstock_client.documents import EndpointDocument, WorkerDocument
 from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.messages import EndpointRecord, TemplateRecord
-from penstock_common.specs import EndpointSpec
+from penstock_common.specs import DEFAULT_CONTAINER_DISK_GB, EndpointSpec
 from penstock_common.states import ENDED
 
 #: Where workers see a network volume.
@@ -102,7 +111,11 @@ TEMPLATE_FIELDS: Final[tuple[FieldRow, ...]] = (
         f"`{PORT}` is the port (and not in `env`), `{HEALTH_CHECK_PATH}` the health path",
     ),
     FieldRow("ports", "image.http_port", f"the first `http` one, without `{PORT}`; none = 80"),
-    FieldRow("containerDiskInGb", "storage.container_disk_gb", "left out = 50"),
+    FieldRow(
+        "containerDiskInGb",
+        "storage.container_disk_gb",
+        "left out or 100 = null: up to 100 GB, none of it kept free; 100 in answers",
+    ),
     FieldRow(
         "volumeInGb", "storage.volumes[].size_gb", "size of a local volume; left out or 0 = none"
     ),
@@ -150,7 +163,7 @@ def change(body: RunpodEndpointRequest, spec: EndpointSpec) -> dict[str, Any]:
             if volume.mount_path != NETWORK_MOUNT
         ]
         patch["storage"] = {"volumes": [*kept, *others, *network]}
-    return patch
+    return keeping(patch, spec)
 
 
 def sections(body: RunpodEndpointRequest) -> dict[str, Any]:
@@ -221,7 +234,8 @@ def endpoint(
         min_cuda_version=document.gpu.min_cuda_version or "",
         env=document.env,
         idle_timeout=math.ceil(document.workers.idle_timeout_s),
-        execution_timeout_ms=math.ceil(document.workers.request_timeout_s * 1000),
+        # 32.011 * 1000 is a little more than 32011.
+        execution_timeout_ms=math.ceil(round(document.workers.request_timeout_s * 1000, 3)),
         scaler_type=_SCALERS_BACK[document.scaling.type],
         scaler_value=math.ceil(document.scaling.value),
         workers_max=0 if record.paused else document.workers.max,
@@ -273,7 +287,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 def new_template(body: RunpodNewTemplate, **fixed: Any) -> TemplateRecord:  # noqa: ANN401
     """The record of a new template; `fixed` = its id and instant."""
-    defaults = {"container_disk_gb": 50, "volume_mount_path": LOCAL_MOUNT}
+    defaults = {"volume_mount_path": LOCAL_MOUNT}
     return TemplateRecord.model_validate({**defaults, **_fields(body), **fixed})
 
 
@@ -322,7 +336,7 @@ def template_document(record: TemplateRecord) -> RunpodTemplate:
         docker_entrypoint=record.entrypoint,
         docker_start_cmd=record.command,
         env=record.env,
-        container_disk_in_gb=record.container_disk_gb,
+        container_disk_in_gb=record.container_disk_gb or DEFAULT_CONTAINER_DISK_GB,
         volume_in_gb=record.volume_gb,
         volume_mount_path=record.volume_mount_path,
         ports=record.ports,
@@ -340,7 +354,7 @@ def _fields(body: RunpodTemplateRequest) -> Mapping[str, object]:
         registry_auth_id=cleared(body.container_registry_auth_id),
         entrypoint=unless_none(body.docker_entrypoint),
         command=unless_none(body.docker_start_cmd),
-        container_disk_gb=unless_none(body.container_disk_in_gb),
+        container_disk_gb=disk(body.container_disk_in_gb),
         volume_gb=unless_none(body.volume_in_gb),
         volume_mount_path=body.volume_mount_path or ABSENT,
         ports=unless_none(body.ports),
