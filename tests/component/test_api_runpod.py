@@ -86,6 +86,18 @@ async def test_a_changed_template_rolls_its_endpoints(api: ApiServer) -> None:
     assert (shown.document, shown.document["imageName"]) == (changed.document, "acme/echo:2")
 
 
+async def test_a_template_keeps_its_registry_auth(api: ApiServer) -> None:
+    auth = {"name": "ours", "username": "robot", "password": "canary-3141"}
+    auth_id = (await api.ask("POST", "/v1/registry-auths", auth)).document["id"]
+    template_id = await template(api, containerRegistryAuthId=auth_id)
+    kept = await api.ask("DELETE", f"/v1/registry-auths/{auth_id}")
+    assert (kept.status, kept.document["reason"]) == (409, "registry_auth_in_use")
+    path = f"{BASE}/templates/{template_id}/update"
+    cleared = await api.ask("POST", path, {"containerRegistryAuthId": ""})
+    assert (cleared.status, cleared.document["containerRegistryAuthId"]) == (200, "")
+    assert (await api.ask("DELETE", f"/v1/registry-auths/{auth_id}")).status == 200
+
+
 async def test_errors_have_their_form(api: ApiServer) -> None:
     template_id = await template(api)
     wrong = {"templateId": template_id, "workersMin": 9, "workersMax": 1}
