@@ -219,3 +219,27 @@ async def test_version_2(api: ApiServer) -> None:
     gone = await api.ask("DELETE", path)
     assert (gone.status, gone.document) == (200, {})
     assert (await api.ask("GET", path)).document["status"]["status"] == "deleting"
+
+
+async def test_image_prewarms(api: ApiServer) -> None:
+    path = f"{V1}/image/prewarm"
+    body = {"imageUrl": "acme/echo:1", "clusterId": "default", "note": "first"}
+    made = [(await api.ask("POST", path, body | {"note": n})).document["id"] for n in "abc"]
+    assert (await api.ask("GET", f"{path}/quota")).document["total"] == 3
+    listed = await api.ask("GET", f"{path}?page=2&pageSize=2")
+    assert (listed.status, listed.document["total"]) == (200, 3)
+    assert [one["id"] for one in listed.document["data"]] == made[2:]
+    assert (await api.ask("GET", f"/v1/prewarms/{made[0]}")).document["image"] == "acme/echo:1"
+
+    edited = await api.ask("POST", f"{path}/edit", {"id": made[0], "note": "other"})
+    assert (edited.status, edited.document["note"]) == (200, "other")
+    found = await api.ask("GET", f"{path}?name=oth&state=Pending")
+    assert [one["id"] for one in found.document["data"]] == [made[0]]
+
+    wrong = await api.ask("POST", path, body | {"repositoryAuth": "ra-none"})
+    assert (wrong.status, set(wrong.document["metadata"])) == (400, {"repositoryAuth"})
+    unknown = await api.ask("POST", f"{path}/delete", {"ids": [made[0], "pw-none"]})
+    assert (unknown.status, unknown.document["reason"]) == (404, "PREWARM_NOT_FOUND")
+    gone = await api.ask("POST", f"{path}/delete", {"ids": made})
+    assert (gone.status, gone.document) == (200, {})
+    assert (await api.ask("GET", path)).document == {"data": [], "total": 0}

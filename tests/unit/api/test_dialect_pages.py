@@ -7,7 +7,7 @@ import pytest
 
 from penstock_api.app import ROUTES
 from penstock_api.dialects import FieldRow
-from penstock_api.novita import v1, v2
+from penstock_api.novita import prewarms, v1, v2
 from penstock_api.novita.states import ENDPOINT_STATES, WORKER_STATES
 from penstock_api.openapi import tag_of
 from penstock_api.runpod import v1 as runpod
@@ -34,6 +34,7 @@ def test_the_routes_are_those_of_the_table(page: str, tag: str) -> None:
     ("page", "tag", "rows"),
     [
         ("novita.md", "Novita v1", v1.FIELDS),
+        ("novita.md", "Prewarms", prewarms.FIELDS),
         ("novita.md", "Novita v2", v2.FIELDS),
         ("runpod.md", "Endpoints", runpod.FIELDS),
         ("runpod.md", "Templates", runpod.TEMPLATE_FIELDS),
@@ -53,6 +54,9 @@ def test_the_states_are_those_of_the_table() -> None:
     ]
     assert list(columns(page, "### States of a worker")) == [
         (f"`{ours}`", f"`{theirs}`") for ours, theirs in WORKER_STATES.items()
+    ]
+    assert list(columns(page, "### States of a prewarm")) == [
+        (f"`{ours}`", f"`{theirs}`") for ours, theirs in prewarms.STATES.items()
     ]
 
 

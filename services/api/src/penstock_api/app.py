@@ -22,7 +22,13 @@ from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import MAX_STREAMS, LogReader, OpenStreams
-from penstock_api.novita import v1_catalog, v1_endpoints, v1_registry_auths, v2_endpoints
+from penstock_api.novita import (
+    v1_catalog,
+    v1_endpoints,
+    v1_prewarms,
+    v1_registry_auths,
+    v2_endpoints,
+)
 from penstock_api.openapi import openapi_document
 from penstock_api.problems import RefusedError, refused, refused_by_aiohttp
 from penstock_api.rate_limits import RateLimits
@@ -76,6 +82,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *v1_endpoints.ROUTES,
     *v1_registry_auths.ROUTES,
     *v1_catalog.ROUTES,
+    *v1_prewarms.ROUTES,
     *v2_endpoints.ROUTES,
     *runpod_endpoints.ROUTES,
     *runpod_templates.ROUTES,
