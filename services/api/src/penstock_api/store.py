@@ -43,6 +43,7 @@ from penstock_common.messages import (
     RevisionRecord,
     RouterRecord,
     ScaleHistory,
+    TemplateRecord,
     VolumeRecord,
     WorkerAssignment,
     WorkerStatus,
@@ -59,6 +60,7 @@ from penstock_common.subjects import (
     REVISIONS,
     ROUTERS,
     SCALE_HISTORY,
+    TEMPLATES,
     VOLUMES,
     WORKER_KEYS,
     WORKER_STATUS,
@@ -139,6 +141,7 @@ class Store:
         self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
+        self.templates = self._table(TEMPLATES, TemplateRecord.decode)
         self.volumes = self._table(VOLUMES, VolumeRecord.decode)
         self.prewarms = self._table(PREWARMS, PrewarmRecord.decode)
         self.prewarm_status = self._table(PREWARM_STATUS, PrewarmStatus.decode)
@@ -155,6 +158,7 @@ class Store:
             NODE_ORDERS: self.node_orders,
             API_KEYS: self.api_keys,
             REGISTRY_AUTHS: self.registry_auths,
+            TEMPLATES: self.templates,
             VOLUMES: self.volumes,
             PREWARMS: self.prewarms,
             PREWARM_STATUS: self.prewarm_status,

@@ -50,6 +50,7 @@ from penstock_common.messages.storage import (
     PrewarmStatus,
     VolumeRecord,
 )
+from penstock_common.messages.templates import TemplateRecord
 from penstock_common.messages.usage import UsageRecord
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
@@ -93,6 +94,7 @@ __all__ = [
     "ScaleInputs",
     "Sight",
     "Tally",
+    "TemplateRecord",
     "Ticket",
     "UsageRecord",
     "VolumeRecord",
