@@ -37,7 +37,13 @@ async def command(api: ApiServer, *arguments: str) -> asyncio.subprocess.Process
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=env | {"PENSTOCK_API_URL": api.url, "PENSTOCK_API_KEY": ADMIN_KEY},
+        preexec_fn=_listen_to_ctrl_c,
     )
+
+
+def _listen_to_ctrl_c() -> None:
+    """What a shell starts in the background ignores it, and so does what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def run(api: ApiServer, *arguments: str) -> tuple[int, str, str]:
