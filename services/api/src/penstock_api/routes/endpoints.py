@@ -1,6 +1,7 @@
 """Endpoints: create, list, show, change, go back, delete, pause, resume."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from penstock_api.api_keys import check_quota
 from penstock_api.auth import check_owner
 from penstock_api.bodies import read_json
+from penstock_api.canaries import plan_abort, plan_canary, plan_promotion
 from penstock_api.context import Api
 from penstock_api.endpoint_changes import plan_change, plan_creation, plan_deletion, plan_pause
 from penstock_api.events import Verb
@@ -26,6 +28,7 @@ from penstock_api.store import Change
 from penstock_api.views import endpoint_document, shown_state
 from penstock_api.volumes import missing_volumes
 from penstock_client.documents import (
+    CanaryRequest,
     DecisionList,
     EndpointDocument,
     EndpointList,
@@ -117,20 +120,25 @@ async def update(api: Api, request: web.Request) -> web.Response:
     patch = await read_json(request, (MERGE_PATCH, JSON), api.settings.body_timeout_s)
     now = api.clock.utc()
 
-    def plan(record: EndpointRecord) -> EndpointRecord:
-        changed = plan_change(
-            record,
-            patch,
-            seal=api.sealer.seal,
-            now=now,
-            registry_auths=api.store.registry_auths.rows,
-            volumes=api.store.volumes.rows,
-        )
-        _check_quota(api, changed)
-        return changed
-
-    change = await api.store.change_endpoint(name, plan, if_match=_if_match(request))
+    change = await api.store.change_endpoint(
+        name,
+        lambda record: _patched(api, record, patch, now),
+        if_match=_if_match(request),
+    )
     return _changed(api, change, "updated")
+
+
+def _patched(api: Api, record: EndpointRecord, patch: object, now: datetime) -> EndpointRecord:
+    changed = plan_change(
+        record,
+        patch,
+        seal=api.sealer.seal,
+        now=now,
+        registry_auths=api.store.registry_auths.rows,
+        volumes=api.store.volumes.rows,
+    )
+    _check_quota(api, changed)
+    return changed
 
 
 async def show_revisions(api: Api, request: web.Request) -> web.Response:
@@ -169,6 +177,50 @@ async def roll_back(api: Api, request: web.Request) -> web.Response:
         return plan_rollback(record, filed[number], why=None, now=now)
 
     change = await api.store.change_endpoint(name, plan, if_match=_if_match(request))
+    return _changed(api, change, "rolled_back")
+
+
+async def share_traffic(api: Api, request: web.Request) -> web.Response:
+    """POST /v1/endpoints/{endpoint}/canary."""
+    name = _own(api, request)
+    document = await read_json(request, (JSON,), api.settings.body_timeout_s)
+    try:
+        wanted = CanaryRequest.model_validate(document)
+    except ValidationError:
+        told = 'send {"percent": <1 to 99>}, and to begin a canary "change": <a merge patch>'
+        raise InvalidDocumentError([Problem("", told)]) from None
+    now = api.clock.utc()
+
+    def change(record: EndpointRecord, patch: object) -> EndpointRecord:
+        return _patched(api, record, patch, now)
+
+    outcome = await api.store.change_endpoint(
+        name,
+        lambda record: plan_canary(record, wanted, change, now=now),
+        if_match=_if_match(request),
+    )
+    return _changed(api, outcome, "updated")
+
+
+async def promote(api: Api, request: web.Request) -> web.Response:
+    """POST /v1/endpoints/{endpoint}/promote."""
+    now = api.clock.utc()
+    change = await api.store.change_endpoint(
+        _own(api, request),
+        lambda record: plan_promotion(record, now=now),
+        if_match=_if_match(request),
+    )
+    return _changed(api, change, "updated")
+
+
+async def abort(api: Api, request: web.Request) -> web.Response:
+    """POST /v1/endpoints/{endpoint}/abort."""
+    now = api.clock.utc()
+    change = await api.store.change_endpoint(
+        _own(api, request),
+        lambda record: plan_abort(record, why=None, now=now),
+        if_match=_if_match(request),
+    )
     return _changed(api, change, "rolled_back")
 
 
@@ -293,6 +345,34 @@ ROUTES: Final = (
         "Run again what an earlier revision ran.",
         EndpointDocument,
         body=Body((JSON,), RollbackRequest),
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        "/v1/endpoints/{endpoint}/canary",
+        share_traffic,
+        "deploy",
+        "Begin a canary, or give it another share.",
+        EndpointDocument,
+        body=Body((JSON,), CanaryRequest),
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        "/v1/endpoints/{endpoint}/promote",
+        promote,
+        "deploy",
+        "Give the canary all traffic.",
+        EndpointDocument,
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        "/v1/endpoints/{endpoint}/abort",
+        abort,
+        "deploy",
+        "End the canary: what ran before gets all traffic.",
+        EndpointDocument,
         conditional=True,
     ),
     Route(
