@@ -4,9 +4,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from penstock_common.messages import ApiKeyRecord
 from penstock_common.states import EndpointReason, EndpointState
 from penstock_scheduler.canary import divide
-from tests.fakes.scheduler_world import World, make_node, make_record
+from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 pytestmark = [pytest.mark.usefixtures("both_ways")]
 
@@ -141,6 +142,23 @@ def test_a_canary_that_cannot_start_is_told_as_failed_and_costs_no_stable_worker
     assert before == {a.worker_id for a in world.sides()[0]}
 
 
+def test_from_zero_a_canary_that_cannot_start_keeps_nobody_from_the_stable_revision() -> None:
+    world = running(least=0, most=3)
+    world.start_s = 3.0
+    world.fails = lambda a: "exited with exit code 7" if a.revision == 2 else None
+    world.begin_canary(percent=50)
+    world.arrive(1)
+    world.run(1, dt=0.5)
+    world.kill(world.sides()[1][0].worker_id)  # at once, while the stable one starts
+    for _ in range(8):
+        world.run(0.5, dt=0.5)
+        status = world.statuses["ep-1"]
+        assert status.reason is not EndpointReason.CRASH_BACKOFF
+        assert status.state is not EndpointState.FAILED
+    assert len(world.requests["ep-1"].waits) == 1
+    assert world.statuses["ep-1"].message == "exited with exit code 1"
+
+
 def test_a_stable_revision_that_fails_is_backed_off_and_the_canary_is_not() -> None:
     world = running(least=2, most=2)
     world.begin_canary(percent=50)
@@ -152,3 +170,58 @@ def test_a_stable_revision_that_fails_is_backed_off_and_the_canary_is_not() -> N
     assert 3 <= len(world.starts) - n_before <= 7
     assert len(world.sides()[1]) == 1
     assert world.statuses["ep-1"].failed_revision is None
+
+
+def drivers(world: World) -> set[str | None]:
+    return {a.driver for a in world.wanted()}
+
+
+def test_one_router_drives_both_sides_also_after_the_death_of_the_one_that_did() -> None:
+    world = World(start_s=1)
+    world.have_routers({"rt-1", "rt-2"}, set())
+    world.join(make_node(n_gpus=8))
+    world.put(make_record(gpu={"count": 1}, workers={"min": 4, "max": 4, "idle_timeout_s": 5}))
+    world.run(15, dt=1)
+    assert drivers(world) == {"rt-1", "rt-2"}
+    world.begin_canary(percent=50)
+    world.tick()
+    (driver,) = drivers(world)
+    world.run(20, dt=0.5)
+    assert drivers(world) == {driver}
+    other = ({"rt-1", "rt-2"} - {driver}).pop()
+    world.have_routers({other}, {driver or ""})
+    world.run(5, dt=0.5)
+    assert drivers(world) == {other}
+    assert shares(world) == (2, 2)
+
+
+def test_a_canary_gives_no_side_up_for_an_endpoint_that_waits() -> None:
+    """One of either side is what one wanted worker means, so neither is to spare."""
+    world = running(least=1, most=1, n_gpus=2)
+    world.begin_canary(percent=50)
+    world.run(40, dt=1)
+    assert shares(world) == (1, 1)
+    world.put(make_record("ep-2", gpu={"count": 1}, workers={"min": 0, "max": 1}))
+    world.arrive(1, "ep-2")
+    world.run(10, dt=1)
+    assert shares(world) == (1, 1)
+    assert world.statuses["ep-2"].reason is EndpointReason.NO_CAPACITY
+
+
+def test_within_a_quota_some_of_the_excess_makes_room() -> None:
+    world = World(start_s=1)
+    world.keys["key-1"] = ApiKeyRecord(
+        key_id="key-1",
+        name="ours",
+        sha256="0" * 64,
+        scope="deploy",
+        max_workers=2,
+        created_at=EPOCH,
+    )
+    world.join(make_node(n_gpus=8))
+    limits: dict[str, object] = {"min": 2, "max": 2, "idle_timeout_s": 5}
+    world.put(make_record(gpu={"count": 1}, workers=limits, owner="key-1"))
+    world.run(15, dt=1)
+    world.begin_canary(percent=50)
+    world.run(15, dt=0.5)
+    assert shares(world) == (1, 1)

@@ -401,13 +401,20 @@ class EndpointRun:
             starting=len(active) - len(running) + n_created,
             draining=len(self._workers) - len(active),
             backoff=backoff,
-            pauses=backoff.pauses(self._snapshot.now),
+            pauses=self._pauses(),
             lack=lacking[1] if lacking and self._snapshot.settled else None,
             over_quota=self.rollout.over_quota if self.rollout else None,
             settled=self._snapshot.settled,
             proven=self._proven(record, running),
             pins=self.memory.pins,
         )
+
+    def _pauses(self) -> bool:
+        """Whether nothing may start for now; while one side of a canary may, nobody is refused."""
+        assert self._record is not None
+        now = self._snapshot.now
+        stable = self._record.canary is None or self.memory.stable_backoff.pauses(now)
+        return stable and self.memory.backoff.pauses(now)
 
     def _proven(self, record: EndpointRecord, running: list[Worker]) -> int | None:
         """The newest revision that has a worker which stayed healthy; None = none has."""
