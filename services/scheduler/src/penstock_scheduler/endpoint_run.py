@@ -235,10 +235,13 @@ class EndpointRun:
 
     def _side_of(self, worker: Worker) -> int | None:
         """The revision that the worker runs for: the present one, a canary's stable one, or none."""
-        for side in sides_of(self._record) if self._record is not None else ():
-            if side.runs(worker.assignment.revision):
-                return side.revision
-        return None
+        record, revision = self._record, worker.assignment.revision
+        if record is None:
+            return None
+        if record.runs(revision):
+            return record.revision
+        canary = record.canary
+        return canary.stable if canary is not None and canary.runs(revision) else None
 
     def _forgotten(self, worker: Worker, age: Age) -> bool:
         """Whether a worker that is to stop was never known to its node, which is alive."""
