@@ -179,7 +179,7 @@ class SchedulerStory(RuleBasedStateMachine):
         world = self.world
         world.settle()
         resting = world.resting()
-        world.now += seconds
+        world.step(seconds)  # what is in flight elsewhere ends meanwhile
         for endpoint_id in sorted(resting & world.resting()):
             assert not world.poke(endpoint_id)
 
