@@ -2,7 +2,7 @@
 #
 #   make demo [ONCE=1] [RUNTIME=docker]   set up, start everything, show the whole way of a request
 #   make demo-embeddings                  the same with a real sentence-embedding model
-#   make test                             set up, run every test
+#   make test [AFTER_CHECK=1]             set up, run every test (AFTER_CHECK: those that check leaves out)
 #   make test-gpu                         set up, run the tests that need an NVIDIA GPU
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
@@ -56,7 +56,8 @@ check: setup $(VENV)/.embeddings
 	$(BIN)/pytest -q tests/unit -m "not nats and not docker and not gpu and not slow"
 
 test: setup $(VENV)/.embeddings
-	$(BIN)/pytest tests
+	$(BIN)/pytest $(if $(AFTER_CHECK),--ignore=tests/unit) tests
+	$(if $(AFTER_CHECK),$(BIN)/pytest tests/unit -m "nats or docker or gpu or slow")
 
 test-gpu: setup
 	$(BIN)/pytest -m gpu tests/gpu

@@ -23,6 +23,7 @@ from penstock_common.messages import (
     QueueReport,
     ScaleHistory,
     UsageRecord,
+    VolumeRecord,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
@@ -156,21 +157,29 @@ class Slots:
 
 
 def show(
-    view: LiveView, tables: Tables, reports: dict[tuple[str, str], HeardReport]
+    view: LiveView,
+    tables: Tables,
+    reports: dict[tuple[str, str], HeardReport],
+    concerned: set[str] | None = None,
 ) -> dict[str, dict[str, HeardReport]]:
-    """Tell a view of what is another than it shows; gives the reports by endpoint."""
-    shown = view.tables
-    _see(view.see_assignment, shown.assignments, tables.assignments)
-    _see(view.see_worker_status, shown.worker_statuses, tables.worker_statuses)
-    _see(view.see_node, shown.nodes, tables.nodes)
-    _see(view.see_node_order, shown.node_orders, tables.node_orders)
+    """Tell a view of what is another than it shows; gives the reports by endpoint.
+
+    `concerned` gets the endpoints that the changes name, as the store pokes them.
+    """
+    shown, named = view.tables, set[str]() if concerned is None else concerned
+    named |= _see(view.see_assignment, shown.assignments, tables.assignments)
+    named |= _see(view.see_worker_status, shown.worker_statuses, tables.worker_statuses)
+    named |= _see(view.see_node, shown.nodes, tables.nodes)
+    named |= _see(view.see_node_order, shown.node_orders, tables.node_orders)
     for router_id in {*view.routers, *tables.routers}:
         view.see_router(router_id, lives=router_id in tables.routers)
+    named |= {n for n, r in tables.endpoints.items() if view.endpoints.get(n) != r}
+    named |= view.endpoints.keys() - tables.endpoints.keys()
     _show(view.endpoints, tables.endpoints)
     _show(view.endpoint_statuses, tables.endpoint_statuses)
     _show(view.histories, tables.histories)
-    _see(view.see_volume, shown.volumes, tables.volumes)
-    _see(view.see_api_key, shown.api_keys, tables.api_keys)
+    named |= _see(view.see_volume, shown.volumes, tables.volumes)
+    named |= _see(view.see_api_key, shown.api_keys, tables.api_keys)
     by_endpoint: dict[str, dict[str, HeardReport]] = {}
     for (endpoint_id, router_id), heard in reports.items():
         by_endpoint.setdefault(endpoint_id, {})[router_id] = heard
@@ -178,11 +187,13 @@ def show(
 
 
 def _see(
-    see: "Callable[[str, T | None], object]", shown: Mapping[str, T], rows: Mapping[str, T]
-) -> None:
+    see: "Callable[[str, T | None], set[str]]", shown: Mapping[str, T], rows: Mapping[str, T]
+) -> set[str]:
+    named: set[str] = set()
     for key in {*shown, *rows}:
         if rows.get(key) != shown.get(key):
-            see(key, rows.get(key))
+            named |= see(key, rows.get(key))
+    return named
 
 
 def _joined(plans: list[Plan]) -> Plan:
@@ -222,6 +233,7 @@ class World:
         self.assignments: dict[str, tuple[WorkerAssignment, int]] = {}
         self.worker_statuses: dict[str, WorkerStatus] = {}
         self.keys: dict[str, ApiKeyRecord] = {}
+        self.volumes: dict[str, VolumeRecord] = {}
         #: worker → its record, as the first writer had it
         self.usages: dict[str, UsageRecord] = {}
         self.requests: dict[str, Requests] = {}
@@ -233,6 +245,8 @@ class World:
         self.memory = Memory()
         self.view = LiveView()
         self.book = ReportBook()
+        #: endpoints that changes have named since the last time that they were followed
+        self.concerned: set[str] = set()
         self.token = 1
         #: worker → how it fails instead of becoming healthy; None = it does not
         self.fails: Callable[[WorkerAssignment], str | None] = lambda _: None
@@ -372,6 +386,7 @@ class World:
             routers=self.routers,
             assignments=dict(self.assignments),
             worker_statuses=dict(self.worker_statuses),
+            volumes=dict(self.volumes),
             api_keys=dict(self.keys),
         )
 
@@ -413,7 +428,7 @@ class World:
     def poke(self, *endpoint_ids: str, fleet_wide: bool = False) -> Plan:
         """Decide on these endpoints alone, as the loop does."""
         self._run_agents()
-        reports = show(self.view, self.tables(), self.reports())
+        reports = show(self.view, self.tables(), self.reports(), self.concerned)
         freed, self.view.ledger.freed = self.view.ledger.freed, False
         owners, self.view.ledger.freed_owners = self.view.ledger.freed_owners, set()
         owned = {n for n in self.memory.over_quota if self.endpoints[n].owner in owners}
@@ -438,6 +453,23 @@ class World:
         self.apply(plan)
         self.check(snapshot.only)
         return plan
+
+    def follow_pokes(self, limit: int = 40) -> None:
+        """Decide on what changes name and on nothing else, until they name nobody."""
+        for _ in range(limit):
+            self._run_agents()
+            reports = self.reports()
+            show(self.view, self.tables(), reports, self.concerned)
+            self.concerned |= {
+                name for (name, _), h in reports.items() if self.book.hear(h.report, self.now)
+            }
+            ledger = self.view.ledger
+            if not (self.concerned or ledger.freed or ledger.freed_owners):
+                return
+            named = set(self.concerned)
+            self.concerned.clear()
+            self.poke(*named)
+        raise AssertionError(f"no end of plans: {self.plans[-1]}")
 
     def resting(self) -> set[str]:
         """Endpoints at rest by what is known now."""

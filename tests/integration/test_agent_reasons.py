@@ -16,7 +16,7 @@ from docker.errors import APIError
 
 from penstock_common.messages import Gpu, WorkerStatus
 from penstock_common.specs import EndpointSpec
-from penstock_common.states import WorkerReason, WorkerState
+from penstock_common.states import GpuReason, WorkerReason, WorkerState
 from penstock_node_agent.docker_containers import DockerSettings
 from penstock_node_agent.docker_runtime import DockerRuntime
 from penstock_node_agent.gpus import GpuInventory
@@ -267,7 +267,7 @@ def foreign_program() -> bytes:
 
 async def test_a_worker_that_fails_on_a_sick_gpu_says_so(rig: AgentRig) -> None:
     """The GPU is one of an operator's list that a stand-in for NVML calls sick."""
-    sick = Gpu(uuid="static-0", product="rtx-4090-24gb", vram_bytes=1, healthy=False)
+    sick = Gpu(uuid="static-0", product="rtx-4090-24gb", vram_bytes=1, reason=GpuReason.XID)
     await rig.start(runtime(), inventory=GpuInventory(gpus=(sick,), static=True))
     crash = CASES["the command crashes"]
 
@@ -282,7 +282,7 @@ async def test_a_worker_that_fails_on_a_sick_gpu_says_so(rig: AgentRig) -> None:
 
 
 async def test_a_worker_that_crashes_beside_a_sick_gpu_is_its_own_fault(rig: AgentRig) -> None:
-    sick = Gpu(uuid="static-0", product="rtx-4090-24gb", vram_bytes=1, healthy=False)
+    sick = Gpu(uuid="static-0", product="rtx-4090-24gb", vram_bytes=1, reason=GpuReason.XID)
     await rig.start(runtime(), inventory=GpuInventory(gpus=(sick,), static=True))
 
     status = await failed(rig, CASES["the command crashes"].spec(), gpus=("static-1",))

@@ -179,8 +179,10 @@ def test_all_errors_are_told_at_once() -> None:
     assert "no such registry auth" in found["/image/registry_auth_id"]
 
 
-def test_an_app_name_that_reads_as_an_id_is_refused() -> None:
-    assert "id" in problems({"app_name": ID, "image": {"image": "a"}})["/app_name"]
+def test_an_app_name_that_reads_as_an_id_is_refused_but_for_its_own() -> None:
+    other = ID[:-1] + ("0" if ID[-1] != "0" else "1")
+    assert "id" in problems({"app_name": other, "image": {"image": "a"}})["/app_name"]
+    assert endpoint(app_name=ID).spec.app_name == ID
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 3, True])

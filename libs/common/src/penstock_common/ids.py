@@ -16,6 +16,7 @@ API_KEY: Final = "key"
 EVENT: Final = "ev"
 REGISTRY_AUTH: Final = "ra"
 VOLUME: Final = "vol"
+TEMPLATE: Final = "tpl"
 PREWARM: Final = "pw"
 
 #: Characters of an id behind its prefix, and what they are taken from.

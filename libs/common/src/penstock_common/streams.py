@@ -57,6 +57,7 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
     _bucket(subjects.WORKER_STATUS, memory=False),
     _bucket(subjects.API_KEYS, memory=False),
     _bucket(subjects.REGISTRY_AUTHS, memory=False),
+    _bucket(subjects.TEMPLATES, memory=False),
     _bucket(subjects.VOLUMES, memory=False),
     _bucket(subjects.PREWARMS, memory=False),
     _bucket(subjects.PREWARM_STATUS, memory=False),

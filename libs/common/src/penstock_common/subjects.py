@@ -23,6 +23,7 @@ REPEATS: Final = (
     "PENSTOCK_REPEATS"  # hash of caller, route and key → RepeatRecord, by api, expiring
 )
 REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"  # <id> → RegistryAuthRecord, by api
+TEMPLATES: Final = "PENSTOCK_TEMPLATES"  # <template_id> → TemplateRecord, by api
 VOLUMES: Final = "PENSTOCK_VOLUMES"  # <volume_id> → VolumeRecord, by api
 PREWARMS: Final = "PENSTOCK_PREWARMS"  # <prewarm_id> → PrewarmRecord, by api
 PREWARM_STATUS: Final = (

@@ -17,12 +17,20 @@ from penstock_api.bodies import MAX_BODY_BYTES, read_bytes
 from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
+from penstock_api.error_forms import error_response
 from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import MAX_STREAMS, LogReader, OpenStreams
+from penstock_api.novita import (
+    v1_catalog,
+    v1_endpoints,
+    v1_prewarms,
+    v1_registry_auths,
+    v2_endpoints,
+)
 from penstock_api.openapi import openapi_document
-from penstock_api.problems import RefusedError, problem_response, refused, refused_by_aiohttp
+from penstock_api.problems import RefusedError, refused, refused_by_aiohttp
 from penstock_api.rate_limits import RateLimits
 from penstock_api.reaper import Reaper
 from penstock_api.retreat import Retreat
@@ -40,6 +48,8 @@ from penstock_api.routes import (
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
+from penstock_api.runpod import endpoints as runpod_endpoints
+from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_api.usage_reader import UsageReader
@@ -69,6 +79,13 @@ ROUTES: Final[tuple[Route, ...]] = (
     *usage.ROUTES,
     *health.ROUTES,
     *documentation.ROUTES,
+    *v1_endpoints.ROUTES,
+    *v1_registry_auths.ROUTES,
+    *v1_catalog.ROUTES,
+    *v1_prewarms.ROUTES,
+    *v2_endpoints.ROUTES,
+    *runpod_endpoints.ROUTES,
+    *runpod_templates.ROUTES,
 )
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
 #: gets to read the answer before the connection ends.
@@ -143,13 +160,14 @@ def _answer_and_log(api: Api) -> Middleware:
         try:
             response = await handler(request)
         except PenstockError as error:
-            response = problem_response(refused(error))
+            response = error_response(request.path, refused(error))
         except web.HTTPException as error:
-            response = problem_response(refused_by_aiohttp(error))
+            response = error_response(request.path, refused_by_aiohttp(error))
         except Exception:
             logger.exception("request failed", extra={"action": "request_failed"})
-            response = problem_response(
-                RefusedError(500, "internal", "the api met an error; its log says more")
+            response = error_response(
+                request.path,
+                RefusedError(500, "internal", "the api met an error; its log says more"),
             )
         resource = request.match_info.route.resource
         logger.log(

@@ -129,7 +129,7 @@ def plan_creation(
     """
     if not isinstance(document, Mapping):
         raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    spec = _parse(_with_names(document, suffix), registry_auths, volumes)
+    spec = _parse(_with_names(document, suffix), registry_auths, volumes, endpoint_id)
     return EndpointRecord(
         endpoint_id=endpoint_id,
         owner=owner,
@@ -167,7 +167,7 @@ def plan_change(
     health = patch.get("health")
     if isinstance(health, Mapping) and "path" in health and health["path"] is None:
         merged["health"]["path"] = None
-    spec = _parse(merged, registry_auths, volumes)
+    spec = _parse(merged, registry_auths, volumes, record.endpoint_id)
     written = _written_secrets(patch)
     sealed = seal({name: value for name, value in spec.secrets.items() if name in written})
     spec = spec.model_copy(update={"secrets": {**spec.secrets, **sealed}})
@@ -259,9 +259,12 @@ def _with_names(document: Mapping[str, Any], suffix: str) -> dict[str, Any]:
 
 
 def _parse(
-    document: Mapping[str, Any], registry_auths: Container[str], volumes: Container[str]
+    document: Mapping[str, Any],
+    registry_auths: Container[str],
+    volumes: Container[str],
+    endpoint_id: str,
 ) -> EndpointSpec:
-    problems = _beyond_this_version(document, registry_auths, volumes)
+    problems = _beyond_this_version(document, registry_auths, volumes, endpoint_id)
     try:
         spec = parse_endpoint(document)
     except InvalidDocumentError as error:
@@ -286,7 +289,10 @@ def _plainer(problem: Problem, document: Mapping[str, Any]) -> Problem:
 
 
 def _beyond_this_version(
-    document: Mapping[str, Any], registry_auths: Container[str], known_volumes: Container[str]
+    document: Mapping[str, Any],
+    registry_auths: Container[str],
+    known_volumes: Container[str],
+    endpoint_id: str,
 ) -> list[Problem]:
     """Problems that the document's form cannot show: what it refers to does not exist."""
     problems = []
@@ -306,9 +312,11 @@ def _beyond_this_version(
             and volume["id"] not in known_volumes
         ]
     app_name = document.get("app_name")
-    if isinstance(app_name, str) and _ENDPOINT_ID.fullmatch(app_name):
+    if app_name != endpoint_id and isinstance(app_name, str) and _ENDPOINT_ID.fullmatch(app_name):
         problems.append(
-            Problem("/app_name", "looks like an endpoint's id, which URLs take as well; change it")
+            Problem(
+                "/app_name", "looks like another endpoint's id, which URLs take as well; change it"
+            )
         )
     return problems
 

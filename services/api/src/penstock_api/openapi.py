@@ -19,11 +19,10 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from penstock_api.error_forms import form_of
 from penstock_api.routes.route import Body, Query, Route
-from penstock_client.documents import ProblemDocument
 
 MERGE_PATCH: Final = "application/merge-patch+json"
-PROBLEM: Final = "application/problem+json"
 _COMPONENT: Final = "#/components/schemas/"
 
 _KEY_ERRORS: Final = (401, 403, 429)
@@ -32,6 +31,13 @@ _BODY_ERRORS: Final = (400, 408, 413, 415, 422)
 _REPEAT_ERRORS: Final = (400, 408, 413, 422)
 #: Writes wait for NATS, which may be away.
 _WRITE_ERRORS: Final = (409, 503)
+
+#: First part of a path → tag, where its names are another platform's.
+_TAGS: Final = {
+    "/gpu-instance/openapi/v1/": "Novita v1",
+    "/gpus/v2/": "Novita v2",
+    "/runpod/v1/": "RunPod v1",
+}
 
 Schema = dict[str, Any]
 #: One event of a stream (the WHATWG HTML standard, §9.2), `data` being JSON as the docs say.
@@ -82,6 +88,9 @@ def openapi_document(routes: Sequence[Route], *, version: str) -> Schema:
 def tag_of(route: Route) -> str:
     """What a route is about: the last fixed part of its path that names a collection."""
     parts = [p for p in route.path.split("/") if p and not p.startswith("{")]
+    for first, tag in _TAGS.items():
+        if route.path.startswith(first):
+            return tag
     return parts[1] if len(parts) > 1 and parts[0] == "v1" else "the api itself"
 
 
@@ -102,7 +111,8 @@ def statuses_of(route: Route) -> tuple[int, ...]:
         errors.update(_BODY_ERRORS)
     if route.method != "GET":
         errors.update(_WRITE_ERRORS)
-    return (route.status, *sorted(errors))
+    form = form_of(route.path)
+    return (route.status, *sorted({form.status(status) for status in errors}))
 
 
 # ---- operations
@@ -130,8 +140,8 @@ def _operation(route: Route, of: _Refs) -> Schema:
 
 def operation_id(route: Route) -> str:
     """A name for the route, e.g. `endpoints_roll_back`; unique among them."""
-    module = route.handler.__module__.rpartition(".")[2]
-    return f"{module}_{getattr(route.handler, '__name__', 'handle')}"
+    module = route.handler.__module__.removeprefix("penstock_api.").removeprefix("routes.")
+    return f"{module.replace('.', '_')}_{getattr(route.handler, '__name__', 'handle')}"
 
 
 def _path_parameters(route: Route) -> Iterable[Schema]:
@@ -187,8 +197,9 @@ def _request_body(body: Body, of: _Refs) -> Schema:
 def _response(route: Route, status: int, of: _Refs) -> Schema:
     phrase = HTTPStatus(status).phrase
     if status != route.status:
-        schema = {"$ref": of[ProblemDocument, "serialization"]}
-        return {"description": phrase, "content": {PROBLEM: {"schema": schema}}}
+        form = form_of(route.path)
+        schema = {"$ref": of[form.model, "serialization"]}
+        return {"description": phrase, "content": {form.media_type: {"schema": schema}}}
     content: Schema = {}
     if route.answer is not None:
         content["application/json"] = {"schema": {"$ref": of[route.answer, "serialization"]}}
@@ -205,7 +216,7 @@ def _schemas(
     routes: Sequence[Route],
 ) -> tuple[dict[str, Schema], _Refs]:
     """Every component, and the reference of each model in each role."""
-    answers: list[type[BaseModel]] = [ProblemDocument]
+    answers: list[type[BaseModel]] = [form_of(route.path).model for route in routes]
     answers += [route.answer for route in routes if route.answer is not None]
     bodies = list(dict.fromkeys(route.body for route in routes if route.body is not None))
     wanted: list[tuple[type[BaseModel], Literal["serialization", "validation"]]] = []
@@ -263,7 +274,9 @@ def _patched(schemas: dict[str, Schema], schema: Schema) -> Schema:
 
 def _describe(schema: Schema, model: type[BaseModel]) -> Schema:
     comments = field_comments(model)
-    for field, inner in schema.get("properties", {}).items():
+    names = {field.alias or name: name for name, field in model.model_fields.items()}
+    for shown, inner in schema.get("properties", {}).items():
+        field = names.get(shown, shown)
         if field in comments:
             inner.setdefault("description", comments[field])
         inner.pop("title", None)

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from aiohttp import web
 from typing_extensions import override
 
-from penstock_client.documents import ErrorItem, ProblemDocument
+from penstock_client.documents import Document, ErrorItem, ProblemDocument
 from penstock_common.errors import InvalidDocumentError, PenstockError, Problem
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -78,19 +78,24 @@ def refused_by_aiohttp(error: web.HTTPException) -> RefusedError:
             return RefusedError(error.status, reason, error.text or error.reason)
 
 
-def problem_response(error: RefusedError) -> web.Response:
-    """The refusal as an HTTP response."""
-    document = ProblemDocument(
+def problem_document(error: RefusedError) -> ProblemDocument:
+    """The refusal as problem details."""
+    return ProblemDocument(
         title=HTTPStatus(error.status).phrase,
         status=error.status,
         detail=str(error),
         reason=error.reason,
         errors=tuple(ErrorItem(pointer=p.pointer, message=p.message) for p in error.problems),
     )
+
+
+def respond(error: RefusedError, status: int, document: Document, media_type: str) -> web.Response:
+    """The answer to a refused request: this document, with the headers that the refusal asks for."""
+    unneeded = {"errors"} if isinstance(document, ProblemDocument) and not document.errors else None
     response = web.Response(
-        status=error.status,
-        text=document.model_dump_json(exclude=None if error.problems else {"errors"}),
-        content_type=CONTENT_TYPE,
+        status=status,
+        text=document.model_dump_json(exclude=unneeded),
+        content_type=media_type,
         headers=error.headers,
     )
     if error.status in _UNREAD_BODY:

@@ -60,6 +60,11 @@ async def remove_registry_auth(store: Store, registry_auth_id: str) -> RegistryA
                     f"endpoint '{row.value.spec.app_name}' pulls with '{registry_auth_id}'; "
                     "change the endpoint first"
                 )
+        for template_id, template in store.templates.rows.items():
+            if template.value.registry_auth_id == registry_auth_id:
+                raise RegistryAuthInUseError(
+                    f"template '{template_id}' pulls with '{registry_auth_id}'; change it first"
+                )
         for prewarm_id, prewarm in store.prewarms.rows.items():
             if prewarm.value.registry_auth_id == registry_auth_id:
                 raise RegistryAuthInUseError(

@@ -47,7 +47,7 @@ class Memory:
     lost_nodes: frozenset[str] = frozenset()
     #: drained nodes of which that was told; None = a new leader, to whom those that are it are no news
     drained_nodes: frozenset[str] | None = None
-    #: worker key → (node, endpoint, GPUs) of workers on lost nodes that nobody saw end
+    #: worker key → what workers on lost nodes hold that nobody saw end
     unproven: Mapping[str, Booking] = field(default_factory=lambda: MappingProxyType({}))
     #: endpoints of which a worker found no place
     lacking: frozenset[str] = frozenset()

@@ -51,6 +51,7 @@ from penstock_common.messages.storage import (
     PrewarmStatus,
     VolumeRecord,
 )
+from penstock_common.messages.templates import TemplateRecord
 from penstock_common.messages.usage import UsageRecord
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
@@ -95,6 +96,7 @@ __all__ = [
     "ScaleInputs",
     "Sight",
     "Tally",
+    "TemplateRecord",
     "Ticket",
     "UsageRecord",
     "VolumeRecord",

@@ -41,6 +41,8 @@ class EndpointRecord(WithSpec):
     revision: int
     created_at: AwareDatetime
     updated_at: AwareDatetime
+    #: the template that it was made from
+    template_id: str | None = None
     #: set = its workers are being stopped; the api removes the record when all are gone
     deleted_at: AwareDatetime | None = None
     paused: bool = False

@@ -56,6 +56,8 @@ class PrewarmRecord(Message):
     nodes: tuple[str, ...] = ()
     #: only nodes with a GPU of one of these products; empty = whatever they have
     products: tuple[str, ...] = ()
+    #: for people
+    note: str = ""
     created_at: AwareDatetime
 
 

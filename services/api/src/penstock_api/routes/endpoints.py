@@ -1,18 +1,24 @@
 """Endpoints: create, list, show, change, go back, delete, pause, resume."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Final
 
 from aiohttp import web
 from pydantic import ValidationError
 
-from penstock_api.api_keys import check_quota
-from penstock_api.auth import check_owner
 from penstock_api.bodies import read_json
 from penstock_api.canaries import plan_abort, plan_canary, plan_promotion
 from penstock_api.context import Api
-from penstock_api.endpoint_changes import plan_change, plan_creation, plan_deletion, plan_pause
+from penstock_api.endpoint_actions import (
+    create_endpoint,
+    delete_endpoint,
+    own,
+    patch_endpoint,
+    patched_record,
+    shown,
+    told,
+)
+from penstock_api.endpoint_changes import plan_pause
 from penstock_api.events import Verb
 from penstock_api.paging import parse_page
 from penstock_api.preconditions import IfMatch, etag, parse_if_match
@@ -23,9 +29,9 @@ from penstock_api.revisions import (
     previous_revision,
     revision_documents,
 )
-from penstock_api.routes.route import CALLER, PAGE, Body, Query, Route, answer
+from penstock_api.routes.route import PAGE, Body, Query, Route, answer
 from penstock_api.store import Change
-from penstock_api.views import endpoint_document, shown_state
+from penstock_api.views import shown_state
 from penstock_api.volumes import missing_volumes
 from penstock_client.documents import (
     CanaryRequest,
@@ -45,29 +51,13 @@ from penstock_common.states import EndpointState
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 
-#: Characters of an id's random part that tell generated `app_name`s apart: 25 bits.
-_SUFFIX_LENGTH: Final = 5
-
 
 async def create(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints."""
     document = await read_json(request, (JSON,), api.settings.body_timeout_s)
-    record = plan_creation(
-        document,
-        endpoint_id=random_id(ids.ENDPOINT),
-        suffix=random_id(ids.ENDPOINT)[-_SUFFIX_LENGTH:],
-        seal=api.sealer.seal,
-        now=api.clock.utc(),
-        registry_auths=api.store.registry_auths.rows,
-        volumes=api.store.volumes.rows,
-        owner=request[CALLER].key_id,
-    )
-    _check_quota(api, record)
-    revision = await api.store.create_endpoint(record)
-    created = _document(api, record)
-    api.events.announce("created", created)
-    location = f"/v1/endpoints/{created.id}"
-    return answer(created, status=201, location=location, etag=etag(revision))
+    created = await create_endpoint(api, request, document, endpoint_id=random_id(ids.ENDPOINT))
+    location = f"/v1/endpoints/{created.record.endpoint_id}"
+    return answer(created.document, status=201, location=location, etag=etag(created.revision))
 
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
@@ -75,12 +65,13 @@ async def show_all(api: Api, request: web.Request) -> web.Response:
     page = parse_page(request.query)
     wanted = _filter(api, request.query)
     records = (row.value for row in api.store.endpoints.rows.values())
-    shown, cursor = page.of((r for r in records if wanted(r)), _place)
-    documents = tuple(_document(api, record) for record in shown)
+    listed, cursor = page.of((r for r in records if wanted(r)), place)
+    documents = tuple(shown(api, record) for record in listed)
     return answer(EndpointList(endpoints=documents, next_cursor=cursor))
 
 
-def _place(record: EndpointRecord) -> tuple[str, ...]:
+def place(record: EndpointRecord) -> tuple[str, ...]:
+    """Of an endpoint in lists: the oldest first."""
     return record.created_at.isoformat(timespec="microseconds"), record.endpoint_id
 
 
@@ -104,7 +95,7 @@ def _filter(api: Api, query: Mapping[str, str]) -> Callable[[EndpointRecord], bo
 async def show(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints/{endpoint}."""
     row = api.store.find_row(request.match_info["endpoint"])
-    return answer(_document(api, row.value), etag=etag(row.revision))
+    return answer(shown(api, row.value), etag=etag(row.revision))
 
 
 async def show_decisions(api: Api, request: web.Request) -> web.Response:
@@ -118,27 +109,8 @@ async def update(api: Api, request: web.Request) -> web.Response:
     """PATCH /v1/endpoints/{endpoint}."""
     name = _own(api, request)  # an unknown endpoint is told before a wrong document
     patch = await read_json(request, (MERGE_PATCH, JSON), api.settings.body_timeout_s)
-    now = api.clock.utc()
-
-    change = await api.store.change_endpoint(
-        name,
-        lambda record: _patched(api, record, patch, now),
-        if_match=_if_match(request),
-    )
+    change = await patch_endpoint(api, name, lambda _: patch, if_match=_if_match(request))
     return _changed(api, change, "updated")
-
-
-def _patched(api: Api, record: EndpointRecord, patch: object, now: datetime) -> EndpointRecord:
-    changed = plan_change(
-        record,
-        patch,
-        seal=api.sealer.seal,
-        now=now,
-        registry_auths=api.store.registry_auths.rows,
-        volumes=api.store.volumes.rows,
-    )
-    _check_quota(api, changed)
-    return changed
 
 
 async def show_revisions(api: Api, request: web.Request) -> web.Response:
@@ -192,7 +164,7 @@ async def share_traffic(api: Api, request: web.Request) -> web.Response:
     now = api.clock.utc()
 
     def change(record: EndpointRecord, patch: object) -> EndpointRecord:
-        return _patched(api, record, patch, now)
+        return patched_record(api, record, patch, now=now)
 
     outcome = await api.store.change_endpoint(
         name,
@@ -226,17 +198,12 @@ async def abort(api: Api, request: web.Request) -> web.Response:
 
 def announce_retreat(api: Api, record: EndpointRecord) -> None:
     """Tell of an endpoint that went back by itself."""
-    api.events.announce("rolled_back", _document(api, record))
+    api.events.announce("rolled_back", shown(api, record))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE /v1/endpoints/{endpoint}."""
-    now = api.clock.utc()
-    change = await api.store.change_endpoint(
-        _own(api, request),
-        lambda record: plan_deletion(record, now=now),
-        if_match=_if_match(request),
-    )
+    change = await delete_endpoint(api, _own(api, request), if_match=_if_match(request))
     return _changed(api, change, "deleted", status=202)
 
 
@@ -264,24 +231,7 @@ async def resume(api: Api, request: web.Request) -> web.Response:
 
 def _own(api: Api, request: web.Request) -> str:
     """The name in the path, of an endpoint that the caller may change."""
-    name = request.match_info["endpoint"]
-    check_owner(request[CALLER], api.store.find(name))
-    return name
-
-
-def _check_quota(api: Api, record: EndpointRecord) -> None:
-    owner = api.store.api_keys.rows.get(record.owner) if record.owner is not None else None
-    check_quota(record, owner.value if owner is not None else None)
-
-
-def _document(api: Api, record: EndpointRecord) -> EndpointDocument:
-    status = api.store.endpoint_status.rows.get(record.endpoint_id)
-    return endpoint_document(
-        record,
-        status.value if status else None,
-        api.loads.of_endpoint(record.endpoint_id, api.clock.monotonic()),
-        router_url=api.settings.router_url,
-    )
+    return own(api, request, request.match_info["endpoint"])
 
 
 def _if_match(request: web.Request) -> IfMatch:
@@ -290,10 +240,7 @@ def _if_match(request: web.Request) -> IfMatch:
 
 def _changed(api: Api, change: Change, verb: Verb, *, status: int = 200) -> web.Response:
     """The answer to a change, which is told as an event if there was something to change."""
-    document = _document(api, change.record)
-    if change.changed:
-        api.events.announce(verb, document)
-    return answer(document, status=status, etag=etag(change.revision))
+    return answer(told(api, change, verb), status=status, etag=etag(change.revision))
 
 
 ROUTES: Final = (

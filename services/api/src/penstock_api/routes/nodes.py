@@ -30,9 +30,15 @@ R = TypeVar("R", bound=CordonRequest)
 
 async def show_nodes(api: Api, request: web.Request) -> web.Response:
     """GET /v1/nodes."""
+    return answer(NodeList(nodes=shown_nodes(api)))
+
+
+def shown_nodes(api: Api) -> tuple[NodeDocument, ...]:
+    """Every node as it is now, by id."""
     placed = api.store.assignments_by_node()
-    nodes = (_document(api, node_id, placed.get(node_id, ())) for node_id in api.store.node_ids())
-    return answer(NodeList(nodes=tuple(nodes)))
+    return tuple(
+        _document(api, node_id, placed.get(node_id, ())) for node_id in api.store.node_ids()
+    )
 
 
 async def show_node(api: Api, request: web.Request) -> web.Response:

@@ -23,7 +23,14 @@ JSON: Final = "application/json"
 
 async def create(api: Api, request: web.Request) -> web.Response:
     """POST /v1/registry-auths."""
-    spec = parse_registry_auth(await read_json(request, (JSON,), api.settings.body_timeout_s))
+    record = await make(api, await read_json(request, (JSON,), api.settings.body_timeout_s))
+    location = f"/v1/registry-auths/{record.registry_auth_id}"
+    return answer(_document(record), status=201, location=location)
+
+
+async def make(api: Api, document: object) -> RegistryAuthRecord:
+    """A new registry auth of this document; raises what is wrong with it."""
+    spec = parse_registry_auth(document)
     record = RegistryAuthRecord(
         registry_auth_id=random_id(ids.REGISTRY_AUTH),
         name=spec.name,
@@ -32,15 +39,18 @@ async def create(api: Api, request: web.Request) -> web.Response:
         created_at=api.clock.utc(),
     )
     await create_registry_auth(api.store, record)
-    location = f"/v1/registry-auths/{record.registry_auth_id}"
-    return answer(_document(record), status=201, location=location)
+    return record
 
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/registry-auths."""
+    return answer(RegistryAuthList(registry_auths=tuple(map(_document, oldest_first(api)))))
+
+
+def oldest_first(api: Api) -> list[RegistryAuthRecord]:
+    """The registry auths in the order of lists."""
     records = (row.value for row in api.store.registry_auths.rows.values())
-    oldest_first = sorted(records, key=lambda record: (record.created_at, record.registry_auth_id))
-    return answer(RegistryAuthList(registry_auths=tuple(map(_document, oldest_first))))
+    return sorted(records, key=lambda record: (record.created_at, record.registry_auth_id))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:

@@ -8,7 +8,6 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from penstock_api.paging import DEFAULT_LIMIT, MAX_LIMIT
-from penstock_client.documents import Document
 from penstock_common.messages import ApiKeyRecord
 
 if TYPE_CHECKING:  # the context knows the store, whose parts know routes
@@ -70,7 +69,7 @@ class Route:
     #: one line for the documentation
     summary: str
     #: the answer on success; None = no JSON, only what `other_answers` names
-    answer: type[Document] | None
+    answer: type[BaseModel] | None
     status: int = 200
     body: Body | None = None
     query: tuple[Query, ...] = ()
@@ -82,7 +81,7 @@ class Route:
     other_answers: tuple[str, ...] = ()
 
 
-def answer(document: Document, *, status: int = 200, **headers: str) -> web.Response:
+def answer(document: BaseModel, *, status: int = 200, **headers: str) -> web.Response:
     """The document as a JSON response; `headers` by name with `_` for `-`."""
     return web.Response(
         status=status,
