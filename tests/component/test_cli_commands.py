@@ -132,6 +132,20 @@ async def test_an_endpoint_lives_its_life_by_flags(penstock: Penstock) -> None:
     assert (deleted.code, deleted.out.startswith("deleted echo")) == (0, True)
 
 
+async def test_a_canary_is_begun_shared_shown_and_ended(penstock: Penstock) -> None:
+    await penstock.api.create("echo")
+    begun = await penstock("endpoint", "update", "echo", "--env", "COLOUR=blue", "--canary", "10")
+    assert (begun.code, "updated echo" in begun.out) == (0, True)
+    assert (await penstock("endpoint", "update", "echo", "--canary", "30")).code == 0
+    told = "30 % of the requests, the others for revision 1"
+    assert told in (await penstock("endpoint", "show", "echo")).out
+    refused = await penstock("endpoint", "update", "echo", "--env", "COLOUR=red")
+    assert (refused.code != 0, "promote or abort" in refused.err) == (True, True)
+    assert "aborted echo" in (await penstock("endpoint", "abort", "echo")).out
+    assert (await penstock.api.show("echo"))["env"] == {}
+    assert "no canary" in (await penstock("endpoint", "promote", "echo")).err.lower()
+
+
 async def test_node_list_says_which_gpu_gets_no_worker_and_why(penstock: Penstock) -> None:
     gpus = (
         Gpu(uuid="GPU-1", product="h100-80gb", vram_bytes=80 * 10**9),

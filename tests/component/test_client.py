@@ -37,6 +37,11 @@ async def test_every_route_has_a_typed_method(client: PenstockClient, api: ApiSe
     assert (await client.update_endpoint("echo", {"public": True})).public
     assert (await client.pause_endpoint("echo")).state is EndpointState.PAUSED
     assert (await client.resume_endpoint("echo")).state is EndpointState.DEPLOYING
+    begun = await client.share_traffic("echo", 10, {"env": {"COLOUR": "blue"}})
+    assert (begun.revision, begun.canary and begun.canary.percent) == (2, 10)
+    assert (await client.promote("echo")).canary is None
+    await client.share_traffic("echo", 10, {"env": {"COLOUR": "red"}})
+    assert (await client.abort("echo")).env == {"COLOUR": "blue"}
     assert (await client.list_workers("echo")).workers == ()
     assert (await client.list_nodes()).nodes == ()
     assert (await client.delete_endpoint("echo")).deleted_at is not None

@@ -133,6 +133,7 @@ class World:
         worker_id: str,
         driver: str | None,
         desired: DesiredState = DesiredState.RUNNING,
+        revision: int = 1,
     ) -> int:
         """Write an assignment; gives its revision. Another driver begins another epoch."""
         before = self._assignments.get(worker_id)
@@ -141,7 +142,7 @@ class World:
             worker_id=worker_id,
             node_id=NODE,
             endpoint_id=endpoint_id,
-            revision=1,
+            revision=revision,
             spec=self._records[endpoint_id].spec,
             driver=driver,
             driver_epoch=epoch,

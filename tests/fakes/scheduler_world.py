@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock_common.messages import (
     ApiKeyRecord,
+    Canary,
     EndpointRecord,
     EndpointStatus,
     Gpu,
@@ -306,6 +307,29 @@ class World:
         record = self.endpoints[endpoint_id]
         self.endpoints[endpoint_id] = record.model_copy(update=update)
 
+    def begin_canary(self, endpoint_id: str = "ep-1", percent: int = 20) -> None:
+        """The endpoint's next revision shares the traffic with the present one."""
+        record = self.endpoints[endpoint_id]
+        stable = Canary(
+            percent=percent, stable=record.revision, same_as=record.same_as, spec=record.spec
+        )
+        self.change(endpoint_id, revision=record.revision + 1, same_as=(), canary=stable)
+
+    def abort_canary(self, endpoint_id: str = "ep-1") -> None:
+        """The next revision runs what the canary's stable one does."""
+        record = self.endpoints[endpoint_id]
+        assert record.canary is not None
+        same_as = (record.canary.stable, *record.canary.same_as)
+        self.change(endpoint_id, revision=record.revision + 1, same_as=same_as, canary=None)
+
+    def sides(
+        self, endpoint_id: str = "ep-1"
+    ) -> tuple[list[WorkerAssignment], list[WorkerAssignment]]:
+        """The workers that are to run: the stable revision's, and the canary's."""
+        record, wanted = self.endpoints[endpoint_id], self.wanted(endpoint_id)
+        canary = [a for a in wanted if record.runs(a.revision)]
+        return [a for a in wanted if a not in canary], canary
+
     def order(
         self, node_id: str, wish: NodeWish | None, *, deadline_s: float | None = None
     ) -> None:
@@ -522,6 +546,10 @@ class World:
             told = {s.image_digest for k, s in self.worker_statuses.items() if k in alive}
             surge = len(told - {None}) > 1  # one of them strays, and is replaced
             surge |= any(self._is_replaced(a, record) for a in alive.values())
+            if record.canary is not None:
+                drivers = {a.driver for a in alive.values() if a.node_id not in self.lost_nodes}
+                assert len(drivers) <= 1, f"a canary driven by {drivers}"
+                surge = True  # one of either side while one is wanted, and while one side grows
             assert len(alive) <= record.spec.workers.max + surge, f"{len(alive)} workers"
 
     def _check_quota(self, key: ApiKeyRecord) -> None:

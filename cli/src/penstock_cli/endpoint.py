@@ -1,4 +1,4 @@
-"""`penstock endpoint`: create, list, show, update, delete, pause, resume, explain, revisions, rollback, logs."""
+"""`penstock endpoint`: endpoints, their states, revisions and canaries, and their workers' logs."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -156,6 +156,10 @@ def update(  # one parameter per flag is how typer reads them
     env: Env = None,
     secret: Secret = None,
     public: Public = None,
+    canary: Annotated[
+        int | None,
+        typer.Option(help="Percent of the requests that the change gets.", min=1, max=99),
+    ] = None,
     wait: Wait = False,
     wait_timeout: WaitTimeoutOption = SERVING_TIMEOUT_S,
     as_json: JsonOption = False,
@@ -165,6 +169,8 @@ def update(  # one parameter per flag is how typer reads them
     """Change an endpoint by a JSON merge patch, by flags, or both (flags win).
 
     Env and secrets that are not named stay; a patch with NAME: null removes one.
+    With --canary what runs now goes on beside it, until `promote` or `abort`; --canary alone gives a
+    canary that runs another share.
     """
     flags = EndpointFlags(
         name=name,
@@ -185,10 +191,15 @@ def update(  # one parameter per flag is how typer reads them
         public=public,
     )
     patch = overlay(read_document(file) if file else {}, _said(flags))
-    if not patch:
+    if not patch and canary is None:
         raise typer.BadParameter("say what to change: flags, or a merge patch with -f")
 
-    updated = ask(api, data, lambda client: client.update_endpoint(app, patch))
+    async def change(client: PenstockClient) -> EndpointDocument:
+        if canary is None:
+            return await client.update_endpoint(app, patch)
+        return await client.share_traffic(app, canary, patch or None)
+
+    updated = ask(api, data, change)
     _finish(updated, "updated", wait_timeout if wait else None, as_json, api, data)
 
 
@@ -269,6 +280,22 @@ def rollback(
     """Run again what an earlier revision ran; limits and policies stay as they are now."""
     endpoint = ask(api, data, lambda client: client.roll_back(app, revision))
     _print_outcome(endpoint, "rolled back", as_json)
+
+
+@endpoints_app.command()
+def promote(
+    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+) -> None:
+    """Give the canary all requests; what ran before it is replaced."""
+    _print_outcome(ask(api, data, lambda client: client.promote(app)), "promoted", as_json)
+
+
+@endpoints_app.command()
+def abort(
+    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+) -> None:
+    """End the canary; what ran before it gets all requests."""
+    _print_outcome(ask(api, data, lambda client: client.abort(app)), "aborted", as_json)
 
 
 @endpoints_app.command()

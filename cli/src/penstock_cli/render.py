@@ -90,6 +90,13 @@ def print_endpoint(endpoint: EndpointDocument) -> None:
         ("state", state_cell(endpoint.state, endpoint.reason)),
         ("message", endpoint.message),
         ("revision", endpoint.revision),
+        (
+            "canary",
+            f"{endpoint.canary.percent} % of the requests, the others for revision "
+            f"{endpoint.canary.stable_revision}"
+            if endpoint.canary is not None
+            else None,
+        ),
         ("image", endpoint.image.image),
         ("command", endpoint.image.command),
         ("gpu", gpu if endpoint.gpu.count else "none"),

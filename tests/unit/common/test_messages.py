@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from penstock_common import messages
 from penstock_common.messages import (
     ApiKeyRecord,
+    Canary,
     Claim,
     EndpointRecord,
     EndpointStatus,
@@ -73,6 +74,22 @@ SPEC = parse_endpoint({"name": "n", "app_name": "a", "image": {"command": "x"}, 
 EXAMPLES: list[Message] = [
     NodeOrder(node_id="node-a", wish=NodeWish.DRAINING, reason="fan", at=AT, deadline_at=AT),
     EndpointRecord(endpoint_id="ep-1", revision=2, created_at=AT, updated_at=AT, spec=SPEC),
+    EndpointRecord(
+        endpoint_id="ep-1",
+        revision=4,
+        created_at=AT,
+        updated_at=AT,
+        spec=SPEC,
+        canary=Canary(percent=10, stable=3, same_as=(1,), spec=SPEC),
+    ),
+    EndpointRecord(
+        endpoint_id="ep-1",
+        revision=4,
+        created_at=AT,
+        updated_at=AT,
+        spec=SPEC,
+        canary=Canary(percent=10, stable=3, same_as=(1,), spec=SPEC),
+    ),
     RevisionRecord(
         endpoint_id="ep-1", revision=3, created_at=AT, cause="updated", same_as=(1,), spec=SPEC
     ),
@@ -281,6 +298,7 @@ def test_every_wire_type_has_an_example() -> None:
         WorkerLoad,
         ScaleDecision,
         ScaleInputs,
+        Canary,
     }
     types = {
         value

@@ -5,6 +5,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from penstock_common.states import EndpointReason, EndpointState, GpuReason, NodeWish
+from penstock_scheduler.canary import divide
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 ENDPOINTS = ("ep-1", "ep-2")
@@ -41,21 +42,45 @@ class SchedulerStory(RuleBasedStateMachine):
         before = self.world.endpoints.get(endpoint_id)
         if before is not None and before.deleted_at is not None:
             return
-        revision = before.revision if before else 1
-        self.world.put(
-            make_record(
-                endpoint_id,
-                revision=revision,
-                gpu={"count": self.n_gpus[endpoint_id]},
-                workers={"idle_timeout_s": 5, "request_timeout_s": 100, **workers},
-                scaling=scaling,
-            )
+        record = make_record(
+            endpoint_id,
+            gpu={"count": self.n_gpus[endpoint_id]},
+            workers={"idle_timeout_s": 5, "request_timeout_s": 100, **workers},
+            scaling=scaling,
         )
+        if before is not None:
+            kept = {n: getattr(before, n) for n in ("revision", "same_as", "canary")}
+            record = record.model_copy(update=kept)
+        self.world.put(record)
 
     @rule(endpoint_id=endpoint_ids)
     def update(self, endpoint_id: str) -> None:
-        if record := self.world.endpoints.get(endpoint_id):
-            self.world.change(endpoint_id, revision=record.revision + 1)
+        record = self.world.endpoints.get(endpoint_id)
+        if record is not None and record.canary is None:  # else the api refuses it
+            self.world.change(endpoint_id, revision=record.revision + 1, same_as=())
+
+    @rule(endpoint_id=endpoint_ids, percent=st.sampled_from([1, 20, 50, 99]))
+    def share(self, endpoint_id: str, percent: int) -> None:
+        """Begin a canary, or give it another share."""
+        record = self.world.endpoints.get(endpoint_id)
+        if record is None:
+            return
+        if record.canary is None:
+            self.world.begin_canary(endpoint_id, percent)
+        else:
+            canary = record.canary.model_copy(update={"percent": percent})
+            self.world.change(endpoint_id, canary=canary)
+
+    @rule(endpoint_id=endpoint_ids)
+    def promote(self, endpoint_id: str) -> None:
+        if endpoint_id in self.world.endpoints:
+            self.world.change(endpoint_id, canary=None)
+
+    @rule(endpoint_id=endpoint_ids)
+    def abort(self, endpoint_id: str) -> None:
+        record = self.world.endpoints.get(endpoint_id)
+        if record is not None and record.canary is not None:
+            self.world.abort_canary(endpoint_id)
 
     @rule(endpoint_id=endpoint_ids, paused=st.booleans())
     def pause(self, endpoint_id: str, paused: bool) -> None:
@@ -154,7 +179,7 @@ class SchedulerStory(RuleBasedStateMachine):
         world = self.world
         world.settle()
         resting = world.resting()
-        world.now += seconds
+        world.step(seconds)  # what is in flight elsewhere ends meanwhile
         for endpoint_id in sorted(resting & world.resting()):
             assert not world.poke(endpoint_id)
 
@@ -185,6 +210,11 @@ class SchedulerStory(RuleBasedStateMachine):
             status = world.statuses[endpoint_id]
             gone = record.paused or record.deleted_at is not None
             least = 0 if gone else record.spec.workers.min
+            if record.canary is not None:
+                shares = divide(least, record.canary.percent)
+                least = sum(shares)
+                if status.reason is not EndpointReason.NO_CAPACITY:
+                    assert [*map(len, world.sides(endpoint_id))] == [*shares]
             if status.reason is EndpointReason.NO_CAPACITY:
                 assert len(world.wanted(endpoint_id)) < least
             else:

@@ -139,6 +139,21 @@ class PenstockClient:
         document = {"revision": revision}
         return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/rollback", document)
 
+    async def share_traffic(
+        self, endpoint: str, percent: int, change: Mapping[str, Any] | None = None
+    ) -> EndpointDocument:
+        """The endpoint with a canary that gets `percent` of the requests; `change` begins one."""
+        document = {"percent": percent, "change": change}
+        return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/canary", document)
+
+    async def promote(self, endpoint: str) -> EndpointDocument:
+        """The endpoint, whose canary gets all requests from now on."""
+        return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/promote")
+
+    async def abort(self, endpoint: str) -> EndpointDocument:
+        """The endpoint without its canary: what ran before it gets all requests."""
+        return await self._ask(EndpointDocument, "POST", f"{_path(endpoint)}/abort")
+
     async def list_nodes(self) -> NodeList:
         """The nodes that report, have workers, or have an order."""
         return await self._ask(NodeList, "GET", "/v1/nodes")

@@ -361,6 +361,13 @@ def changes_what_runs(old: EndpointSpec, new: EndpointSpec) -> bool:
     )
 
 
+def with_what_runs(spec: EndpointSpec, past: EndpointSpec) -> EndpointSpec:
+    """`spec` with what runs as in `past`; limits, policies and the rest stay as they are."""
+    workers = {name: getattr(past.workers, name) for name in REVISION_WORKER_FIELDS}
+    sections = {name: getattr(past, name) for name in REVISION_SECTIONS}
+    return spec.model_copy(update={**sections, "workers": spec.workers.model_copy(update=workers)})
+
+
 def parse_endpoint(document: object) -> EndpointSpec:
     """The endpoint spec in this JSON value.
 

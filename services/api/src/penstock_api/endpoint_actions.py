@@ -1,6 +1,7 @@
 """What is done to endpoints, whichever API asks for it: checked, stored, told as an event."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -126,19 +127,35 @@ async def patch_endpoint(
     now = api.clock.utc()
 
     def plan(record: EndpointRecord) -> EndpointRecord:
-        changed = plan_change(
-            record,
-            patch_of(record),
-            seal=api.sealer.seal,
-            now=now,
-            registry_auths=api.store.registry_auths.rows,
-            volumes=api.store.volumes.rows,
-        )
-        changed = adjust(changed)
-        check_owners_quota(api, changed)
-        return changed
+        return patched_record(api, record, patch_of(record), now=now, adjust=adjust)
 
     return await api.store.change_endpoint(name, plan, if_match=if_match)
+
+
+def patched_record(
+    api: Api,
+    record: EndpointRecord,
+    patch: object,
+    *,
+    now: datetime,
+    adjust: Adjust = lambda record: record,
+) -> EndpointRecord:
+    """The record with a merge patch applied, within its owner's quota; writes nothing.
+
+    Raises:
+        PenstockError: the patch is wrong, or the owner's quota is used up.
+    """
+    changed = plan_change(
+        record,
+        patch,
+        seal=api.sealer.seal,
+        now=now,
+        registry_auths=api.store.registry_auths.rows,
+        volumes=api.store.volumes.rows,
+    )
+    changed = adjust(changed)
+    check_owners_quota(api, changed)
+    return changed
 
 
 async def delete_endpoint(api: Api, name: str, *, if_match: IfMatch = ANY) -> Change:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 
 from typing_extensions import override
 
+from penstock_api.canaries import refuse_canary
 from penstock_common.errors import InvalidDocumentError, PenstockError, Problem
 from penstock_common.messages import EndpointRecord
 from penstock_common.specs import EndpointSpec, changes_what_runs, parse_endpoint
@@ -37,6 +38,7 @@ READ_ONLY: Final = frozenset(
         "message",
         "revision",
         "failed_revision",
+        "canary",
         "image_digest",
         "workers_running",
         "workers_starting",
@@ -156,6 +158,7 @@ def plan_change(
     Raises:
         EndpointDeletingError: the endpoint is being deleted.
         InvalidDocumentError: the merged document is wrong; with every problem found.
+        CanaryRunningError: what runs would change while a canary shares the traffic.
     """
     _refuse_deleting(record)
     if not isinstance(patch, Mapping):
@@ -172,6 +175,7 @@ def plan_change(
         return record
     changed: dict[str, Any] = {"spec": spec, "updated_at": now}
     if changes_what_runs(record.spec, spec):
+        refuse_canary(record)
         changed |= {
             "revision": record.revision + 1,
             "revision_cause": "updated",

@@ -55,7 +55,7 @@ async def remove_registry_auth(store: Store, registry_auth_id: str) -> RegistryA
     def check() -> None:
         removed[:] = [find_registry_auth(store, registry_auth_id)]
         for row in store.endpoints.rows.values():
-            if row.value.spec.image.registry_auth_id == registry_auth_id:
+            if any(s.image.registry_auth_id == registry_auth_id for s in row.value.specs):
                 raise RegistryAuthInUseError(
                     f"endpoint '{row.value.spec.app_name}' pulls with '{registry_auth_id}'; "
                     "change the endpoint first"

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
+from penstock_api.canaries import go_back, plan_abort, refuse_canary
 from penstock_api.endpoint_changes import EndpointDeletingError
 from penstock_client.documents import RevisionDocument, SpecChange
 from penstock_common.errors import PenstockError
@@ -54,27 +55,15 @@ def plan_rollback(
 
     Raises:
         EndpointDeletingError: the endpoint is being deleted.
+        CanaryRunningError: a canary shares the traffic.
     """
     if record.deleted_at is not None:
         raise EndpointDeletingError
-    if record.runs(past.revision):
+    if record.canary is None and record.runs(past.revision):
         return record
-    workers = {name: getattr(past.spec.workers, name) for name in REVISION_WORKER_FIELDS}
-    sections = {name: getattr(past.spec, name) for name in REVISION_SECTIONS}
-    spec = record.spec.model_copy(
-        update={**sections, "workers": record.spec.workers.model_copy(update=workers)}
-    )
-    return record.model_copy(
-        update={
-            "spec": spec,
-            "revision": record.revision + 1,
-            "revision_cause": "rolled_back",
-            "revision_why": why,
-            "revised_at": now,
-            "same_as": (past.revision, *past.same_as),
-            "updated_at": now,
-        }
-    )
+    refuse_canary(record)
+    same_as = (past.revision, *past.same_as)
+    return go_back(record, past.spec, same_as, why=why, now=now)
 
 
 def plan_retreat(
@@ -93,11 +82,14 @@ def plan_retreat(
         now: the instant of the change.
     """
     failed, good = status.failed_revision, status.good_revision
-    if failed != record.revision or good is None or good not in filed:
-        return record
-    if record.deleted_at is not None or record.paused:
+    if failed != record.revision or record.deleted_at is not None or record.paused:
         return record
     how = f": {status.message}" if status.message else ""
+    if record.canary is not None:
+        back = f"went back to revision {record.canary.stable}"
+        return plan_abort(record, why=f"canary {failed} could not start, {back}{how}", now=now)
+    if good is None or good not in filed:
+        return record
     why = f"revision {failed} could not start, went back to revision {good}{how}"
     return plan_rollback(record, filed[good], why=why, now=now)
 

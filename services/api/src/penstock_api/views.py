@@ -2,6 +2,7 @@
 
 from penstock_api.loads import EndpointLoad
 from penstock_client.documents import (
+    CanaryDocument,
     EndpointDocument,
     Load,
     WorkerDocument,
@@ -60,6 +61,7 @@ def endpoint_document(
         message=told.message if told else None,
         revision=record.revision,
         failed_revision=status.failed_revision if status else None,
+        canary=_canary(record),
         image_digest=_image_digest(record, status),
         workers_running=status.workers_running if status else 0,
         workers_starting=status.workers_starting if status else 0,
@@ -90,6 +92,13 @@ def endpoint_document(
         exit_code=told.exit_code if told else None,
         log_tail=told.log_tail if told else (),
     )
+
+
+def _canary(record: EndpointRecord) -> CanaryDocument | None:
+    canary = record.canary
+    if canary is None:
+        return None
+    return CanaryDocument(percent=canary.percent, stable_revision=canary.stable)
 
 
 def _image_digest(record: EndpointRecord, status: EndpointStatus | None) -> str | None:

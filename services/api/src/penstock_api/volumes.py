@@ -90,7 +90,7 @@ def users_of(store: Store) -> Callable[[str], tuple[str, ...]]:
     """Gives, for a volume's id, the `app_name`s of the endpoints that name it, in order."""
     named: dict[str, set[str]] = {}
     for row in store.endpoints.rows.values():
-        for volume in row.value.spec.storage.network_volumes:
+        for volume in (v for spec in row.value.specs for v in spec.storage.network_volumes):
             named.setdefault(volume.id, set()).add(row.value.spec.app_name)
     return lambda volume_id: tuple(sorted(named.get(volume_id, ())))
 

@@ -143,8 +143,10 @@ class Lender:
             return False
         now = self._clock.monotonic()
         demand = self._demand.setdefault(endpoint_id, Demand())
-        free = self._dispatcher.lanes[endpoint_id].slots.free
-        n_ahead = demand.plan_ahead(origin_id, free=free, now=now)
+        slots = self._dispatcher.lanes[endpoint_id].slots
+        n_ahead = demand.plan_ahead(origin_id, free=slots.free, now=now)
+        if slots.split is not None:
+            n_ahead = None  # each request is counted here, so that the split is exact
         ahead = [self._try_reserve(endpoint_id) for _ in range(n_ahead or 0)]
         keeps = n_ahead is not None
         grant = Grant(

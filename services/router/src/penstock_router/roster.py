@@ -44,7 +44,7 @@ class Roster:
             ejected: whether a worker that should take requests did not take connections.
             reigns: whether slots of a worker that names this router may be given out yet.
             on_other: told of every worker that names another driver.
-            on_closed: told (endpoint, worker) driven here that accepts no more.
+            on_closed: told (endpoint, worker) driven here whose lent slots are to come back.
             no_capacity_wait_s: how long a request waits for what has no place.
         """
         self._dispatcher = dispatcher
@@ -72,6 +72,7 @@ class Roster:
                 self._on_other(lane, view)
         self._refresh_sole(lane, views)
         n_freed = self._refresh_workers(lane, mine)
+        self._refresh_split(lane, mine)
         self._refresh_condition(lane)
         if n_freed:
             self._events.slots_freed(endpoint_id)
@@ -120,6 +121,17 @@ class Roster:
         if changed:
             self._events.load_changed(lane.endpoint_id, urgent=False)
         return n_freed
+
+    def _refresh_split(self, lane: Lane, mine: list[WorkerView]) -> None:
+        record = self._catalogue.endpoint(lane.endpoint_id)
+        if record is None or record.canary is None:
+            if lane.slots.split is not None:
+                lane.slots.share(None)
+            return
+        canary = [v.assignment.worker_id for v in mine if record.runs(v.assignment.revision)]
+        lane.slots.share(record.canary.percent, canary)
+        for worker_id in lane.driven:  # what others keep for several requests is out of the count
+            self._on_closed(lane.endpoint_id, worker_id)
 
     @staticmethod
     def _drop_others(lane: Lane, driven: set[str]) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing_extensions import override
 
 from penstock_router.picker import Policy, pick_by_affinity
+from penstock_router.split import Split
 
 
 @dataclass(slots=True)
@@ -49,6 +50,9 @@ class SlotTable:
         self._workers: dict[str, _Worker] = {}
         self._worker_of: dict[str, str] = {}
         self._n_picks = 0
+        self.split: Split | None = None
+        # Bound once, so that a request pays for a split only where there is one.
+        self._find = self._candidates
 
     @override
     def __repr__(self) -> str:
@@ -140,7 +144,7 @@ class SlotTable:
         if lease_id in self._worker_of:
             raise ValueError(f"lease {lease_id} is out already")
         worker = None
-        candidates = self._candidates(avoid)
+        candidates = self._find(avoid)
         if len(candidates) == 1:  # whatever the policy
             worker = candidates[0]
         elif affinity is not None:
@@ -164,6 +168,25 @@ class SlotTable:
             and worker.in_flight < worker.n_slots
             and not (avoid and worker.worker_id in avoid)
         ]
+
+    def share(self, percent: int | None, canary: Collection[str] = ()) -> None:
+        """Split the requests between two revisions from now on.
+
+        Args:
+            percent: of 100 requests, those that the canary's workers take; None = no split.
+            canary: the workers of the canary; all others are the stable revision's.
+        """
+        if percent is None:
+            self.split, self._find = None, self._candidates
+            return
+        if self.split is None or self.split.percent != percent:
+            self.split = Split(percent)
+            self._find = self._candidates_of_side
+        self.split.canary = frozenset(canary)
+
+    def _candidates_of_side(self, avoid: Collection[str]) -> list[_Worker]:
+        assert self.split is not None
+        return self.split.choose(self._candidates(avoid))
 
     def release(self, lease_id: str, *, now: float, n_requests: int = 1) -> str | None:
         """Take a lease's slot back, which has served so many requests.

@@ -61,7 +61,7 @@ class Draft:
         self._histories: list[ScaleHistory] = []
         self._history_deletes: list[str] = []
         self._events: list[PlannedEvent] = []
-        self._pins: dict[str, str | None] = {}
+        self._pins: dict[tuple[str, int], str | None] = {}
 
     @property
     def cluster(self) -> Cluster:
@@ -128,13 +128,13 @@ class Draft:
 
     # ---- steps
 
-    def pin(self, endpoint_id: str, digest: str | None) -> None:
-        """Every worker of the endpoint is to run this image; None = what its tag is."""
-        self._pins[endpoint_id] = digest
+    def pin(self, record: EndpointRecord, digest: str | None) -> None:
+        """Every worker of the record's revision is to run this image; None = what its tag is."""
+        self._pins[record.endpoint_id, record.revision] = digest
 
-    def pin_of(self, endpoint_id: str) -> str | None:
-        """What every worker of the endpoint is to run; None = what its tag is."""
-        return self._pins.get(endpoint_id)
+    def pin_of(self, record: EndpointRecord) -> str | None:
+        """What every worker of the record's revision is to run; None = what its tag is."""
+        return self._pins.get((record.endpoint_id, record.revision))
 
     def create(self, record: EndpointRecord, placement: Placement) -> None:
         """Start a worker there."""
@@ -146,10 +146,10 @@ class Draft:
             revision=record.revision,
             spec=record.spec,
             gpus=placement.gpus,
-            image_digest=self.pin_of(record.endpoint_id),
+            image_digest=self.pin_of(record),
             gpu_product=self._product(placement),
             owner=record.owner,
-            driver=self.ledger.drives.pick(record.endpoint_id),
+            driver=self.ledger.drives.pick(record.endpoint_id, together=record.canary is not None),
             fencing_token=self.token,
             decided_at=utc,
             assigned_at=utc,

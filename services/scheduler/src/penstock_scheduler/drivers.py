@@ -43,11 +43,17 @@ class Drives:
             self._of[key] = after
             self._count(after, 1)
 
-    def pick(self, endpoint_id: str) -> str | None:
-        """The router to drive the next worker of this endpoint; None = no router lives."""
+    def pick(self, endpoint_id: str, *, together: bool = False) -> str | None:
+        """The router to drive the next worker of this endpoint; None = no router lives.
+
+        Args:
+            endpoint_id: whose worker.
+            together: true = the one that drives most of its workers, else the one that drives fewest.
+        """
+        sign = -1 if together else 1
         return min(
             self._routers,
-            key=lambda name: (self._of_endpoint[name, endpoint_id], self._total[name], name),
+            key=lambda name: (sign * self._of_endpoint[name, endpoint_id], self._total[name], name),
             default=None,
         )
 

@@ -21,6 +21,7 @@ from penstock_scheduler.backoff import (
     note_failure,
     recall,
 )
+from penstock_scheduler.canary import n_wanted, plan_canary, sides_of
 from penstock_scheduler.draft import Draft
 from penstock_scheduler.endpoint_status import Facts, decide_status, same_news
 from penstock_scheduler.fleet import Booking
@@ -73,7 +74,9 @@ class EndpointRun:
         if self._record is None or self._snapshot.loads.get(self.id, QueueLoad()).waiting:
             return 0
         n_active = sum(self._draft.is_active(w) for w in self._workers)
-        return n_active - least_workers(self._record.spec, self._snapshot.utc)
+        return n_active - n_wanted(
+            self._record, least_workers(self._record.spec, self._snapshot.utc)
+        )
 
     @property
     def priority(self) -> int:
@@ -120,9 +123,14 @@ class EndpointRun:
         """
         self._unproven = unproven
         now = self._snapshot.now
-        backoff, scale, noted = self.memory.backoff, self.memory.scale, set[str]()
-        if self._record is not None and backoff.revision not in (0, self._record.revision):
-            backoff = Backoff()
+        scale, noted = self.memory.scale, set[str]()
+        sides = sides_of(self._record) if self._record is not None else ()
+        backoffs = {
+            side.revision: backoff if backoff.revision in (0, side.revision) else Backoff()
+            for side, backoff in zip(
+                sides, (self.memory.backoff, self.memory.stable_backoff), strict=False
+            )
+        }
         ages: dict[str, Age] = {}
         for worker in self._workers:
             before = self.memory.ages.get(worker.id)
@@ -138,27 +146,34 @@ class EndpointRun:
                 noted.add(worker.id)
                 bad_gpu = self._draft.gpu_faults.is_bad(worker)
                 if worker.id not in self.memory.noted and not bad_gpu:
-                    backoff = self._note(backoff, worker, *failure)
+                    self._note(backoffs, worker, *failure)
             if failure is not None or worker.stage is Stage.ENDED or self._forgotten(worker, age):
                 self._draft.delete(worker)
             elif worker.stage is Stage.RUNNING:
                 if before is None or before.stage is not Stage.RUNNING:
                     scale = _learn_start(scale, worker)
-                backoff = self._forgive(backoff, worker, age)
+                self._forgive(backoffs, worker, age)
         self._note_pin()
         gone = {w.key for w in self._lost}
         self._workers = [
             w for w in self._workers if not self._draft.is_deleted(w) and w.key not in gone
         ]
+        own, stable = (*backoffs.values(), Backoff(), Backoff())[:2]
         self.memory = replace(
-            self.memory, scale=scale, backoff=backoff, ages=ages, noted=frozenset(noted)
+            self.memory,
+            scale=scale,
+            backoff=own,
+            stable_backoff=stable,
+            ages=ages,
+            noted=frozenset(noted),
         )
 
     def _note_pin(self) -> None:
         if self._record is not None:
             pins = learn_pins(self.memory.pins, self._workers, self._record)
             self.memory = replace(self.memory, pins=pins)
-            self._draft.pin(self.id, pin_of(self._record, pins))
+            for record in sides_of(self._record):
+                self._draft.pin(record, pin_of(record, pins))
 
     @staticmethod
     def _given_up(worker: Worker) -> bool:
@@ -195,24 +210,38 @@ class EndpointRun:
         )
         return Failure(worker.id, assignment.node_id, message, timed_out=True), True
 
-    def _note(self, backoff: Backoff, worker: Worker, failure: Failure, counts: bool) -> Backoff:
-        record = self._record
-        if record is None or not record.runs(worker.assignment.revision):
-            return backoff
-        return note_failure(
-            backoff,
+    def _note(
+        self, backoffs: dict[int, Backoff], worker: Worker, failure: Failure, counts: bool
+    ) -> None:
+        revision = self._side_of(worker)
+        if revision is None:
+            return
+        backoffs[revision] = note_failure(
+            backoffs[revision],
             failure,
-            revision=record.revision,
+            revision=revision,
             counts=counts,
             now=self._snapshot.now,
             utc=self._snapshot.utc,
         )
 
-    def _forgive(self, backoff: Backoff, worker: Worker, age: Age) -> Backoff:
-        if self._record is None or not self._record.runs(worker.assignment.revision):
-            return backoff
-        healthy_s = self._snapshot.now - max(age.since, backoff.failed_at)
-        return Backoff() if healthy_s >= QUICK_EXIT_S else backoff
+    def _forgive(self, backoffs: dict[int, Backoff], worker: Worker, age: Age) -> None:
+        revision = self._side_of(worker)
+        if revision is None:
+            return
+        healthy_s = self._snapshot.now - max(age.since, backoffs[revision].failed_at)
+        if healthy_s >= QUICK_EXIT_S:
+            backoffs[revision] = Backoff()
+
+    def _side_of(self, worker: Worker) -> int | None:
+        """The revision that the worker runs for: the present one, a canary's stable one, or none."""
+        record, revision = self._record, worker.assignment.revision
+        if record is None:
+            return None
+        if record.runs(revision):
+            return record.revision
+        canary = record.canary
+        return canary.stable if canary is not None and canary.runs(revision) else None
 
     def _forgotten(self, worker: Worker, age: Age) -> bool:
         """Whether a worker that is to stop was never known to its node, which is alive."""
@@ -238,13 +267,18 @@ class EndpointRun:
         elif record.paused:
             drain_all(self._draft, self._workers, WorkerReason.ENDPOINT_PAUSED)
         else:
-            self.rollout = plan_workers(
-                self._draft,
-                record,
-                self._workers,
-                self.memory.scale,
-                self.memory.backoff,
-            )
+            if record.canary is None:
+                self.rollout = plan_workers(
+                    self._draft, record, self._workers, self.memory.scale, self.memory.backoff
+                )
+            else:
+                self.rollout = plan_canary(
+                    self._draft,
+                    record,
+                    self._workers,
+                    self.memory.scale,
+                    (self.memory.stable_backoff, self.memory.backoff),
+                )
             self.memory = replace(self.memory, scale=self.rollout.scale)
         self._settle_lost()
 
@@ -256,7 +290,7 @@ class EndpointRun:
             n_kept = self.rollout.desired - n_active - self._draft.creates_of(self.id)
         record = self._record
         for worker in sorted(self._lost, key=lambda w: (w.stage is not Stage.RUNNING, w.id)):
-            if n_kept > 0 and record is not None and record.runs(worker.assignment.revision):
+            if n_kept > 0 and record is not None and record.wants(worker.assignment.revision):
                 self._draft.await_back(worker)
                 n_kept -= 1
             else:
@@ -365,18 +399,25 @@ class EndpointRun:
             least=least_workers(record.spec, self._snapshot.utc),
             desired=desired,
             running=len(running),
-            running_new=sum(record.runs(w.assignment.revision) for w in running),
-            old=sum(not record.runs(w.assignment.revision) for w in active),
+            running_new=sum(record.wants(w.assignment.revision) for w in running),
+            old=sum(not record.wants(w.assignment.revision) for w in active),
             starting=len(active) - len(running) + n_created,
             draining=len(self._workers) - len(active),
             backoff=backoff,
-            pauses=backoff.pauses(self._snapshot.now),
+            pauses=self._pauses(),
             lack=lacking[1] if lacking and self._snapshot.settled else None,
             over_quota=self.rollout.over_quota if self.rollout else None,
             settled=self._snapshot.settled,
             proven=self._proven(record, running),
             pins=self.memory.pins,
         )
+
+    def _pauses(self) -> bool:
+        """Whether nothing may start for now; while one side of a canary may, nobody is refused."""
+        assert self._record is not None
+        now = self._snapshot.now
+        stable = self._record.canary is None or self.memory.stable_backoff.pauses(now)
+        return stable and self.memory.backoff.pauses(now)
 
     def _proven(self, record: EndpointRecord, running: list[Worker]) -> int | None:
         """The newest revision that has a worker which stayed healthy; None = none has."""

@@ -24,6 +24,8 @@ class EndpointMemory:
 
     scale: ScaleMemory = field(default_factory=ScaleMemory)
     backoff: Backoff = field(default_factory=Backoff)
+    #: failed starts of a canary's stable revision
+    stable_backoff: Backoff = field(default_factory=Backoff)
     #: worker → its age in its stage
     ages: Mapping[str, Age] = field(default_factory=lambda: MappingProxyType({}))
     #: failed workers that were counted and whose assignment is not gone yet

@@ -185,11 +185,15 @@ def _drive(draft: Draft) -> None:
     driven: list[Worker] = []
     for worker in draft.snapshot.workers.values():
         driver = worker.assignment.driver
+        record = draft.snapshot.tables.endpoints.get(worker.assignment.endpoint_id)
         if not draft.is_active(worker):
             if driver in lost and draft.drains(worker) and draft.snapshot.tables.routers:
                 draft.drive(worker, draft.ledger.drives.pick(worker.assignment.endpoint_id))
             continue
-        if driver is None or driver in lost:
+        if record is not None and record.canary is not None:
+            # Who counts all of its requests splits them exactly (docs/adr/0019).
+            draft.drive(worker, draft.ledger.drives.pick(record.endpoint_id, together=True))
+        elif driver is None or driver in lost:
             draft.drive(worker, draft.ledger.drives.pick(worker.assignment.endpoint_id))
         else:
             driven.append(worker)

@@ -35,7 +35,7 @@ from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 #: Groups and nodes scored by one plan; placing more waits for the next tick, so that no tick takes seconds.
 SCORE_BUDGET: Final = 50_000
 #: A worker that drains for one of these may come back.
-_RESUMABLE: Final = frozenset(
+RESUMABLE: Final = frozenset(
     {
         WorkerReason.IDLE,
         WorkerReason.SCALED_DOWN,
@@ -85,7 +85,7 @@ def plan_workers(
     snapshot, limits = draft.snapshot, record.spec.workers
     queue = snapshot.loads.get(record.endpoint_id, QueueLoad())
     active = [w for w in workers if w.active and draft.is_active(w)]
-    load = _load(record.spec, queue, active, snapshot)
+    load = load_of(record.spec, queue, active, snapshot)
     least = least_workers(record.spec, snapshot.utc)
     decision, scale = decide_workers(record.spec, load, scale, snapshot.now, least=least)
     wanted = decision.desired
@@ -94,9 +94,9 @@ def plan_workers(
     new = [w for w in active if not is_old(draft, record, w)] + resumed
     old = [w for w in active if is_old(draft, record, w)]
     # Those on bad GPUs first: what the others run may be old, but it runs.
-    old.sort(key=lambda w: (not draft.gpu_faults.is_bad(w), *_least_missed(w)))
-    moving = not any(_is_outdated(draft, record, w) for w in old)
-    _drain_old(draft, record, [w for w in old if draft.is_overdue(w)])
+    old.sort(key=lambda w: (not draft.gpu_faults.is_bad(w), *least_missed(w)))
+    moving = not any(is_outdated(draft, record, w) for w in old)
+    drain_old(draft, record, [w for w in old if draft.is_overdue(w)])
     old = [w for w in old if draft.is_active(w)]
 
     n_new = _startable(record, new, old, wanted=wanted, backoff=backoff, now=snapshot.now)
@@ -105,22 +105,22 @@ def plan_workers(
         record.spec,
         avoid=backoff.nodes,
         volumes=snapshot.tables.volumes,
-        image_digest=draft.pin_of(record.endpoint_id),
+        image_digest=draft.pin_of(record),
     )
-    lacking, over_quota = _start(draft, record, request, n_new)
+    lacking, over_quota = start_workers(draft, record, request, n_new)
 
     if old:
-        _replace(draft, record, new, old, wanted=wanted, lacking=lacking, request=request)
+        replace_old(draft, record, new, old, wanted=wanted, lacking=lacking, request=request)
         if over_quota:
-            _make_quota(draft, record, new, old)
+            make_quota(draft, record, new, old)
         if moving and not queue.waiting:
             # It may take for ever; those that run shrink meanwhile as they would anyway.
             run = [w for w in (*old, *new) if w.stage is Stage.RUNNING and draft.is_active(w)]
-            _stop_idle(draft, run, decision, timeout_s=limits.idle_timeout_s)
+            stop_idle(draft, run, decision, timeout_s=limits.idle_timeout_s)
     elif not queue.waiting:
-        _stop_idle(draft, new, decision, timeout_s=limits.idle_timeout_s)
+        stop_idle(draft, new, decision, timeout_s=limits.idle_timeout_s)
         if record.spec.scaling.cancel_starts:
-            _cancel_starts(draft, new, decision)
+            cancel_starts(draft, new, decision)
     left = [w for w in (*old, *new) if draft.is_active(w)]
     for worker in _over_max(draft, record, left):
         draft.desire(worker, DesiredState.DRAINING, WorkerReason.SCALED_DOWN)
@@ -147,7 +147,7 @@ def _cause(
     limits = record.spec.workers
     if any(not record.runs(w.assignment.revision) for w in active):
         return f"{wanted} wanted of revision {record.revision}"
-    if any(strays(w, draft.pin_of(record.endpoint_id)) for w in active):
+    if any(strays(w, draft.pin_of(record)) for w in active):
         return f"{wanted} wanted with the image of revision {record.revision}"
     if any(map(draft.gpu_faults.is_bad, active)):
         return f"{wanted} wanted on GPUs that are not bad"
@@ -165,15 +165,13 @@ def _cause(
 def is_old(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
     """Whether another worker is to take over: for its revision, its image, its GPU, or its node."""
     return (
-        _is_outdated(draft, record, worker)
-        or draft.gpu_faults.is_bad(worker)
-        or draft.moves(worker)
+        is_outdated(draft, record, worker) or draft.gpu_faults.is_bad(worker) or draft.moves(worker)
     )
 
 
-def _is_outdated(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
+def is_outdated(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
     """Whether it runs something else than the present revision does."""
-    pin = draft.pin_of(record.endpoint_id)
+    pin = draft.pin_of(record)
     return not record.runs(worker.assignment.revision) or strays(worker, pin)
 
 
@@ -217,7 +215,7 @@ def find_room(draft: Draft, request: Request, candidates: Sequence[Worker]) -> l
 # ---- the steps
 
 
-def _load(
+def load_of(
     spec: EndpointSpec, queue: QueueLoad, active: Sequence[Worker], snapshot: Snapshot
 ) -> Load:
     """The autoscaler's view: the queue, and the workers that take or will take requests."""
@@ -271,7 +269,7 @@ def _resume(
         for w in workers
         if w.stage is Stage.DRAINING
         and not is_old(draft, record, w)
-        and w.assignment.reason in _RESUMABLE
+        and w.assignment.reason in RESUMABLE
     ]
     resumed = resumable[: max(0, room)]
     for worker in resumed:
@@ -298,7 +296,7 @@ def _startable(
     return max(0, n)
 
 
-def _start(
+def start_workers(
     draft: Draft, record: EndpointRecord, request: Request, n: int
 ) -> tuple[str | None, str | None]:
     """Start `n` workers; gives why not all of them found a place, or why the quota forbids it."""
@@ -314,17 +312,18 @@ def _start(
     return None, draft.quotas.explain(record) if n_allowed < n else None
 
 
-def _drain_old(draft: Draft, record: EndpointRecord, workers: Iterable[Worker]) -> None:
+def drain_old(draft: Draft, record: EndpointRecord, workers: Iterable[Worker]) -> None:
+    """Drain these, each for what is old about it as this record has it."""
     for worker in workers:
         reason = WorkerReason.NODE_DRAINED
         if draft.gpu_faults.is_bad(worker):
             reason = WorkerReason.GPU_UNHEALTHY
-        elif _is_outdated(draft, record, worker):
+        elif is_outdated(draft, record, worker):
             reason = WorkerReason.UPDATED
         drain_all(draft, [worker], reason)
 
 
-def _replace(
+def replace_old(
     draft: Draft,
     record: EndpointRecord,
     new: Sequence[Worker],
@@ -338,16 +337,16 @@ def _replace(
     n_running = sum(w.stage is Stage.RUNNING for w in new)
     if n_running or not wanted:
         going = old[: max(0, n_running + len(old) - wanted)]
-        _drain_old(draft, record, going)
+        drain_old(draft, record, going)
         if going:
             return
     new_on_the_way = draft.creates_of(request.endpoint_id) or len(new) > n_running
     if lacking and draft.snapshot.settled and not new_on_the_way:
         room = find_room(draft, request, old)
-        _drain_old(draft, record, room or ())
+        drain_old(draft, record, room or ())
 
 
-def _make_quota(
+def make_quota(
     draft: Draft, record: EndpointRecord, new: Sequence[Worker], old: Sequence[Worker]
 ) -> None:
     """Drain as many older workers as let one of the present revision start, if any do."""
@@ -361,12 +360,13 @@ def _make_quota(
         quotas.release(worker.assignment.owner, len(worker.assignment.gpus))
         going.append(worker)
     if quotas.room(record) != 0:
-        _drain_old(draft, record, going)
+        drain_old(draft, record, going)
 
 
-def _stop_idle(
+def stop_idle(
     draft: Draft, workers: Sequence[Worker], decision: Decision, *, timeout_s: float
 ) -> None:
+    """Drain those that were idle for long enough, or not needed for so long."""
     idle = {w.id: w for w in workers if w.idle_s is not None}
     idle_s = [(name, w.idle_s or 0.0) for name, w in idle.items()]
     for name in pick_idle(idle_s, len(workers), decision, timeout_s):
@@ -376,7 +376,7 @@ def _stop_idle(
         draft.desire(worker, DesiredState.DRAINING, reason)
 
 
-def _cancel_starts(draft: Draft, workers: Sequence[Worker], decision: Decision) -> None:
+def cancel_starts(draft: Draft, workers: Sequence[Worker], decision: Decision) -> None:
     """Stop workers that nobody waits for any more, those that began last first."""
     left = [w for w in workers if draft.is_active(w)]
     starting = [w for w in left if w.stage is Stage.STARTING]
@@ -393,7 +393,7 @@ def _over_max(draft: Draft, record: EndpointRecord, workers: Sequence[Worker]) -
     """
     old = {w.id for w in workers if is_old(draft, record, w)}
     n_created = draft.creates_of(record.endpoint_id)
-    left = sorted(workers, key=lambda w: (w.id not in old, *_least_missed(w)))
+    left = sorted(workers, key=lambda w: (w.id not in old, *least_missed(w)))
     going: list[Worker] = []
     while True:
         n_old = sum(w.id in old for w in left)
@@ -403,7 +403,7 @@ def _over_max(draft: Draft, record: EndpointRecord, workers: Sequence[Worker]) -
         going.append(left.pop(0))
 
 
-def _least_missed(worker: Worker) -> tuple[bool, float, int, str]:
+def least_missed(worker: Worker) -> tuple[bool, float, int, str]:
     """Order of going: who only starts, then the longest idle, then the least busy."""
     in_flight = worker.load.in_flight if worker.load else 0
     return worker.stage is Stage.RUNNING, -(worker.idle_s or 0.0), in_flight, worker.id

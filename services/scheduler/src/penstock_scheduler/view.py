@@ -184,7 +184,7 @@ class LiveView:
         return (
             endpoint_id in self.endpoint_statuses
             and not (record.spec.workers.min or record.spec.scaling.schedule)
-            and not (kept.desired or kept.backoff.failures)
+            and not (kept.desired or kept.backoff.failures or kept.stable_backoff.failures)
             and not any(h.report.waiting or h.report.in_flight for h in heard)
         )
 

@@ -20,6 +20,8 @@ from penstock_client.documents.base import (
     ProblemDocument,
 )
 from penstock_client.documents.endpoints import (
+    CanaryDocument,
+    CanaryRequest,
     DecisionList,
     EndpointDocument,
     EndpointList,
@@ -59,6 +61,8 @@ __all__ = [
     "ApiKeyDocument",
     "ApiKeyList",
     "ApiKeyMade",
+    "CanaryDocument",
+    "CanaryRequest",
     "CordonRequest",
     "DecisionList",
     "Document",

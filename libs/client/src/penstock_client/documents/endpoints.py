@@ -41,6 +41,15 @@ class Load(Document):
     service_p95_s: float | None = None
 
 
+class CanaryDocument(Document):
+    """How a canary and an earlier revision share the traffic."""
+
+    #: of 100 requests, those that the present revision gets
+    percent: int
+    #: the revision that gets the others
+    stable_revision: int
+
+
 class EndpointDocument(Document):
     """An endpoint: what its owner wrote, and what became of it."""
 
@@ -59,6 +68,8 @@ class EndpointDocument(Document):
     revision: int
     #: the revision that could not start, while the api goes back from it
     failed_revision: int | None = None
+    #: set = the present revision is a canary, beside an earlier one
+    canary: CanaryDocument | None = None
     #: digest of the image that every worker of the present revision runs; null = none has told yet
     image_digest: str | None = None
     #: workers that answer requests
@@ -138,6 +149,15 @@ class RollbackRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     revision: Annotated[int, Field(ge=1, strict=True)] | None = None
+
+
+class CanaryRequest(BaseModel):
+    """The share of a canary; `change`, a JSON merge patch, begins one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    percent: Annotated[int, Field(ge=1, le=99, strict=True)]
+    change: Mapping[str, Any] | None = None
 
 
 class DecisionList(Document):

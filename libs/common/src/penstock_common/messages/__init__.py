@@ -12,6 +12,7 @@ from penstock_common.messages.access import (
 )
 from penstock_common.messages.base import Message, cloud_event
 from penstock_common.messages.endpoints import (
+    Canary,
     EndpointRecord,
     EndpointStatus,
     RevisionCause,
@@ -56,6 +57,7 @@ from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
     "ApiKeyRecord",
+    "Canary",
     "Claim",
     "EndpointRecord",
     "EndpointStatus",

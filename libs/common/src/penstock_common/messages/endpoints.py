@@ -6,10 +6,29 @@ from typing import Literal
 from pydantic import AwareDatetime
 
 from penstock_common.messages.base import Message, WithSpec
+from penstock_common.specs import EndpointSpec
 from penstock_common.states import EndpointReason, EndpointState
 
 #: How a revision came to be.
 RevisionCause = Literal["created", "updated", "rolled_back"]
+
+
+class Canary(WithSpec):
+    """The earlier revision that shares the traffic with the present one, the canary.
+
+    Its `spec` counts for what runs alone; everything else is the present document's.
+    """
+
+    #: of 100 requests, those that the present revision gets, 1 to 99
+    percent: int
+    #: the revision that gets the others
+    stable: int
+    #: earlier revisions that run the very same as that one
+    same_as: tuple[int, ...] = ()
+
+    def runs(self, revision: int) -> bool:
+        """Whether a worker of this revision runs what the stable one does."""
+        return revision == self.stable or revision in self.same_as
 
 
 class EndpointRecord(WithSpec):
@@ -34,10 +53,21 @@ class EndpointRecord(WithSpec):
     revision_why: str | None = None
     #: earlier revisions that run the very same; their workers are not replaced
     same_as: tuple[int, ...] = ()
+    #: set = the present revision is a canary: an earlier one goes on beside it
+    canary: Canary | None = None
 
     def runs(self, revision: int) -> bool:
         """Whether a worker of this revision runs what the present one wants."""
         return revision == self.revision or revision in self.same_as
+
+    @property
+    def specs(self) -> tuple[EndpointSpec, ...]:
+        """The documents that workers are to run: the present one, and a canary's stable one."""
+        return (self.spec,) if self.canary is None else (self.spec, self.canary.spec)
+
+    def wants(self, revision: int) -> bool:
+        """Whether a worker of this revision is to stay: it is present, or the canary's stable one."""
+        return self.runs(revision) or (self.canary is not None and self.canary.runs(revision))
 
 
 class RevisionRecord(WithSpec):

@@ -7,12 +7,14 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from penstock_api.bodies import read_json
+from penstock_api.canaries import plan_abort, plan_canary, plan_promotion
 from penstock_api.context import Api
 from penstock_api.endpoint_actions import (
     create_endpoint,
     delete_endpoint,
     own,
     patch_endpoint,
+    patched_record,
     shown,
     told,
 )
@@ -32,6 +34,7 @@ from penstock_api.store import Change
 from penstock_api.views import shown_state
 from penstock_api.volumes import missing_volumes
 from penstock_client.documents import (
+    CanaryRequest,
     DecisionList,
     EndpointDocument,
     EndpointList,
@@ -149,6 +152,50 @@ async def roll_back(api: Api, request: web.Request) -> web.Response:
     return _changed(api, change, "rolled_back")
 
 
+async def share_traffic(api: Api, request: web.Request) -> web.Response:
+    """POST /v1/endpoints/{endpoint}/canary."""
+    name = _own(api, request)
+    document = await read_json(request, (JSON,), api.settings.body_timeout_s)
+    try:
+        wanted = CanaryRequest.model_validate(document)
+    except ValidationError:
+        told = 'send {"percent": <1 to 99>}, and to begin a canary "change": <a merge patch>'
+        raise InvalidDocumentError([Problem("", told)]) from None
+    now = api.clock.utc()
+
+    def change(record: EndpointRecord, patch: object) -> EndpointRecord:
+        return patched_record(api, record, patch, now=now)
+
+    outcome = await api.store.change_endpoint(
+        name,
+        lambda record: plan_canary(record, wanted, change, now=now),
+        if_match=_if_match(request),
+    )
+    return _changed(api, outcome, "updated")
+
+
+async def promote(api: Api, request: web.Request) -> web.Response:
+    """POST /v1/endpoints/{endpoint}/promote."""
+    now = api.clock.utc()
+    change = await api.store.change_endpoint(
+        _own(api, request),
+        lambda record: plan_promotion(record, now=now),
+        if_match=_if_match(request),
+    )
+    return _changed(api, change, "updated")
+
+
+async def abort(api: Api, request: web.Request) -> web.Response:
+    """POST /v1/endpoints/{endpoint}/abort."""
+    now = api.clock.utc()
+    change = await api.store.change_endpoint(
+        _own(api, request),
+        lambda record: plan_abort(record, why=None, now=now),
+        if_match=_if_match(request),
+    )
+    return _changed(api, change, "rolled_back")
+
+
 def announce_retreat(api: Api, record: EndpointRecord) -> None:
     """Tell of an endpoint that went back by itself."""
     api.events.announce("rolled_back", shown(api, record))
@@ -245,6 +292,34 @@ ROUTES: Final = (
         "Run again what an earlier revision ran.",
         EndpointDocument,
         body=Body((JSON,), RollbackRequest),
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        "/v1/endpoints/{endpoint}/canary",
+        share_traffic,
+        "deploy",
+        "Begin a canary, or give it another share.",
+        EndpointDocument,
+        body=Body((JSON,), CanaryRequest),
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        "/v1/endpoints/{endpoint}/promote",
+        promote,
+        "deploy",
+        "Give the canary all traffic.",
+        EndpointDocument,
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        "/v1/endpoints/{endpoint}/abort",
+        abort,
+        "deploy",
+        "End the canary: what ran before gets all traffic.",
+        EndpointDocument,
         conditional=True,
     ),
     Route(
