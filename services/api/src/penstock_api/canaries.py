@@ -2,7 +2,7 @@
 
 The record then tells both (`EndpointRecord.canary`). One ends by being promoted, when the present
 revision gets everything, or aborted, when what the stable one runs does, as a new revision. Until
-then nothing else that makes a revision is taken (docs/adr/0019).
+then nothing else that makes a revision is taken (docs/adr/0017).
 """
 
 from collections.abc import Callable

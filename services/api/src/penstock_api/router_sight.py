@@ -2,7 +2,7 @@
 
 Each router has a copy of the endpoints and API keys of its own, which follows a write within a
 millisecond or so. Without this wait, who creates an endpoint and calls it at once might be told by
-a router that there is none (docs/adr/0020).
+a router that there is none (docs/adr/0018).
 """
 
 import asyncio

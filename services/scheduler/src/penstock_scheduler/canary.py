@@ -1,4 +1,4 @@
-"""The workers of an endpoint of which two revisions share the traffic (docs/adr/0019).
+"""The workers of an endpoint of which two revisions share the traffic (docs/adr/0017).
 
 Each revision is a *side* with its share of the workers wanted, and is rolled out as `rollout.py`
 does, up to its share. What a side has beyond its share is its *excess*:

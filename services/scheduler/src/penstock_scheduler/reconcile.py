@@ -191,7 +191,7 @@ def _drive(draft: Draft) -> None:
                 draft.drive(worker, draft.ledger.drives.pick(worker.assignment.endpoint_id))
             continue
         if record is not None and record.canary is not None:
-            # Who counts all of its requests splits them exactly (docs/adr/0019).
+            # Who counts all of its requests splits them exactly (docs/adr/0017).
             draft.drive(worker, draft.ledger.drives.pick(record.endpoint_id, together=True))
         elif driver is None or driver in lost:
             draft.drive(worker, draft.ledger.drives.pick(worker.assignment.endpoint_id))
