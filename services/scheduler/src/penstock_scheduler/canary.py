@@ -50,9 +50,8 @@ def divide(wanted: int, percent: int) -> tuple[int, int]:
     if wanted <= 1:
         return wanted, wanted
     canary, remainder = divmod(wanted * percent, 100)
-    canary += (
-        remainder > 50
-    )  # of two remainders that make 100, the greater; equal ones go to stable
+    # Of two remainders that make 100 the greater counts; equal ones go to the stable side.
+    canary += remainder > 50
     canary = min(max(canary, 1), wanted - 1)
     return wanted - canary, canary
 
