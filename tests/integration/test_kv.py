@@ -190,6 +190,25 @@ async def test_a_table_lists_then_follows(bus: Bus, bucket: Bucket) -> None:
     assert not table.synced
 
 
+async def test_whoever_is_cancelled_as_a_table_gets_whole_is_cancelled(bus: Bus) -> None:
+    tables: list[WatchedTable[bytes]] = []
+
+    async def start() -> None:
+        await tables[0].start()
+        await asyncio.Event().wait()  # it would go on, had it lost its cancellation
+
+    starting: list[asyncio.Task[None]] = []
+
+    def on_synced() -> None:  # the listing is whole, and `start` not told yet
+        starting[0].cancel()
+
+    tables.append(WatchedTable(bus, subjects.NODES, bytes, on_synced=on_synced))
+    starting.append(asyncio.create_task(start(), name="start"))
+    done, _ = await asyncio.wait(starting, timeout=5.0)
+    assert done
+    assert starting[0].cancelled()
+
+
 async def test_an_empty_bucket_is_synced_at_once(bus: Bus) -> None:
     synced: list[bool] = []
     table = WatchedTable(

@@ -97,7 +97,8 @@ class Link:
         Raises:
             TimeoutError: not within `wait_s` seconds.
         """
-        await asyncio.wait_for(self._dial(), wait_s)
+        async with asyncio.timeout(wait_s):
+            await self._dial()
         self.ready.set()
         self._supervisor = asyncio.create_task(self._supervise(), name=f"nats-{self._name}")
 

@@ -113,7 +113,9 @@ class WatchedTable(Generic[T]):
             BusTimeoutError: it did not come to that within `wait_s` seconds.
         """
         try:
-            await asyncio.wait_for(self._synced.wait(), wait_s)
+            # Not wait_for: on Python 3.11 it loses a cancellation in the moment of success.
+            async with asyncio.timeout(wait_s):
+                await self._synced.wait()
         except TimeoutError:
             raise BusTimeoutError(
                 f"bucket {self._bucket} could not be listed within {wait_s:g} s"

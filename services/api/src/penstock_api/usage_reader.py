@@ -60,7 +60,8 @@ class UsageReader:
             messages: list[Received] = []
             while True:
                 try:
-                    message = await asyncio.wait_for(came.get(), _WAIT_S)
+                    async with asyncio.timeout(_WAIT_S):
+                        message = await came.get()
                 except TimeoutError:
                     raise BusTimeoutError from None
                 match status_of(message):
