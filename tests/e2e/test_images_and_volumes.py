@@ -75,12 +75,15 @@ async def penstock(tmp_path: Path, images: Images) -> AsyncIterator[Installation
 
 
 async def started(penstock: Installation, n: int, revision: int) -> list[dict[str, Any]]:
-    """So many workers of the revision whose image is known, when there are no others."""
+    """At least so many workers of the revision whose image is known.
+
+    A take-over goes from one new worker to two between two looks, so "just one" may never be seen.
+    """
 
     async def there() -> list[dict[str, Any]]:
         workers = await penstock.workers("waits")
         told = [w for w in workers if w["revision"] == revision and w["image_digest"]]
-        return told if len(told) == n else []
+        return told if len(told) >= n else []
 
     return await eventually(there, f"{n} workers of revision {revision}", within_s=60)
 
