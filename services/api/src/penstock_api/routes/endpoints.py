@@ -1,6 +1,5 @@
 """Endpoints: create, list, show, change, go back, delete, pause, resume."""
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -10,28 +9,28 @@ from penstock_api.bodies import read_json
 from penstock_api.canaries import plan_abort, plan_canary, plan_promotion
 from penstock_api.context import Api
 from penstock_api.endpoint_actions import (
+    Outcome,
     create_endpoint,
     delete_endpoint,
+    list_endpoints,
     own,
+    parse_state,
     patch_endpoint,
     patched_record,
+    pause_endpoint,
+    show_endpoint,
     shown,
     told,
 )
-from penstock_api.endpoint_changes import plan_pause
-from penstock_api.events import Verb
 from penstock_api.paging import parse_page
 from penstock_api.preconditions import IfMatch, etag, parse_if_match
-from penstock_api.problems import RefusedError
 from penstock_api.revisions import (
     RevisionNotFoundError,
     plan_rollback,
     previous_revision,
     revision_documents,
 )
-from penstock_api.routes.route import PAGE, Body, Query, Route, answer
-from penstock_api.store import Change
-from penstock_api.views import shown_state
+from penstock_api.routes.route import CALLER, PAGE, Body, Query, Route, answer
 from penstock_api.volumes import missing_volumes
 from penstock_client.documents import (
     CanaryRequest,
@@ -41,8 +40,6 @@ from penstock_client.documents import (
     RevisionList,
     RollbackRequest,
 )
-from penstock_common import ids
-from penstock_common.entropy import random_id
 from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.messages import EndpointRecord
 from penstock_common.specs import EndpointSpec
@@ -55,7 +52,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 async def create(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints."""
     document = await read_json(request, (JSON,), api.settings.body_timeout_s)
-    created = await create_endpoint(api, request, document, endpoint_id=random_id(ids.ENDPOINT))
+    created = await create_endpoint(api, request[CALLER], document)
     location = f"/v1/endpoints/{created.record.endpoint_id}"
     return answer(created.document, status=201, location=location, etag=etag(created.revision))
 
@@ -63,39 +60,13 @@ async def create(api: Api, request: web.Request) -> web.Response:
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints."""
     page = parse_page(request.query)
-    wanted = _filter(api, request.query)
-    records = (row.value for row in api.store.endpoints.rows.values())
-    listed, cursor = page.of((r for r in records if wanted(r)), place)
-    documents = tuple(shown(api, record) for record in listed)
-    return answer(EndpointList(endpoints=documents, next_cursor=cursor))
-
-
-def place(record: EndpointRecord) -> tuple[str, ...]:
-    """Of an endpoint in lists: the oldest first."""
-    return record.created_at.isoformat(timespec="microseconds"), record.endpoint_id
-
-
-def _filter(api: Api, query: Mapping[str, str]) -> Callable[[EndpointRecord], bool]:
-    text = query.get("q", "").lower()
-    try:
-        state = EndpointState(query["state"]) if "state" in query else None
-    except ValueError:
-        known = ", ".join(EndpointState)
-        raise RefusedError(400, "malformed_filter", f"state is one of {known}") from None
-
-    def wanted(record: EndpointRecord) -> bool:
-        if text not in record.spec.name.lower() and text not in record.spec.app_name:
-            return False
-        status = api.store.endpoint_status.rows.get(record.endpoint_id)
-        return state in (None, shown_state(record, status.value if status else None))
-
-    return wanted
+    state = parse_state(request.query.get("state"))
+    return answer(list_endpoints(api, page, text=request.query.get("q", ""), state=state))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints/{endpoint}."""
-    row = api.store.find_row(request.match_info["endpoint"])
-    return answer(shown(api, row.value), etag=etag(row.revision))
+    return _answer(show_endpoint(api, request.match_info["endpoint"]))
 
 
 async def show_decisions(api: Api, request: web.Request) -> web.Response:
@@ -109,8 +80,7 @@ async def update(api: Api, request: web.Request) -> web.Response:
     """PATCH /v1/endpoints/{endpoint}."""
     name = _own(api, request)  # an unknown endpoint is told before a wrong document
     patch = await read_json(request, (MERGE_PATCH, JSON), api.settings.body_timeout_s)
-    change = await patch_endpoint(api, name, lambda _: patch, if_match=_if_match(request))
-    return _changed(api, change, "updated")
+    return _answer(await patch_endpoint(api, name, lambda _: patch, if_match=_if_match(request)))
 
 
 async def show_revisions(api: Api, request: web.Request) -> web.Response:
@@ -144,12 +114,12 @@ async def roll_back(api: Api, request: web.Request) -> web.Response:
             )
         gone = missing_volumes(api.store, filed[number].spec)
         if gone:
-            told = f"revision {number} uses the volume {gone[0]}, which is gone"
-            raise InvalidDocumentError([Problem("/revision", told)])
+            why = f"revision {number} uses the volume {gone[0]}, which is gone"
+            raise InvalidDocumentError([Problem("/revision", why)])
         return plan_rollback(record, filed[number], why=None, now=now)
 
     change = await api.store.change_endpoint(name, plan, if_match=_if_match(request))
-    return _changed(api, change, "rolled_back")
+    return _answer(told(api, change, "rolled_back"))
 
 
 async def share_traffic(api: Api, request: web.Request) -> web.Response:
@@ -159,8 +129,8 @@ async def share_traffic(api: Api, request: web.Request) -> web.Response:
     try:
         wanted = CanaryRequest.model_validate(document)
     except ValidationError:
-        told = 'send {"percent": <1 to 99>}, and to begin a canary "change": <a merge patch>'
-        raise InvalidDocumentError([Problem("", told)]) from None
+        how = 'send {"percent": <1 to 99>}, and to begin a canary "change": <a merge patch>'
+        raise InvalidDocumentError([Problem("", how)]) from None
     now = api.clock.utc()
 
     def change(record: EndpointRecord, patch: object) -> EndpointRecord:
@@ -171,7 +141,7 @@ async def share_traffic(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_canary(record, wanted, change, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, outcome, "updated")
+    return _answer(told(api, outcome, "updated"))
 
 
 async def promote(api: Api, request: web.Request) -> web.Response:
@@ -182,7 +152,7 @@ async def promote(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_promotion(record, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, change, "updated")
+    return _answer(told(api, change, "updated"))
 
 
 async def abort(api: Api, request: web.Request) -> web.Response:
@@ -193,7 +163,7 @@ async def abort(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_abort(record, why=None, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, change, "rolled_back")
+    return _answer(told(api, change, "rolled_back"))
 
 
 def announce_retreat(api: Api, record: EndpointRecord) -> None:
@@ -203,44 +173,43 @@ def announce_retreat(api: Api, record: EndpointRecord) -> None:
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE /v1/endpoints/{endpoint}."""
-    change = await delete_endpoint(api, _own(api, request), if_match=_if_match(request))
-    return _changed(api, change, "deleted", status=202)
+    deleted = await delete_endpoint(
+        api, request[CALLER], request.match_info["endpoint"], if_match=_if_match(request)
+    )
+    return _answer(deleted, status=202)
 
 
 async def pause(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints/{endpoint}/pause."""
-    now = api.clock.utc()
-    change = await api.store.change_endpoint(
-        _own(api, request),
-        lambda record: plan_pause(record, True, now=now),
-        if_match=_if_match(request),
-    )
-    return _changed(api, change, "paused")
+    return _answer(await _pause(api, request, True))
 
 
 async def resume(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints/{endpoint}/resume."""
-    now = api.clock.utc()
-    change = await api.store.change_endpoint(
-        _own(api, request),
-        lambda record: plan_pause(record, False, now=now),
+    return _answer(await _pause(api, request, False))
+
+
+async def _pause(api: Api, request: web.Request, paused: bool) -> Outcome:
+    return await pause_endpoint(
+        api,
+        request[CALLER],
+        request.match_info["endpoint"],
+        paused,
         if_match=_if_match(request),
     )
-    return _changed(api, change, "resumed")
 
 
 def _own(api: Api, request: web.Request) -> str:
     """The name in the path, of an endpoint that the caller may change."""
-    return own(api, request, request.match_info["endpoint"])
+    return own(api, request[CALLER], request.match_info["endpoint"])
 
 
 def _if_match(request: web.Request) -> IfMatch:
     return parse_if_match(request.headers.get("If-Match"))
 
 
-def _changed(api: Api, change: Change, verb: Verb, *, status: int = 200) -> web.Response:
-    """The answer to a change, which is told as an event if there was something to change."""
-    return answer(told(api, change, verb), status=status, etag=etag(change.revision))
+def _answer(outcome: Outcome, *, status: int = 200) -> web.Response:
+    return answer(outcome.document, status=status, etag=etag(outcome.revision))
 
 
 ROUTES: Final = (

@@ -7,7 +7,7 @@ from aiohttp import web
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
 from penstock_api.dialects import in_their_words, parse_body
-from penstock_api.endpoint_actions import patch_endpoint, told
+from penstock_api.endpoint_actions import patch_endpoint
 from penstock_api.endpoint_changes import plan_creation
 from penstock_api.routes.route import Body, Route, answer
 from penstock_api.runpod.documents import (
@@ -107,10 +107,9 @@ async def _update(api: Api, request: web.Request) -> web.Response:
     # The template last: when an endpoint cannot follow, the request can be sent again.
     for endpoint_id in _users(api.store, template_id):
         with in_their_words(TEMPLATE_FIELDS):
-            changed = await patch_endpoint(
+            await patch_endpoint(
                 api, endpoint_id, lambda found: template_change(record, found.spec)
             )
-        told(api, changed, "updated")
     await api.store.change_record(TEMPLATES, template_id, lambda _: record)
     return answer(template_document(record))
 
