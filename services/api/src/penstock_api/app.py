@@ -90,6 +90,8 @@ ROUTES: Final[tuple[Route, ...]] = (
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
 #: gets to read the answer before the connection ends.
 LINGER_S: Final = 1.0
+#: Headers of an answer that the same request gets again.
+KEPT: Final = ("Content-Type", "Location", "ETag")
 #: Events announced before the stop get so long to be published.
 FLUSH_S: Final = 1.0
 
@@ -125,10 +127,29 @@ def _bind(api: Api, route: Route) -> Handler:
             _take_turn(api, request.headers[hdrs.AUTHORIZATION])
         if route.method != "POST" or idempotency.HEADER not in request.headers:
             return await route.handler(api, request)
-        body = await read_bytes(request, api.settings.body_timeout_s)
-        return await api.repeats.once(request, body, lambda: route.handler(api, request))
+        return await _once(api, route, request)
 
     return handle
+
+
+async def _once(api: Api, route: Route, request: web.Request) -> web.Response:
+    """The answer to a request with an Idempotency-Key."""
+
+    async def handle() -> idempotency.Kept:
+        response = await route.handler(api, request)
+        assert isinstance(response, web.Response), "an answer that streams cannot be kept"
+        assert isinstance(response.body, bytes)
+        headers = {name: response.headers[name] for name in KEPT if name in response.headers}
+        return idempotency.Kept(response.status, headers, response.body)
+
+    repeatable = idempotency.Repeatable(
+        caller=request.headers.get(hdrs.AUTHORIZATION, ""),
+        target=(request.method, request.path),
+        key=request.headers[idempotency.HEADER],
+        body=await read_bytes(request, api.settings.body_timeout_s),
+    )
+    kept = await api.repeats.once(repeatable, handle)
+    return web.Response(status=kept.status, headers=kept.headers, body=kept.body)
 
 
 def _take_turn(api: Api, caller: str) -> None:

@@ -15,10 +15,19 @@ from penstock_common.subjects import worker_key
 
 async def show_workers(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints/{endpoint}/workers."""
-    endpoint_id = api.store.find(request.match_info["endpoint"]).endpoint_id
+    return answer(list_workers(api, request.match_info["endpoint"]))
+
+
+def list_workers(api: Api, name: str) -> WorkerList:
+    """The workers of the endpoint with this name.
+
+    Raises:
+        PenstockError: there is none.
+    """
+    endpoint_id = api.store.find(name).endpoint_id
     placed = api.store.assignments().values()
-    return answer(
-        WorkerList(workers=shown_workers(api, (a for a in placed if a.endpoint_id == endpoint_id)))
+    return WorkerList(
+        workers=shown_workers(api, (a for a in placed if a.endpoint_id == endpoint_id))
     )
 
 
