@@ -1,38 +1,18 @@
 """`penstock-api` as a process: how it starts, says that it is ready, and ends."""
 
 import asyncio
-import os
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from penstock_common import sealing
-from tests.support.api_server import ADMIN_KEY, CLOCK
+from tests.support.api_process import api_settings, start_api
+from tests.support.api_server import CLOCK
 from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
-
-
-def settings(nats: NatsServer, folder: Path) -> dict[str, str]:
-    (folder / "admin.key").write_text(ADMIN_KEY)
-    (folder / "secret.key").write_text(sealing.new_key())
-    return {
-        "PENSTOCK_API_PORT": "0",
-        "PENSTOCK_API_NATS_URL": nats.url,
-        "PENSTOCK_API_ADMIN_KEY_FILE": str(folder / "admin.key"),
-        "PENSTOCK_API_SECRET_KEY_FILE": str(folder / "secret.key"),
-    }
-
-
-async def start(env: dict[str, str]) -> asyncio.subprocess.Process:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK")}
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "penstock_api"), stderr=asyncio.subprocess.PIPE, env=inherited | env
-    )
 
 
 @pytest.mark.parametrize("nats_alive", [True, False])
@@ -43,7 +23,7 @@ async def test_it_says_where_it_serves_and_ends_at_once_when_told(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(path)
         notify.setblocking(False)
-        process = await start(settings(nats_server, tmp_path) | {"NOTIFY_SOCKET": path})
+        process = await start_api(api_settings(nats_server, tmp_path) | {"NOTIFY_SOCKET": path})
         async with asyncio.timeout(20):
             ready = (await asyncio.get_running_loop().sock_recv(notify, 4096)).decode()
     url = dict(line.split("=", 1) for line in ready.splitlines())["X_URL"]
@@ -74,7 +54,7 @@ async def test_it_says_where_it_serves_and_ends_at_once_when_told(
 async def test_an_operators_mistake_ends_it_with_2(
     nats_server: NatsServer, tmp_path: Path, wrong: dict[str, str], told: str
 ) -> None:
-    process = await start(settings(nats_server, tmp_path) | wrong)
+    process = await start_api(api_settings(nats_server, tmp_path) | wrong)
     async with asyncio.timeout(20):
         _, err = await process.communicate()
     assert process.returncode == 2, err.decode()

@@ -47,6 +47,11 @@ USAGE_ALL: Final = f"{PREFIX}.usage.*"
 LOGS_ALL: Final = f"{PREFIX}.logs.*.*"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
+# calls of integrations, which the apis share (core NATS, request and reply)
+CALLS_ALL: Final = f"{PREFIX}.api.>"
+CALLS_QUEUE: Final = "penstock-api"
+CALLS_READING: Final = (f"{PREFIX}.api.*.get", f"{PREFIX}.api.*.list")
+
 
 def kv_stream(bucket: str) -> str:
     """The stream behind a bucket."""
@@ -131,6 +136,11 @@ def router_tally(router_id: str) -> str:
 def router_sight(router_id: str) -> str:
     """The api asks this router to answer once its tables show a write (`Sight`)."""
     return f"{PREFIX}.router.{router_id}.sight"
+
+
+def call(name: str) -> str:
+    """Where an api takes one kind of call; `name` is noun and verb: endpoint.create."""
+    return f"{PREFIX}.api.{name}"
 
 
 def usage(worker_id: str) -> str:

@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from penstock_api import auth, idempotency
+from penstock_api.answers import Answer
 from penstock_api.bodies import MAX_BODY_BYTES, read_bytes
 from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
@@ -48,6 +49,7 @@ from penstock_api.routes import (
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
+from penstock_api.rpc.service import CallService
 from penstock_api.runpod import endpoints as runpod_endpoints
 from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
@@ -135,12 +137,12 @@ def _bind(api: Api, route: Route) -> Handler:
 async def _once(api: Api, route: Route, request: web.Request) -> web.Response:
     """The answer to a request with an Idempotency-Key."""
 
-    async def handle() -> idempotency.Kept:
+    async def handle() -> Answer:
         response = await route.handler(api, request)
         assert isinstance(response, web.Response), "an answer that streams cannot be kept"
         assert isinstance(response.body, bytes)
         headers = {name: response.headers[name] for name in KEPT if name in response.headers}
-        return idempotency.Kept(response.status, headers, response.body)
+        return Answer(response.status, headers, response.body)
 
     repeatable = idempotency.Repeatable(
         caller=request.headers.get(hdrs.AUTHORIZATION, ""),
@@ -148,8 +150,8 @@ async def _once(api: Api, route: Route, request: web.Request) -> web.Response:
         key=request.headers[idempotency.HEADER],
         body=await read_bytes(request, api.settings.body_timeout_s),
     )
-    kept = await api.repeats.once(repeatable, handle)
-    return web.Response(status=kept.status, headers=kept.headers, body=kept.body)
+    known = await api.repeats.once(repeatable, handle)
+    return web.Response(status=known.status, headers=known.headers, body=known.body)
 
 
 def _take_turn(api: Api, caller: str) -> None:
@@ -280,6 +282,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
     server = runner.server
     assert server is not None
     metrics = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
+    calls = CallService(api, bus)
     try:
         try:
             await web.TCPSite(runner, settings.host, settings.port).start()
@@ -301,12 +304,15 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                     sweep.run(lambda: server.connections, api.clock.monotonic), name="sweep"
                 ),
             ]
+            await calls.start()
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             url = f"http://{host}:{runner.addresses[0][1]}"
             lifecycle.notify_ready(health_url=f"{url}/readyz", url=url)
             await stopping.wait()
             streams.close()  # else they would be waited for
-            await runner.cleanup()
+            async with asyncio.TaskGroup() as ends:
+                ends.create_task(calls.stop(settings.shutdown_timeout_s), name="end of calls")
+                ends.create_task(runner.cleanup(), name="end of HTTP")
             await api.events.flush(FLUSH_S)
             for loop in loops:
                 loop.cancel()

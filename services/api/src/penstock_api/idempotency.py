@@ -1,6 +1,6 @@
 """`Idempotency-Key`: a request that is sent again is answered again, and done once.
 
-A POST over HTTP or a call over NATS: it is asked for by a `Repeatable` and answered by a `Kept`.
+A POST over HTTP or a call over NATS: it is asked for by a `Repeatable` and answered by an `Answer`.
 
 Theory of operation. The first request with a key claims it in KV by a write that expects nothing
 there; its answer, when it succeeded, takes the claim's place for a day. A later one with the same
@@ -18,10 +18,11 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from penstock_api.answers import Answer
 from penstock_api.problems import RefusedError
 from penstock_common.errors import PenstockError, WrongRevisionError
 from penstock_common.kv import Bucket
@@ -60,16 +61,6 @@ class Repeatable:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """An answer in the form in which it is kept."""
-
-    status: int
-    #: those that a repeat gets as well
-    headers: Mapping[str, str]
-    body: bytes
-
-
 class Repeats:
     """Remembers which requests were done."""
 
@@ -78,7 +69,7 @@ class Repeats:
         self._bucket = bucket
         self._sealer = sealer
 
-    async def once(self, request: Repeatable, handle: Callable[[], Awaitable[Kept]]) -> Kept:
+    async def once(self, request: Repeatable, handle: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer of `handle`, or of the first request with this key, marked as replayed.
 
         Args:
@@ -106,16 +97,16 @@ class Repeats:
         await self._keep(name, claim, answer)
         return answer
 
-    def _again(self, record: RepeatRecord, fingerprint: str) -> Kept:
+    def _again(self, record: RepeatRecord, fingerprint: str) -> Answer:
         if record.fingerprint != fingerprint:
             raise KeyReusedError
         if record.sealed is None:
             raise _under_way()
         kept = json.loads(self._sealer.open(record.sealed)[_ANSWER])
         headers = {**kept["headers"], REPLAYED: "true"}
-        return Kept(kept["status"], headers, base64.b64decode(kept["body"]))
+        return Answer(kept["status"], headers, base64.b64decode(kept["body"]))
 
-    async def _keep(self, name: str, claim: RepeatRecord, answer: Kept) -> None:
+    async def _keep(self, name: str, claim: RepeatRecord, answer: Answer) -> None:
         kept = {
             "status": answer.status,
             "headers": dict(answer.headers),
