@@ -36,6 +36,8 @@ from penstock_client.documents import (
     PrewarmDocument,
     PrewarmList,
     ProblemDocument,
+    RegistryAuthDocument,
+    RegistryAuthList,
     RevisionList,
     UsageReport,
     VolumeDocument,
@@ -55,6 +57,7 @@ from penstock_common.states import EndpointState, NodeWish
 D = TypeVar("D", bound=Document)
 
 _API_KEYS: Final = "/v1/api-keys"
+_REGISTRY_AUTHS: Final = "/v1/registry-auths"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _NEVER_SERVING: Final = frozenset(
     {EndpointState.FAILED, EndpointState.PAUSED, EndpointState.DELETING}
@@ -195,6 +198,24 @@ class PenstockClient:
         """The prewarm as it was; its image may be cleaned up from now on."""
         path = f"/v1/prewarms/{quote(prewarm, safe='')}"
         return await self._ask(PrewarmDocument, "DELETE", path)
+
+    async def create_registry_auth(self, document: Mapping[str, Any]) -> RegistryAuthDocument:
+        """The credentials stored from this document, without their password."""
+        return await self._ask(RegistryAuthDocument, "POST", _REGISTRY_AUTHS, document)
+
+    async def list_registry_auths(self) -> RegistryAuthList:
+        """The credentials of registries, oldest first, without passwords."""
+        return await self._ask(RegistryAuthList, "GET", _REGISTRY_AUTHS)
+
+    async def show_registry_auth(self, registry_auth: str) -> RegistryAuthDocument:
+        """The credentials with this id, without their password."""
+        path = f"{_REGISTRY_AUTHS}/{_quoted(registry_auth)}"
+        return await self._ask(RegistryAuthDocument, "GET", path)
+
+    async def delete_registry_auth(self, registry_auth: str) -> RegistryAuthDocument:
+        """The credentials as they were; no endpoint may name them."""
+        path = f"{_REGISTRY_AUTHS}/{_quoted(registry_auth)}"
+        return await self._ask(RegistryAuthDocument, "DELETE", path)
 
     async def create_api_key(self, document: Mapping[str, Any]) -> ApiKeyMade:
         """The new API key made from this document; its `key` is shown this once."""
