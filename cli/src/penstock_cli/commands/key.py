@@ -46,7 +46,7 @@ def create(
     document = {"name": name, "scope": scope, **_quota(max_workers, max_gpus)}
     if endpoint:
         document["endpoints"] = endpoint
-    made = ask(api, data, lambda client: client.create_api_key(document))
+    made = ask(api, data, lambda client: client.api_keys.create(document))
     if as_json:
         print_json(made)
     else:
@@ -59,7 +59,7 @@ def list_keys(
     as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """List the keys with their quotas, and what their endpoints hold now."""
-    listed = ask(api, data, lambda client: client.list_api_keys())
+    listed = ask(api, data, lambda client: client.api_keys.list().whole())
     if as_json:
         print_json(listed)
     else:
@@ -81,7 +81,7 @@ def update(
     patch = _quota(max_workers, max_gpus)
     if name is not None:
         patch["name"] = name
-    changed = ask(api, data, lambda client: client.update_api_key(key, patch))
+    changed = ask(api, data, lambda client: client.api_keys.update(key, patch))
     if as_json:
         print_json(changed)
     else:
@@ -96,7 +96,7 @@ def revoke(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Let a key open nothing any more; endpoints that it has made stay, with its quota."""
-    gone = ask(api, data, lambda client: client.revoke_api_key(key))
+    gone = ask(api, data, lambda client: client.api_keys.revoke(key))
     if as_json:
         print_json(gone)
     else:

@@ -35,8 +35,14 @@ def create(
     It comes from standard input, from PENSTOCK_REGISTRY_PASSWORD, or from a question at the
     terminal; never from the command line, which other users of the machine can read.
     """
-    document = {"name": name, "username": username, "password": _password(password_stdin)}
-    made = ask(api, data, lambda client: client.create_registry_auth(document))
+    password = _password(password_stdin)
+    made = ask(
+        api,
+        data,
+        lambda client: client.registry_auths.create(
+            name=name, username=username, password=password
+        ),
+    )
     if as_json:
         print_json(made)
     else:
@@ -48,7 +54,7 @@ def list_registry_auths(
     as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """List the credentials, without passwords."""
-    listed = ask(api, data, lambda client: client.list_registry_auths())
+    listed = ask(api, data, lambda client: client.registry_auths.list().whole())
     if as_json:
         print_json(listed)
     else:
@@ -63,7 +69,7 @@ def show(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show credentials, without the password."""
-    shown = ask(api, data, lambda client: client.show_registry_auth(registry_auth))
+    shown = ask(api, data, lambda client: client.registry_auths.show(registry_auth))
     if as_json:
         print_json(shown)
     else:
@@ -78,7 +84,7 @@ def delete(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Delete credentials that no endpoint names."""
-    removed = ask(api, data, lambda client: client.delete_registry_auth(registry_auth))
+    removed = ask(api, data, lambda client: client.registry_auths.delete(registry_auth))
     if as_json:
         print_json(removed)
     else:

@@ -35,7 +35,7 @@ def usage(
     report = ask(
         api,
         data,
-        lambda client: client.show_usage(since=since, until=until, group_by=group_by),
+        lambda client: client.usage.show(since=since, until=until, group_by=group_by),
     )
     if as_json:
         print_json(report)

@@ -34,7 +34,7 @@ def list_workers(
 ) -> None:
     """List the workers of one endpoint, or of all."""
     if app is not None and as_json:
-        print_json(ask(api, data, lambda client: client.list_workers(app)))
+        print_json(ask(api, data, lambda client: client.workers.list(app).whole()))
         return
     found = ask(api, data, lambda client: _workers(client, app))
     if as_json:
@@ -57,7 +57,7 @@ def show_logs(
 
     async def show(client: PenstockClient) -> None:
         endpoint = await _endpoint_of(client, worker)
-        lines = client.logs(endpoint, worker, follow=follow, tail=tail)
+        lines = client.workers.logs(endpoint, worker, follow=follow, tail=tail)
         await print_logs(lines, as_json=as_json, with_workers=False)
 
     with interruptible():
@@ -75,7 +75,7 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
     async def knows(endpoint: EndpointDocument) -> bool:
         async with turns:
             try:
-                async for _ in client.logs(endpoint.id, worker, tail=0):
+                async for _ in client.workers.logs(endpoint.id, worker, tail=0):
                     break
             except ApiError as error:
                 if error.status == 404:
@@ -83,7 +83,7 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
                 raise
         return True
 
-    endpoints = (await client.list_endpoints()).endpoints
+    endpoints = (await client.endpoints.list().whole()).endpoints
     known = await asyncio.gather(*map(knows, endpoints))
     for endpoint, knows_it in zip(endpoints, known, strict=True):
         if knows_it:
@@ -94,15 +94,15 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
 async def _workers(client: PenstockClient, app: str | None) -> list[tuple[str, WorkerDocument]]:
     endpoints: tuple[EndpointDocument, ...]
     if app is None:
-        endpoints = (await client.list_endpoints()).endpoints
+        endpoints = (await client.endpoints.list().whole()).endpoints
     else:
-        endpoints = (await client.show_endpoint(app),)
+        endpoints = (await client.endpoints.show(app),)
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def of(endpoint: EndpointDocument) -> list[tuple[str, WorkerDocument]]:
         async with turns:
             try:
-                listed = await client.list_workers(endpoint.id)
+                listed = await client.workers.list(endpoint.id).whole()
             except ApiError as error:
                 if error.status == 404:  # it was deleted in between
                     return []
