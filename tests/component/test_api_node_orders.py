@@ -15,7 +15,7 @@ from penstock_client.client import PenstockClient
 from penstock_client.errors import ApiError, DrainEndedError, WaitTimeoutError
 from penstock_common import subjects
 from penstock_common.kv import Bucket
-from penstock_common.messages import Gpu, NodeOrder, NodeRecord, WorkerAssignment
+from penstock_common.messages import Gpu, NodeOrder, NodeOrdered, NodeRecord, WorkerAssignment
 from penstock_common.specs import parse_endpoint
 from penstock_common.states import DesiredState, EndpointReason, EndpointState, NodeWish
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
@@ -121,7 +121,9 @@ async def test_a_node_goes_from_ready_through_its_orders_and_back(api: ApiServer
     await eventually(all_told)
     verbs = ["cordoned", "draining", "uncordoned"]
     assert [e.headers["ce-type"] for e in events] == [f"penstock.node.{verb}" for verb in verbs]
-    assert json.loads(events[2].data) == shown
+    told = [NodeOrdered.decode(event.data).order for event in events]
+    assert [order.wish if order else None for order in told] == ["cordoned", "draining", None]
+    assert told[1] == stored
 
 
 async def _has_worker(api: ApiServer) -> bool:
@@ -211,17 +213,17 @@ async def test_the_client_waits_for_a_drain_and_sees_it_taken_back(api: ApiServe
     await assign(api)
     await becomes(api, "ready")
     async with PenstockClient(api.url, ADMIN_KEY) as client:
-        await client.drain_node("node-a", "fan")
+        await client.nodes.drain("node-a", "fan")
         with pytest.raises(WaitTimeoutError):
-            await client.wait_until_drained("node-a", timeout_s=0.3, poll_s=0.05)
-        waiting = asyncio.create_task(client.wait_until_drained("node-a", timeout_s=10))
+            await client.nodes.wait_until_drained("node-a", timeout_s=0.3, poll_s=0.05)
+        waiting = asyncio.create_task(client.nodes.wait_until_drained("node-a", timeout_s=10))
         await unassign(api)
         assert (await waiting).state == "drained"
-        await client.uncordon_node("node-a")
+        await client.nodes.uncordon("node-a")
         with pytest.raises(DrainEndedError):
-            await client.wait_until_drained("node-a", timeout_s=10)
+            await client.nodes.wait_until_drained("node-a", timeout_s=10)
         with pytest.raises(ApiError):
-            await client.wait_until_drained("node-x", timeout_s=10)
+            await client.nodes.wait_until_drained("node-x", timeout_s=10)
 
 
 async def begin(api: ApiServer, *arguments: str) -> asyncio.subprocess.Process:

@@ -13,7 +13,6 @@ from penstock_api.api_keys import check_quota
 from penstock_api.auth import Caller, check_owner
 from penstock_api.context import Api
 from penstock_api.endpoint_changes import plan_change, plan_creation, plan_deletion, plan_pause
-from penstock_api.events import Verb
 from penstock_api.paging import Page
 from penstock_api.preconditions import ANY, IfMatch
 from penstock_api.problems import RefusedError
@@ -22,7 +21,15 @@ from penstock_api.views import endpoint_document, shown_state
 from penstock_client.documents import EndpointDocument, EndpointList
 from penstock_common import ids
 from penstock_common.entropy import random_id
-from penstock_common.messages import EndpointRecord
+from penstock_common.events.catalogue import (
+    ENDPOINT_CREATED,
+    ENDPOINT_DELETED,
+    ENDPOINT_PAUSED,
+    ENDPOINT_RESUMED,
+    ENDPOINT_UPDATED,
+    EventType,
+)
+from penstock_common.messages import EndpointNews, EndpointRecord
 from penstock_common.states import EndpointState
 
 #: Characters of an id's random part that tell generated `app_name`s apart: 25 bits.
@@ -51,12 +58,11 @@ def shown(api: Api, record: EndpointRecord) -> EndpointDocument:
     )
 
 
-def told(api: Api, change: Change, verb: Verb) -> Outcome:
+def told(api: Api, change: Change, what: EventType[EndpointNews]) -> Outcome:
     """The endpoint after a change, which is told as an event if there was something to change."""
-    document = shown(api, change.record)
     if change.changed:
-        api.events.announce(verb, document)
-    return Outcome(document, change.record, change.revision)
+        api.events.announce(what.of(EndpointNews.of(change.record)))
+    return Outcome(shown(api, change.record), change.record, change.revision)
 
 
 def own(api: Api, caller: Caller, name: str) -> str:
@@ -156,9 +162,8 @@ async def create_endpoint(
     record = adjust(record)
     check_owners_quota(api, record)
     revision = await api.store.create_endpoint(record)
-    created = shown(api, record)
-    api.events.announce("created", created)
-    return Outcome(created, record, revision)
+    api.events.announce(ENDPOINT_CREATED.of(EndpointNews.of(record)))
+    return Outcome(shown(api, record), record, revision)
 
 
 async def patch_endpoint(
@@ -187,7 +192,9 @@ async def patch_endpoint(
     def plan(record: EndpointRecord) -> EndpointRecord:
         return patched_record(api, record, patch_of(record), now=now, adjust=adjust)
 
-    return told(api, await api.store.change_endpoint(name, plan, if_match=if_match), "updated")
+    return told(
+        api, await api.store.change_endpoint(name, plan, if_match=if_match), ENDPOINT_UPDATED
+    )
 
 
 def patched_record(
@@ -224,7 +231,7 @@ async def delete_endpoint(
     change = await api.store.change_endpoint(
         own(api, caller, name), lambda record: plan_deletion(record, now=now), if_match=if_match
     )
-    return told(api, change, "deleted")
+    return told(api, change, ENDPOINT_DELETED)
 
 
 async def pause_endpoint(
@@ -241,7 +248,7 @@ async def pause_endpoint(
         lambda record: plan_pause(record, paused, now=now),
         if_match=if_match,
     )
-    return told(api, change, "paused" if paused else "resumed")
+    return told(api, change, ENDPOINT_PAUSED if paused else ENDPOINT_RESUMED)
 
 
 def check_owners_quota(api: Api, record: EndpointRecord) -> None:

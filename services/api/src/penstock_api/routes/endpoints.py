@@ -19,7 +19,6 @@ from penstock_api.endpoint_actions import (
     patched_record,
     pause_endpoint,
     show_endpoint,
-    shown,
     told,
 )
 from penstock_api.paging import parse_page
@@ -41,7 +40,8 @@ from penstock_client.documents import (
     RollbackRequest,
 )
 from penstock_common.errors import InvalidDocumentError, Problem
-from penstock_common.messages import EndpointRecord
+from penstock_common.events.catalogue import ENDPOINT_ROLLED_BACK, ENDPOINT_UPDATED
+from penstock_common.messages import EndpointNews, EndpointRecord
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import EndpointState
 
@@ -119,7 +119,7 @@ async def roll_back(api: Api, request: web.Request) -> web.Response:
         return plan_rollback(record, filed[number], why=None, now=now)
 
     change = await api.store.change_endpoint(name, plan, if_match=_if_match(request))
-    return _answer(told(api, change, "rolled_back"))
+    return _answer(told(api, change, ENDPOINT_ROLLED_BACK))
 
 
 async def share_traffic(api: Api, request: web.Request) -> web.Response:
@@ -141,7 +141,7 @@ async def share_traffic(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_canary(record, wanted, change, now=now),
         if_match=_if_match(request),
     )
-    return _answer(told(api, outcome, "updated"))
+    return _answer(told(api, outcome, ENDPOINT_UPDATED))
 
 
 async def promote(api: Api, request: web.Request) -> web.Response:
@@ -152,7 +152,7 @@ async def promote(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_promotion(record, now=now),
         if_match=_if_match(request),
     )
-    return _answer(told(api, change, "updated"))
+    return _answer(told(api, change, ENDPOINT_UPDATED))
 
 
 async def abort(api: Api, request: web.Request) -> web.Response:
@@ -163,12 +163,12 @@ async def abort(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_abort(record, why=None, now=now),
         if_match=_if_match(request),
     )
-    return _answer(told(api, change, "rolled_back"))
+    return _answer(told(api, change, ENDPOINT_ROLLED_BACK))
 
 
 def announce_retreat(api: Api, record: EndpointRecord) -> None:
     """Tell of an endpoint that went back by itself."""
-    api.events.announce("rolled_back", shown(api, record))
+    api.events.announce(ENDPOINT_ROLLED_BACK.of(EndpointNews.of(record)))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
