@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -10,8 +11,9 @@ import pytest
 
 from penstock_api.rpc import bus_client
 from penstock_api.rpc.service import OPERATIONS
+from penstock_common import subjects
 from penstock_common.subjects import CALLS_READING
-from tests.support.api_server import ApiServer, eventually, running_api
+from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
 from tests.support.bus import eventually as until
 from tests.support.nats_calls import Caller, calling
 from tests.support.nats_server import NatsServer
@@ -212,6 +214,22 @@ async def test_a_failure_of_the_api_is_told_and_logged(
     assert (failed.status, failed.document["reason"]) == (500, "internal")
     assert "app_name" not in failed.document["detail"]
     assert any(r.__dict__.get("action") == "call_failed" for r in caplog.records)
+
+
+async def test_an_answer_waits_for_what_others_have_written_before(
+    api: ApiServer, caller: Caller
+) -> None:
+    created = await caller.create("echo")
+    record = await api.record(created.document["id"])
+    # The api's own table stands still for a moment, as it may on a busy machine.
+    stream = subjects.kv_stream(subjects.ENDPOINTS)
+    (watch,) = (await api.bus.api(f"CONSUMER.NAMES.{stream}"))["consumers"]
+    until_at = (CLOCK.utc() + timedelta(seconds=1)).isoformat()
+    await api.bus.api(f"CONSUMER.PAUSE.{stream}.{watch}", {"pause_until": until_at})
+    changed = record.model_copy(update={"paused": True})
+    await api.put(subjects.ENDPOINTS, record.endpoint_id, changed)
+    shown = await caller.call("endpoint.get", {"endpoint": "echo"})
+    assert shown.document["state"] == "paused"
 
 
 async def test_a_call_without_a_place_for_the_answer_is_done(
