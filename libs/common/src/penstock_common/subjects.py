@@ -9,26 +9,22 @@ from typing import Final
 PREFIX: Final = "penstock.v1"
 
 # KV buckets
-ENDPOINTS: Final = "PENSTOCK_ENDPOINTS"  # <endpoint_id> → EndpointRecord, by api
-ENDPOINT_STATUS: Final = "PENSTOCK_ENDPOINT_STATUS"  # <endpoint_id> → EndpointStatus, by scheduler
-REVISIONS: Final = "PENSTOCK_REVISIONS"  # <endpoint_id>.<revision> → RevisionRecord, by api
-SCALE_HISTORY: Final = "PENSTOCK_SCALE_HISTORY"  # <endpoint_id> → ScaleHistory, by scheduler
-WORKERS: Final = "PENSTOCK_WORKERS"  # <node_id>.<worker_id> → WorkerAssignment, by scheduler
-WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"  # <node_id>.<worker_id> → WorkerStatus, by agent
-NODES: Final = "PENSTOCK_NODES"  # <node_id> → NodeRecord, by node-agent, expiring
-NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"  # <node_id> → NodeOrder, by api
-ROUTERS: Final = "PENSTOCK_ROUTERS"  # <router_id> → RouterRecord, by router, expiring
-API_KEYS: Final = "PENSTOCK_API_KEYS"  # <key_id> → ApiKeyRecord, by api
-REPEATS: Final = (
-    "PENSTOCK_REPEATS"  # hash of caller, route and key → RepeatRecord, by api, expiring
-)
-REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"  # <id> → RegistryAuthRecord, by api
-TEMPLATES: Final = "PENSTOCK_TEMPLATES"  # <template_id> → TemplateRecord, by api
-VOLUMES: Final = "PENSTOCK_VOLUMES"  # <volume_id> → VolumeRecord, by api
-PREWARMS: Final = "PENSTOCK_PREWARMS"  # <prewarm_id> → PrewarmRecord, by api
-PREWARM_STATUS: Final = (
-    "PENSTOCK_PREWARM_STATUS"  # <node_id>.<prewarm_id> → PrewarmStatus, by agent
-)
+ENDPOINTS: Final = "PENSTOCK_ENDPOINTS"
+ENDPOINT_STATUS: Final = "PENSTOCK_ENDPOINT_STATUS"
+REVISIONS: Final = "PENSTOCK_REVISIONS"
+SCALE_HISTORY: Final = "PENSTOCK_SCALE_HISTORY"
+WORKERS: Final = "PENSTOCK_WORKERS"
+WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"
+NODES: Final = "PENSTOCK_NODES"
+NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"
+ROUTERS: Final = "PENSTOCK_ROUTERS"
+API_KEYS: Final = "PENSTOCK_API_KEYS"
+REPEATS: Final = "PENSTOCK_REPEATS"
+REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"
+TEMPLATES: Final = "PENSTOCK_TEMPLATES"
+VOLUMES: Final = "PENSTOCK_VOLUMES"
+PREWARMS: Final = "PENSTOCK_PREWARMS"
+PREWARM_STATUS: Final = "PENSTOCK_PREWARM_STATUS"
 
 # The scheduler's lease lives in the bucket that it guards, since a server-side fence reaches only
 # the stream of the write (docs/adr/0002). "lease" is never a node id: those begin with "node-".
@@ -68,7 +64,7 @@ def worker_key(node_id: str, worker_id: str) -> str:
     return f"{node_id}.{worker_id}"
 
 
-def revision_key(endpoint_id: str, revision: int) -> str:
+def revision_key(endpoint_id: str, revision: int | str) -> str:
     """Key of a past revision in `REVISIONS`."""
     return f"{endpoint_id}.{revision}"
 
