@@ -2,8 +2,10 @@
 
 admin.key      API key with every right (mode 600)
 secret.key     seals secrets in KV (mode 600); without it they are lost
-nats.password  password of the embedded nats-server (mode 600)
-nats.conf      its configuration, written at each start (mode 600)
+nats.password  password of the services at the embedded nats-server (mode 600)
+nats.integration.password, nats.integration-reader.password
+               passwords of the NATS users for other programs (mode 600)
+nats.conf      the server's configuration, written at each start (mode 600)
 nats/          its store: endpoints, workers, events
 node/          the node agent's: its id, the process runtime's workers
 logs/          what each service wrote, as JSON lines
@@ -14,12 +16,13 @@ up.lock        held by the one `penstock up` that uses the directory
 import fcntl
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from penstock_common.entropy import random_secret
+from penstock_common.nats_permissions import INTEGRATIONS, user_config
 from penstock_common.sealing import new_key
 
 NATS_USER = "penstock"
@@ -92,8 +95,13 @@ class DataDir:
 
     @property
     def nats_password(self) -> str:
-        """Password of the embedded nats-server."""
+        """Password of the services at the embedded nats-server."""
         return self.nats_password_file.read_text().strip()
+
+    @property
+    def integration_password_files(self) -> Mapping[str, Path]:
+        """NATS user for other programs → where its password lies; made at first use."""
+        return {user: self._secret(f"nats.{user}.password", random_secret) for user in INTEGRATIONS}
 
     def write_nats_config(self, host: str, port: int, monitor_port: int) -> Path:
         """Write the embedded server's configuration; gives its path.
@@ -112,14 +120,18 @@ class DataDir:
             "  sync_interval: always\n"
             "  limits { default_max_consumers: -1 }\n"
             "}\n"
-            "authorization {\n"
-            f"  user: {NATS_USER}\n"
-            f"  password: {json.dumps(self.nats_password)}\n"
-            "}\n"
+            "authorization { users: [\n"
+            + "".join(f"  {user}\n" for user in self._users())
+            + "] }\n"
         )
         path = self.path / "nats.conf"
         _write_private(path, config)
         return path
+
+    def _users(self) -> Iterator[str]:
+        yield user_config(NATS_USER, self.nats_password, None)
+        for user, file in self.integration_password_files.items():
+            yield user_config(user, file.read_text().strip(), INTEGRATIONS[user])
 
     def open_log(self, name: str) -> IO[bytes]:
         """The log of one child, to append to."""
