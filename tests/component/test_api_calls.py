@@ -1,6 +1,7 @@
 """The api over NATS: the same documents and the same errors as over HTTP, asked with nats-py."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from penstock_api.rpc.service import OPERATIONS
 from penstock_common import subjects
 from penstock_common.subjects import CALLS_READING
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
+from tests.support.asyncapi import validator
 from tests.support.bus import eventually as until
 from tests.support.nats_calls import Caller, calling
 from tests.support.nats_server import NatsServer
@@ -31,7 +33,8 @@ async def api(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[ApiServe
 
 @pytest.fixture
 async def caller(api: ApiServer) -> AsyncIterator[Caller]:
-    async with calling(api.nats.url) as caller:
+    described = (await api.ask("GET", "/asyncapi.json", key=None)).document
+    async with calling(api.nats.url, described) as caller:
         yield caller
 
 
@@ -61,6 +64,10 @@ async def test_an_endpoint_lives_its_life_over_nats(api: ApiServer, caller: Call
     assert [e.subject.rsplit(".", 1)[1] for e in events] == (
         ["created", "updated", "paused", "resumed", "deleted"]
     )
+    described = (await api.ask("GET", "/asyncapi.json")).document
+    for event in events:
+        validator(described, event.headers["ce-type"], "headers").validate(dict(event.headers))
+        validator(described, event.headers["ce-type"], "payload").validate(json.loads(event.data))
 
 
 async def test_lists_come_in_pages_and_filtered(caller: Caller) -> None:
@@ -125,7 +132,10 @@ async def test_each_mistake_is_told(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", max_payload=8_388_608)
     server.start()
     try:
-        async with running_api(server, tmp_path / "api"), calling(server.url) as caller:
+        async with (
+            running_api(server, tmp_path / "api") as api,
+            calling(server.url, (await api.ask("GET", "/asyncapi.json")).document) as caller,
+        ):
             for name, body, status, reason, pointer in MISTAKES:
                 refused = await caller.call(name, data=body)
                 told = (refused.status, refused.document["status"], refused.document["reason"])

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,10 +16,17 @@ from nats.aio.client import Client
 
 from penstock_cli.local.data_dir import NATS_USER, DataDir
 from penstock_common import subjects
-from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER, inbox_prefix
+from penstock_common.nats_permissions import (
+    INTEGRATION,
+    INTEGRATION_READER,
+    INTEGRATIONS,
+    inbox_prefix,
+)
 from tests.support.api_server import running_api
 from tests.support.nats_calls import Caller
 from tests.support.nats_server import NatsServer, free_port
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.nats]
 
@@ -177,3 +186,39 @@ async def test_nobody_is_let_in_with_a_wrong_password(site: Site, user: str) -> 
             assert b"Authorization Violation" in await reader.readline()
     finally:
         writer.close()
+
+
+async def test_the_program_of_the_docs_runs(site: Site, tmp_path: Path) -> None:
+    page = (ROOT / "docs/integrations.md").read_text()
+    program = page.split("```python\n", 1)[1].split("```", 1)[0]
+    async with running_api(site.server, tmp_path / "api", **api_settings(site)):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program,
+            env={
+                "NATS_URL": site.server.url,
+                "NATS_PASSWORD_FILE": str(site.folder.integration_password_files[INTEGRATION]),
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(30):
+            output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    assert re.fullmatch(
+        r"made ep-\w+ http://router\.test:8080/echo\n"
+        r"heard penstock\.endpoint\.created echo\n"
+        r"up to 4 workers\n"
+        r"refused 404 endpoint_not_found\n"
+        r"there are \['echo'\]\n",
+        output.decode(),
+    ), output.decode()
+
+
+def test_the_docs_tell_the_permissions() -> None:
+    page = (ROOT / "docs/integrations.md").read_text()
+    for user, permissions in INTEGRATIONS.items():
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{user}` |"))
+        for subject in (*permissions.publish, subjects.EVENTS_ALL, f"nats.{user}.password"):
+            assert f"{subject}`" in row

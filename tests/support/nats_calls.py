@@ -9,6 +9,8 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 
+from tests.support.asyncapi import validator
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -26,8 +28,10 @@ class Reply:
 class Caller:
     """Calls over one connection."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, described: Mapping[str, Any] | None = None) -> None:
+        """With the api's AsyncAPI document every answer is held to it."""
         self.client = client
+        self._described = described
 
     async def call(
         self,
@@ -47,7 +51,12 @@ class Caller:
             timeout=timeout_s,
             headers=dict(headers) if headers else None,
         )
-        return Reply(dict(answer.headers or {}), json.loads(answer.data))
+        reply = Reply(dict(answer.headers or {}), json.loads(answer.data))
+        if self._described is not None:
+            message = "error" if reply.status >= 400 else f"{name}.answer"
+            validator(self._described, message, "headers").validate(dict(reply.headers))
+            validator(self._described, message, "payload").validate(reply.document)
+        return reply
 
     async def create(self, app: str, **changes: Any) -> Reply:
         """A new endpoint."""
@@ -56,10 +65,12 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(url: str, **options: Any) -> AsyncIterator[Caller]:
+async def calling(
+    url: str, described: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[Caller]:
     """A caller within the block; `options` are those of `nats.connect`."""
     client = await nats.connect(url, **options)
     try:
-        yield Caller(client)
+        yield Caller(client, described)
     finally:
         await client.close()

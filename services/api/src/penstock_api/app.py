@@ -48,7 +48,9 @@ from penstock_api.routes import (
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
-from penstock_api.rpc.service import CallService
+from penstock_api.rpc.asyncapi import asyncapi_document
+from penstock_api.rpc.asyncapi_page import asyncapi_page
+from penstock_api.rpc.service import OPERATIONS, CallService
 from penstock_api.runpod import endpoints as runpod_endpoints
 from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
@@ -58,7 +60,7 @@ from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
-from penstock_common.events.catalogue import Service
+from penstock_common.events.catalogue import CATALOGUE, Service
 from penstock_common.events.publisher import EventPublisher
 from penstock_common.kv import Bucket
 from penstock_common.log_stream import LogStream
@@ -108,6 +110,11 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
     document = openapi_document(ROUTES, version=version("penstock-api"))
     app[documentation.OPENAPI_JSON] = json.dumps(document, indent=1)
     app[documentation.DOCS_PAGE] = docs_page(document)
+    over_nats = asyncapi_document(
+        OPERATIONS, tuple(CATALOGUE.values()), version=version("penstock-api")
+    )
+    app[documentation.ASYNCAPI_JSON] = json.dumps(over_nats, indent=1)
+    app[documentation.ASYNCAPI_PAGE] = asyncapi_page(over_nats)
     for route in ROUTES:
         handler = _bind(api, route)
         app.router.add_route(route.method, route.path, handler)

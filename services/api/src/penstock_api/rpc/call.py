@@ -85,6 +85,8 @@ class Operation:
     changes: bool = False
     #: takes If-Match
     conditional: bool = False
+    #: its answer has an ETag
+    has_etag: bool = True
     #: an example of its body, for the documentation
     example: Mapping[str, object] | None = None
 

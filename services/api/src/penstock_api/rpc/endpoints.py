@@ -129,6 +129,7 @@ OPERATIONS: Final = (
         "List the endpoints.",
         EndpointListRequest,
         EndpointList,
+        has_etag=False,
         example={"limit": 100, "state": "serving"},
     ),
     Operation(
@@ -177,6 +178,7 @@ OPERATIONS: Final = (
         "List the workers of an endpoint.",
         EndpointRequest,
         WorkerList,
+        has_etag=False,
         example={"endpoint": "echo"},
     ),
 )
