@@ -256,6 +256,20 @@ async def test_a_call_without_a_place_for_the_answer_is_done(
     await eventually(made)
 
 
+async def test_no_caller_has_the_api_write_for_it(api: ApiServer, caller: Caller) -> None:
+    created = await caller.create("echo")
+    before = await api.record(created.document["id"])
+    target = subjects.kv_subject(subjects.ENDPOINTS, before.endpoint_id)
+    events = await api.listen(subjects.EVENTS_ALL)
+    for reply in (target, subjects.endpoint_event("ep-1", "created"), "_INBOX", "_INBOX.*.a"):
+        await caller.client.publish("penstock.v1.api.endpoint.list", b"", reply=reply)
+        await caller.client.publish("penstock.v1.api.endpoint.nothing", b"", reply=reply)
+    # Calls of one connection come in their order, and this one is answered.
+    assert (await caller.call("endpoint.get", {"endpoint": "echo"})).status == 200
+    assert await api.record(before.endpoint_id) == before
+    assert events == []
+
+
 async def test_it_takes_calls_again_after_a_restart_of_nats(api: ApiServer, caller: Caller) -> None:
     await caller.create("echo")
     api.nats.kill()

@@ -4,6 +4,7 @@ A user has an inbox prefix of its own, `_INBOX_<user>`, so none reads the answer
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,10 +15,21 @@ from penstock_common import subjects
 INTEGRATION: Final = "integration"
 INTEGRATION_READER: Final = "integration-reader"
 
+_INBOX: Final = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[^.\s*>]+)+")
+
 
 def inbox_prefix(user: str) -> str:
     """Where the answers to this user come; without a user, where all clients' do."""
     return f"_INBOX_{user}" if user else "_INBOX"
+
+
+def is_inbox(subject: str) -> bool:
+    """Whether a subject is a place for answers: nothing that a service reads or a stream takes.
+
+    Who answers must ask: a caller may name any subject for the answer, also one to which it may not
+    publish and the service may, such as a key of a bucket.
+    """
+    return _INBOX.fullmatch(subject) is not None
 
 
 @dataclass(frozen=True, slots=True)

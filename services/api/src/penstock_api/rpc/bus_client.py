@@ -10,6 +10,7 @@ gives it these over the bus that the api has anyway.
   subject, so that a call that nobody knows is told so instead of timing out.
 - **Bounded.** Each call is a task; beyond `MAX_CALLS` at once a call is refused at once.
 - **Never silent.** What cannot be done or sent is answered with an error, unless NATS is away.
+- **Answers go to inboxes alone**, since a caller names the subject of its answer.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from penstock_api.problems import RefusedError
 from penstock_api.rpc.replies import error_answer
 from penstock_common.connection import Bus, Received, Subscription
 from penstock_common.errors import BusDisconnectedError, MessageTooLargeError, PenstockError
+from penstock_common.nats_permissions import is_inbox
 from penstock_common.subjects import CALLS_ALL, CALLS_QUEUE
 
 logger = logging.getLogger(__name__)
@@ -132,6 +134,13 @@ class BusClient:
                 await asyncio.wait(late)
 
     def _on_message(self, message: Received) -> None:
+        if message.reply and not is_inbox(message.reply):
+            # The caller would have us write there what it may not write itself.
+            logger.warning(
+                "call refused, its answer is wanted on no inbox",
+                extra={"action": "call_refused", "reply": message.reply},
+            )
+            return
         callback = self._callbacks.get(message.subject)
         if callback is None:
             known = ", ".join(sorted(self._callbacks))
