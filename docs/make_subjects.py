@@ -104,7 +104,7 @@ def streams() -> str:
         (
             (
                 f"`{stream.name}`",
-                f"`{stream.subject}`",
+                ", ".join(f"`{form}`" for form in stream.subjects),
                 "by [event](#events)" if stream.message is None else model(stream.message),
                 names(stream.writers),
                 names(stream.readers),

@@ -13,16 +13,19 @@ from typing import Any
 import nats
 import pytest
 from nats.aio.client import Client
+from pydantic import SecretStr
 
-from penstock_cli.local.data_dir import NATS_USER, DataDir
+from penstock_cli.local.data_dir import DataDir
 from penstock_common import subjects
-from penstock_common.nats_permissions import (
-    INTEGRATION,
-    INTEGRATION_READER,
-    INTEGRATIONS,
-    inbox_prefix,
-)
-from tests.support.api_server import running_api
+from penstock_common.connection import Bus
+from penstock_common.events.catalogue import Service
+from penstock_common.kv import Bucket, WatchedTable
+from penstock_common.nats_layout import BUCKETS
+from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER, USERS
+from penstock_common.settings import NatsSettings
+from penstock_common.streams import ensure_streams
+from penstock_common.subjects import inbox_prefix
+from tests.support.api_server import CLOCK, running_api
 from tests.support.nats_calls import Caller
 from tests.support.nats_server import NatsServer, free_port
 
@@ -39,9 +42,7 @@ class Site:
     server: NatsServer
 
     def password(self, user: str) -> str:
-        if user == NATS_USER:
-            return self.folder.nats_password
-        return self.folder.integration_password_files[user].read_text().strip()
+        return self.folder.nats_password_files[user].read_text().strip()
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ async def logged_in(site: Site, user: str) -> AsyncIterator[User]:
 
 
 def api_settings(site: Site) -> dict[str, Any]:
-    return {"nats_user": NATS_USER, "nats_password": site.password(NATS_USER)}
+    return {"nats_user": Service.API.value, "nats_password": site.password(Service.API)}
 
 
 async def test_an_integration_makes_an_endpoint_and_hears_of_it(site: Site, tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ async def test_neither_reaches_anything_else(site: Site, user: str) -> None:
             subjects.endpoint_event("ep-1", "created"),
             subjects.queue_metrics("ep-1"),
             subjects.router_grant("rt-1"),
-            f"{inbox_prefix(NATS_USER)}.x",
+            f"{inbox_prefix(Service.API)}.x",
             "_INBOX.x",
             "penstock.v1.apis",
         ):
@@ -175,7 +176,7 @@ async def test_neither_reaches_anything_else(site: Site, user: str) -> None:
         assert await integration.may_subscribe("penstock.v1.events.worker.ep-1.>")
 
 
-@pytest.mark.parametrize("user", [NATS_USER, INTEGRATION, INTEGRATION_READER])
+@pytest.mark.parametrize("user", USERS)
 async def test_nobody_is_let_in_with_a_wrong_password(site: Site, user: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
     try:
@@ -188,6 +189,51 @@ async def test_nobody_is_let_in_with_a_wrong_password(site: Site, user: str) -> 
         writer.close()
 
 
+@asynccontextmanager
+async def bus_of(site: Site, user: str) -> AsyncIterator[Bus]:
+    settings = NatsSettings(
+        nats_url=site.server.url, nats_user=user, nats_password=SecretStr(site.password(user))
+    )
+    bus = await Bus.connect(settings, name=user, clock=CLOCK)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+@pytest.mark.parametrize("service", Service)
+async def test_a_service_writes_what_is_its_own_and_nothing_else(
+    site: Site, service: Service
+) -> None:
+    async with bus_of(site, service) as bus, logged_in(site, service) as user:
+        await ensure_streams(bus)  # each of them may be the first after a restart
+        for bucket in BUCKETS:
+            if bucket.writer is service:
+                await Bucket(bus, bucket.name).put("a", b"{}")
+                await Bucket(bus, bucket.name).delete("a")
+            else:
+                assert not await user.may_publish(subjects.kv_subject(bucket.name, "a")), bucket
+
+
+@pytest.mark.parametrize("service", Service)
+async def test_a_service_reads_what_the_table_says(site: Site, service: Service) -> None:
+    async with bus_of(site, Service.API) as api, bus_of(site, service) as bus:
+        await ensure_streams(api)
+        for bucket in BUCKETS:
+            if service is bucket.writer or service in bucket.readers:
+                table = WatchedTable(bus, bucket.name, lambda data: data)
+                await table.start()
+                await table.stop()
+                assert await Bucket(bus, bucket.name).latest("a") == (None, 0)
+                assert await Bucket(bus, bucket.name).get("a") is None
+        async with logged_in(site, service) as user:
+            for bucket in BUCKETS:
+                if service is not bucket.writer and service not in bucket.readers:
+                    stream = subjects.kv_stream(bucket.name)
+                    assert not await user.may_publish(f"$JS.API.STREAM.MSG.GET.{stream}"), bucket
+                    assert not await user.may_publish(f"$JS.API.CONSUMER.CREATE.{stream}.w"), bucket
+
+
 async def test_the_program_of_the_docs_runs(site: Site, tmp_path: Path) -> None:
     page = (ROOT / "docs/integrations.md").read_text()
     program = page.split("```python\n", 1)[1].split("```", 1)[0]
@@ -198,7 +244,7 @@ async def test_the_program_of_the_docs_runs(site: Site, tmp_path: Path) -> None:
             program,
             env={
                 "NATS_URL": site.server.url,
-                "NATS_PASSWORD_FILE": str(site.folder.integration_password_files[INTEGRATION]),
+                "NATS_PASSWORD_FILE": str(site.folder.nats_password_files[INTEGRATION]),
             },
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -218,7 +264,9 @@ async def test_the_program_of_the_docs_runs(site: Site, tmp_path: Path) -> None:
 
 def test_the_docs_tell_the_permissions() -> None:
     page = (ROOT / "docs/integrations.md").read_text()
-    for user, permissions in INTEGRATIONS.items():
+    for user in (INTEGRATION, INTEGRATION_READER):
+        permissions = USERS[user]
+        assert permissions is not None
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{user}` |"))
         for subject in (*permissions.publish, subjects.EVENTS_ALL, f"nats.{user}.password"):
             assert f"{subject}`" in row

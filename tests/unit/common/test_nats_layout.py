@@ -27,12 +27,12 @@ def test_who_writes_a_bucket_is_not_among_its_readers() -> None:
 
 
 def test_forms_become_the_patterns_that_services_use() -> None:
-    patterns = {stream.name: stream.pattern for stream in nats_layout.STREAMS}
+    patterns = {stream.name: stream.patterns for stream in nats_layout.STREAMS}
     assert patterns == {
-        subjects.TICKETS: subjects.TICKETS_ALL,
-        subjects.USAGE: subjects.USAGE_ALL,
-        subjects.EVENTS: subjects.EVENTS_ALL,
-        subjects.LOGS: subjects.LOGS_ALL,
+        subjects.TICKETS: (subjects.TICKETS_ALL,),
+        subjects.USAGE: (subjects.USAGE_ALL,),
+        subjects.EVENTS: (subjects.EVENTS_ALL,),
+        subjects.LOGS: (subjects.LOGS_ALL,),
     }
     assert subjects.QUEUE_METRICS_ALL in {row.pattern for row in nats_layout.CORE}
 

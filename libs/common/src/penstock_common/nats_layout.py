@@ -78,8 +78,8 @@ class Stream:
     """A stream of messages that are kept for a while."""
 
     name: str
-    #: form of its subjects
-    subject: str
+    #: forms of its subjects
+    subjects: tuple[str, ...]
     #: None = the event catalogue says which
     message: type[Message] | None
     writers: tuple[Service, ...]
@@ -98,13 +98,15 @@ class Stream:
     compressed: bool = False
     #: acknowledged before it is on disk, where the stream has one copy
     written_behind: bool = False
+    #: its writers drop what is too much of one subject
+    trimmed: bool = False
     #: a message may carry a time to live
     message_ttl: bool = False
 
     @property
-    def pattern(self) -> str:
+    def patterns(self) -> tuple[str, ...]:
         """The subjects that it takes."""
-        return pattern(self.subject)
+        return tuple(map(pattern, self.subjects))
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +288,7 @@ BUCKETS: Final = (
 STREAMS: Final = (
     Stream(
         subjects.TICKETS,
-        subjects.tickets("<endpoint_id>"),
+        (subjects.tickets("<endpoint_id>"),),
         Ticket,
         writers=(ROUTER,),
         readers=(ROUTER,),
@@ -302,7 +304,7 @@ STREAMS: Final = (
     ),
     Stream(
         subjects.USAGE,
-        subjects.usage("<worker_id>"),
+        (subjects.usage("<worker_id>"),),
         UsageRecord,
         writers=(SCHEDULER,),
         readers=(API,),
@@ -316,7 +318,7 @@ STREAMS: Final = (
     ),
     Stream(
         subjects.EVENTS,
-        subjects.EVENTS_ALL,
+        (subjects.EVENTS_ALL,),
         None,
         writers=(API, SCHEDULER, NODE_AGENT),
         readers=(API,),
@@ -327,13 +329,15 @@ STREAMS: Final = (
     ),
     Stream(
         subjects.LOGS,
-        subjects.logs("<endpoint_id>", "<worker_id>"),
+        (subjects.logs("<endpoint_id>", "<worker_id>"),),
         LogBatch,
         writers=(NODE_AGENT,),
-        readers=(API,),
+        # A node agent that starts anew finds in its last batch where it was.
+        readers=(API, NODE_AGENT),
         meaning="lines that workers wrote, numbered",
         # Lines are no state: they are acknowledged before they are on disk.
         written_behind=True,
+        trimmed=True,
         compressed=True,
         max_age_s=7 * _DAY_S,
         # A worker's batches; its bytes are bounded by its node agent.

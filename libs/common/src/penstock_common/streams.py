@@ -54,7 +54,7 @@ def _stream(stream: nats_layout.Stream) -> dict[str, Any]:
     }
     return {
         "name": stream.name,
-        "subjects": [stream.pattern],
+        "subjects": [*stream.patterns],
         "retention": stream.retention,
         "storage": stream.storage,
         "discard": stream.discard,
@@ -73,8 +73,8 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
 )
 
 
-async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
-    """Make every stream and bucket that is missing, and bring the others to the table.
+async def ensure_streams(bus: Bus, *, replicas: int = 1, may_change: bool = False) -> None:
+    """Make every stream and bucket that is missing, and perhaps bring the others to the table.
 
     Safe to repeat and while other services do the same. Also registers itself, so that after
     every reconnect of `bus` what a server's restart lost is made again before its `on_connect`
@@ -83,6 +83,7 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
     Args:
         bus: the connection; with several, each that needs the streams right after a reconnect.
         replicas: copies of each stream: 1 on a single server, 3 on a cluster.
+        may_change: bring a stream that differs to the table; of all services the api does.
 
     Raises:
         BusRefusedError: the server refused to make a stream; the message says why.
@@ -95,10 +96,10 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
         names = (await bus.api("STREAM.NAMES", timeout_s=5.0)).get("streams") or ()
         for declared in streams:
             if declared["name"] not in names:
-                await _ensure_stream(bus, declared)
+                await _ensure_stream(bus, declared, may_change=may_change)
 
     for declared in streams:
-        await _ensure_stream(bus, declared)
+        await _ensure_stream(bus, declared, may_change=may_change)
     bus.ensure("streams", make_missing)
 
 
@@ -108,7 +109,7 @@ def _of_copies(declared: Mapping[str, Any], replicas: int) -> Mapping[str, Any]:
     return {k: v for k, v in declared.items() if k not in unfit} | {"num_replicas": replicas}
 
 
-async def _ensure_stream(bus: Bus, declared: Mapping[str, Any]) -> None:
+async def _ensure_stream(bus: Bus, declared: Mapping[str, Any], *, may_change: bool) -> None:
     name = declared["name"]
     found = await _find_stream(bus, name)
     if found is None:
@@ -122,6 +123,12 @@ async def _ensure_stream(bus: Bus, declared: Mapping[str, Any]) -> None:
             logger.info("stream made", extra={"action": "stream_made", "stream": name})
     changed = {k: v for k, v in declared.items() if found is not None and found.get(k) != v}
     if not changed:
+        return
+    if not may_change:
+        logger.info(
+            "stream differs from its declaration; the api will change it",
+            extra={"action": "stream_differs", "stream": name, "fields": sorted(changed)},
+        )
         return
     try:
         await bus.api(f"STREAM.UPDATE.{name}", {**(found or {}), **declared}, timeout_s=5.0)

@@ -4,6 +4,7 @@ Subjects begin with `penstock.v1.`, buckets and streams with `PENSTOCK_`. A KV b
 server, the stream `KV_B` over the subjects `$KV.B.<key>` (ADR-8 of NATS).
 """
 
+import re
 from typing import Final
 
 PREFIX: Final = "penstock.v1"
@@ -47,6 +48,22 @@ QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 CALLS_ALL: Final = f"{PREFIX}.api.>"
 CALLS_QUEUE: Final = "penstock-api"
 CALLS_READING: Final = (f"{PREFIX}.api.*.get", f"{PREFIX}.api.*.list")
+
+_INBOX: Final = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[^.\s*>]+)+")
+
+
+def inbox_prefix(user: str) -> str:
+    """Where the answers to this user come; without a user, where all clients' do."""
+    return f"_INBOX_{user}" if user else "_INBOX"
+
+
+def is_inbox(subject: str) -> bool:
+    """Whether a subject is a place for answers: nothing that a service reads or a stream takes.
+
+    Who answers must ask: a caller may name any subject for the answer, also one to which it may not
+    publish and the service may, such as a key of a bucket.
+    """
+    return _INBOX.fullmatch(subject) is not None
 
 
 def kv_stream(bucket: str) -> str:

@@ -231,7 +231,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
     clock = SystemClock()
     bus = await Bus.connect(settings, name="api", clock=clock)
     try:
-        await ensure_streams(bus, replicas=settings.nats_replicas)
+        await ensure_streams(bus, replicas=settings.nats_replicas, may_change=True)
         await check_durability(bus, settings.nats_monitor_url)
         store = Store(bus, clock)
         try:

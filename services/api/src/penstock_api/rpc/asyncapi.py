@@ -17,6 +17,7 @@ from penstock_api.rpc.requests import EndpointUpdateRequest
 from penstock_api.schemas import COMPONENT, Refs, Schema, Taken, make_schemas
 from penstock_client.documents import ProblemDocument
 from penstock_common.events.catalogue import EventType, Ids
+from penstock_common.events.cloud_event import HEADER_PREFIX
 from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER
 from penstock_common.specs import EndpointSpec
 from penstock_common.subjects import CALLS_QUEUE
@@ -252,22 +253,20 @@ def _event_operation(row: EventType[Any]) -> Schema:
 def _event_message(row: EventType[Any], of: Refs) -> Schema:
     ids = Ids("", "", "")
     attributes: Schema = {
-        "ce-specversion": {"const": "1.0"},
-        "ce-id": _text("Its id: a second message with the same one is the same event."),
-        "ce-type": {"const": row.name},
-        "ce-source": _text("Who published it."),
-        "ce-subject": _text("Id of what it is about."),
-        "ce-time": {**_text("When it happened."), "format": "date-time"},
-        **{
-            f"ce-{name}": _text(_ID_MEANING[f"{name[:-2]}_id"])
-            for name in row.family.extensions(ids)
-        },
+        "specversion": {"const": "1.0"},
+        "id": _text("Its id: a second message with the same one is the same event."),
+        "type": {"const": row.name},
+        "source": _text("Who published it."),
+        "subject": _text("Id of what it is about."),
+        "time": {**_text("When it happened."), "format": "date-time"},
+        **{name: _text(_ID_MEANING[f"{name[:-2]}_id"]) for name in row.family.extensions(ids)},
     }
+    headers = {HEADER_PREFIX + name: schema for name, schema in attributes.items()}
     return {
         "name": row.name,
         "title": row.meaning,
         "contentType": JSON,
-        "headers": {"type": "object", "required": [*attributes], "properties": attributes},
+        "headers": {"type": "object", "required": [*headers], "properties": headers},
         "payload": {"$ref": of[row.data, "serialization"]},
     }
 
