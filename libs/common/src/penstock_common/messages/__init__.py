@@ -53,6 +53,7 @@ from penstock_common.messages.storage import (
 )
 from penstock_common.messages.templates import TemplateRecord
 from penstock_common.messages.usage import UsageRecord
+from penstock_common.messages.worker_orders import WorkerOrder
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -102,6 +103,7 @@ __all__ = [
     "VolumeRecord",
     "WorkerAssignment",
     "WorkerLoad",
+    "WorkerOrder",
     "WorkerStatus",
     "cloud_event",
 ]
