@@ -38,7 +38,10 @@ async def test_a_volume_is_made_shown_renamed_and_forgotten(api: ApiServer) -> N
     assert made.document.keys() == {
         *("id", "name", "source", "endpoints", "created_at", "updated_at"),
     }
-    assert (await api.ask("GET", PATH)).document == {"volumes": [made.document]}
+    assert (await api.ask("GET", PATH)).document == {
+        "volumes": [made.document],
+        "next_cursor": None,
+    }
     assert (await api.ask("GET", path)).document == made.document
 
     changed = await api.ask("PATCH", path, {"name": "weights"})

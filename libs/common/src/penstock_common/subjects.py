@@ -145,7 +145,7 @@ def endpoint_event(endpoint_id: str, verb: str) -> str:
 
 
 def worker_event(worker_id: str, verb: str) -> str:
-    """Event about a worker: assigned, running, draining, stopped, failed."""
+    """Event about a worker: assigned, running, draining, stopped, failed; stop_ordered."""
     return f"{PREFIX}.events.worker.{worker_id}.{verb}"
 
 

@@ -269,7 +269,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
         async with asyncio.TaskGroup() as group:
             # Each of these runs for ever: when one dies, the group ends the process.
             loops = [
-                group.create_task(Reaper(api.store).run(), name="reaper"),
+                group.create_task(Reaper(api.store, api.clock).run(), name="reaper"),
                 group.create_task(
                     Retreat(api.store, api.clock).run(partial(endpoints.announce_retreat, api)),
                     name="retreat",

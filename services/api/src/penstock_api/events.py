@@ -9,19 +9,20 @@ import logging
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from penstock_client.documents import Document, EndpointDocument, NodeDetail
+from penstock_client.documents import Document, EndpointDocument, NodeDetail, WorkerDocument
 from penstock_common import ids
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.entropy import random_id
 from penstock_common.errors import PenstockError
 from penstock_common.messages import cloud_event
-from penstock_common.subjects import endpoint_event, node_event
+from penstock_common.subjects import endpoint_event, node_event, worker_event
 
 logger = logging.getLogger(__name__)
 
 Verb = Literal["created", "updated", "deleted", "paused", "resumed", "rolled_back"]
 NodeVerb = Literal["cordoned", "uncordoned", "draining"]
+WorkerVerb = Literal["stop_ordered"]
 
 #: Events that may wait to be published.
 MAX_WAITING: Final = 1_000
@@ -54,6 +55,11 @@ class EventPublisher:
         """The same about an order given for this node."""
         event_type, about = f"penstock.node.{verb}", document.id
         self._announce(node_event(about, verb), event_type, about, document)
+
+    def announce_worker(self, verb: WorkerVerb, document: WorkerDocument) -> None:
+        """The same about an order given for this worker."""
+        event_type, about = f"penstock.worker.{verb}", document.id
+        self._announce(worker_event(about, verb), event_type, about, document)
 
     def _announce(self, subject: str, event_type: str, about: str, document: Document) -> None:
         event_id = random_id(ids.EVENT)

@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 
 from penstock_api.log_reading import Beginning, Continuity, Position, Shown, last_lines, n_lines
 from penstock_api.store import Store
+from penstock_api.workers import WorkerNotFoundError
 from penstock_client.documents import LogEndDocument
 from penstock_common import subjects
 from penstock_common.clock import Clock
@@ -33,13 +34,6 @@ GONE_S: Final = 5.0
 MAX_STREAMS: Final = 256
 #: For the last lines of an endpoint, its latest workers are looked at, so many.
 _MOST_WORKERS: Final = 100
-
-
-class WorkerNotFoundError(PenstockError):
-    """This endpoint has, and had, no such worker."""
-
-    error_type: ClassVar[str] = "worker_not_found"
-    status_hint: ClassVar[int] = 404
 
 
 class TooManyStreamsError(PenstockError):

@@ -55,7 +55,12 @@ from penstock_client.documents.storage import (
     VolumeList,
 )
 from penstock_client.documents.usage import GroupBy, UsageReport, UsageRow
-from penstock_client.documents.workers import WorkerDocument, WorkerList
+from penstock_client.documents.workers import (
+    StopRequest,
+    WorkerDocument,
+    WorkerList,
+    WorkerOrderDocument,
+)
 
 __all__ = [
     "ApiKeyDocument",
@@ -94,10 +99,12 @@ __all__ = [
     "RevisionList",
     "RollbackRequest",
     "SpecChange",
+    "StopRequest",
     "UsageReport",
     "UsageRow",
     "VolumeDocument",
     "VolumeList",
     "WorkerDocument",
     "WorkerList",
+    "WorkerOrderDocument",
 ]

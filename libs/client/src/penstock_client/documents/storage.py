@@ -28,6 +28,8 @@ class VolumeList(Document):
     """The network volumes, oldest first."""
 
     volumes: tuple[VolumeDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class PrewarmProgress(Document):
@@ -65,3 +67,5 @@ class PrewarmList(Document):
     """The prewarms, oldest first."""
 
     prewarms: tuple[PrewarmDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None
