@@ -32,6 +32,7 @@ async def assign(
     endpoint_id: str,
     node_id: str = "node-a",
     state: WorkerState | None = None,
+    owner: str | None = None,
 ) -> None:
     """Worker `wk-<number>`, the oldest first, shown by the api."""
     worker_id, decided_at = f"wk-{number}", BEGAN + timedelta(seconds=number)
@@ -52,6 +53,7 @@ async def assign(
         endpoint_id=endpoint_id,
         spec=parse_endpoint({"name": "e", "app_name": "e", "image": {"image": "acme/echo"}}),
         revision=1,
+        owner=owner,
         fencing_token=1,
         decided_at=decided_at,
         assigned_at=decided_at,

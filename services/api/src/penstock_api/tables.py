@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from penstock_api.router_sight import RouterSight
@@ -145,6 +145,14 @@ class Tables:
         """Whether a worker has an assignment under this key; while that is not known, it has."""
         row = self._workers.rows.get(key)
         return not self._workers.synced or (row is not None and row.value is not None)
+
+    def held(self) -> Iterator[tuple[WorkerAssignment, WorkerStatus | None]]:
+        """Every worker that is assigned, with what its node says."""
+        statuses = self.worker_status.rows
+        for key, row in self._workers.rows.items():
+            if row.value is not None:
+                status = statuses.get(key)
+                yield row.value, status.value if status else None
 
     def find_assignment(self, worker_id: str) -> WorkerAssignment | None:
         """The assignment of the worker with this id; None = it has none."""

@@ -84,12 +84,7 @@ async def delete(api: Api, request: web.Request) -> web.Response:
 
 
 def _document(api: Api, record: ApiKeyRecord) -> ApiKeyDocument:
-    statuses = api.store.worker_status.rows
-    held = (
-        (assignment, row.value if (row := statuses.get(key)) else None)
-        for key, assignment in api.store.assignments().items()
-    )
-    return key_document(record, held)
+    return key_document(record, api.store.held())
 
 
 ROUTES: Final = (
