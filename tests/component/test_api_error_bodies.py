@@ -4,21 +4,17 @@ The test plays the requests of the page and compares the answers with the page's
 that the page names, and the whole body.
 """
 
-import asyncio
 import io
 import json
 import re
-import signal
-import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from penstock_api.settings import ApiSettings
-from tests.component.test_api_process import settings, start
+from tests.support.api_process import api_process
 from tests.support.api_server import ADMIN_KEY, eventually
 from tests.support.http_examples import Example, Part, examples_in
 from tests.support.nats_server import NatsServer
@@ -33,28 +29,6 @@ BUSY = [example for example in EXAMPLES if example.status == 429]
 AWAY = [example for example in EXAMPLES if example.status == 503]
 
 _SIZE = re.compile(r"<([\d,]+) bytes of JSON>")
-
-
-@asynccontextmanager
-async def api_process(
-    nats: NatsServer, folder: Path, **changes: str
-) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client of a running `penstock-api`."""
-    path = str(folder / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind(path)
-        notify.setblocking(False)
-        process = await start(settings(nats, folder) | {"NOTIFY_SOCKET": path} | changes)
-        async with asyncio.timeout(30):
-            ready = (await asyncio.get_running_loop().sock_recv(notify, 4096)).decode()
-    url = dict(line.split("=", 1) for line in ready.splitlines())["X_URL"]
-    try:
-        async with aiohttp.ClientSession(url) as session:
-            yield session
-    finally:
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
-            await process.communicate()
 
 
 async def ask(
@@ -95,7 +69,8 @@ def test_the_page_shows_every_kind_of_refusal() -> None:
 
 async def test_what_the_page_shows_is_what_comes(nats_server: NatsServer, tmp_path: Path) -> None:
     admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    async with api_process(nats_server, tmp_path) as session:
+    async with api_process(nats_server, tmp_path) as api:
+        session = api.session
         document = {"app_name": "echo", "image": {"image": "acme/echo"}}
         async with session.post("/v1/endpoints", json=document, headers=admin) as made:
             assert made.status == 201
@@ -122,8 +97,8 @@ async def test_who_asks_too_often_is_told_when_to_come_back(
     # So slow that the second request comes too early on any machine.
     limits = {"PENSTOCK_API_RATE_LIMIT_PER_S": "0.01", "PENSTOCK_API_RATE_LIMIT_BURST": "1"}
     (example,) = BUSY
-    async with api_process(nats_server, tmp_path, **limits) as session:
-        answers = [await ask(session, example, {}) for _ in range(2)]
+    async with api_process(nats_server, tmp_path, **limits) as api:
+        answers = [await ask(api.session, example, {}) for _ in range(2)]
     (allowed, refused) = answers
     assert allowed[0] == 200
     usual = f"{ApiSettings().rate_limit_per_s:g} requests"
