@@ -1,6 +1,6 @@
 """Prewarms: images that are to be on nodes ahead of need."""
 
-from typing import Final, get_args
+from typing import Final
 
 from aiohttp import web
 
@@ -45,7 +45,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/prewarms."""
     page = parse_page(request.query)
-    state = one_of(request.query, "state", get_args(PrewarmState))
+    state = one_of(request.query, "state", PrewarmState)
     records = (row.value for row in api.store.prewarms.rows.values())
     shown = (prewarm_document(api.store, record) for record in records)
     listed, cursor = page.of(
@@ -87,7 +87,7 @@ ROUTES: Final = (
         PrewarmList,
         query=(
             *PAGE,
-            Query("state", "only prewarms in this state", {"enum": [*get_args(PrewarmState)]}),
+            Query("state", "only prewarms in this state", {"enum": list(PrewarmState)}),
         ),
     ),
     Route(
