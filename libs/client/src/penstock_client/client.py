@@ -16,6 +16,7 @@ from typing import Any, Self
 from penstock_client.calls.api_keys import ApiKeyCalls
 from penstock_client.calls.endpoints import EndpointCalls
 from penstock_client.calls.nodes import NodeCalls
+from penstock_client.calls.offers import LimitCalls, ProductCalls
 from penstock_client.calls.prewarms import PrewarmCalls
 from penstock_client.calls.registry_auths import RegistryAuthCalls
 from penstock_client.calls.usage import UsageCalls
@@ -35,6 +36,8 @@ class PenstockClient:
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
     usage: UsageCalls
+    products: ProductCalls
+    limits: LimitCalls
 
     def __init__(self, url: str, key: str, *, timeout_s: float = 30.0) -> None:
         """A client that has not connected yet.
@@ -53,6 +56,8 @@ class PenstockClient:
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
         self.usage = UsageCalls(transport)
+        self.products = ProductCalls(transport)
+        self.limits = LimitCalls(transport)
 
     async def __aenter__(self) -> Self:
         await self._transport.open()
