@@ -57,7 +57,8 @@ async def test_every_route_has_a_typed_method(client: PenstockClient, api: ApiSe
 async def test_volumes_prewarms_and_registry_auths_have_typed_methods(
     client: PenstockClient,
 ) -> None:
-    auth = await client.registry_auths.create(name="ours", username="robot", password="secret-1")
+    document = {"name": "ours", "username": "robot", "password": "secret-1"}
+    auth = await client.registry_auths.create(document)
     assert [found.id async for found in client.registry_auths.list()] == [auth.id]
     assert (await client.registry_auths.show(auth.id)).username == "robot"
     source = {"type": "nfs", "server": "10.0.0.9", "path": "/models"}

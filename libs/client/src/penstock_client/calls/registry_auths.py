@@ -1,6 +1,7 @@
 """Calls about registry auths."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from penstock_client.calls.listing import Listing
 from penstock_client.documents import RegistryAuthDocument, RegistryAuthList
@@ -15,9 +16,11 @@ class RegistryAuthCalls:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def create(self, *, name: str, username: str, password: str) -> RegistryAuthDocument:
-        """The new registry auth; its password (or token) is sealed and never shown."""
-        document = {"name": name, "username": username, "password": password}
+    async def create(self, document: Mapping[str, Any]) -> RegistryAuthDocument:
+        """The new registry auth made from this document (docs/http-api.md).
+
+        Its password (or token) is sealed and never shown.
+        """
         return await self._transport.ask(RegistryAuthDocument, "POST", PATH, document)
 
     def list(self) -> Listing[RegistryAuthDocument, RegistryAuthList]:

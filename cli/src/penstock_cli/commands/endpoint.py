@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock_cli.endpoint_flags import EndpointFlags, FlagError, overlay
-from penstock_cli.endpoint_options import (
+from penstock_cli.input.endpoint_flags import EndpointFlags, FlagError, overlay
+from penstock_cli.input.endpoint_options import (
     App,
     AppName,
     Command,
@@ -27,7 +27,6 @@ from penstock_cli.endpoint_options import (
     Wait,
     WaitGone,
 )
-from penstock_cli.log_output import FollowOption, TailOption, interruptible, print_logs
 from penstock_cli.options import (
     DEFAULT_DATA,
     ApiOption,
@@ -39,14 +38,14 @@ from penstock_cli.options import (
     environment,
     read_document,
 )
-from penstock_cli.render import (
+from penstock_cli.output.endpoints import (
     print_decisions,
     print_endpoint,
     print_endpoints,
-    print_json,
-    print_line,
     print_revisions,
 )
+from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.output.worker_lines import FollowOption, TailOption, interruptible, print_logs
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument
 

@@ -5,8 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from penstock_cli.node_join import join
-from penstock_cli.node_render import drain_progress, print_node, print_nodes
+from penstock_cli.commands.node_join import join
 from penstock_cli.options import (
     DEFAULT_DATA,
     ApiOption,
@@ -15,7 +14,8 @@ from penstock_cli.options import (
     WaitTimeoutOption,
     ask,
 )
-from penstock_cli.render import plain, print_json, print_line
+from penstock_cli.output.nodes import drain_progress, print_node, print_nodes
+from penstock_cli.output.printing import plain, print_json, print_line
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument, NodeDetail
 from penstock_client.errors import ApiError

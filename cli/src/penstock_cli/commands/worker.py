@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from penstock_cli.exits import CliError, ExitCode
-from penstock_cli.log_output import FollowOption, TailOption, interruptible, print_logs
 from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.render import print_json, print_workers
+from penstock_cli.output.printing import print_json
+from penstock_cli.output.worker_lines import FollowOption, TailOption, interruptible, print_logs
+from penstock_cli.output.workers import print_workers
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument, WorkerDocument, WorkerList
 from penstock_client.errors import ApiError

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from penstock_cli import ports
+from penstock_cli.local import ports
 from penstock_client.client import PenstockClient
 from penstock_client.documents import WorkerDocument
 from penstock_common.clock import SystemClock

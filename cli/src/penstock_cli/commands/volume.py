@@ -14,8 +14,8 @@ from penstock_cli.options import (
     ask,
     read_document,
 )
-from penstock_cli.render import print_json, print_line
-from penstock_cli.storage_tables import print_volumes
+from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.output.storage import print_volumes
 
 volumes_app = typer.Typer(
     help="Network volumes: data that outlive workers, reached from several nodes.",

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.render import print_json, print_line
-from penstock_cli.storage_tables import print_prewarm, print_prewarms
+from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.output.storage import print_prewarm, print_prewarms
 
 prewarms_app = typer.Typer(
     help="Prewarms: images pulled to nodes ahead of need.", no_args_is_help=True
