@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncGenerator
 
+from penstock_client.api_requests import quoted
 from penstock_client.calls.endpoints import path_of
 from penstock_client.calls.listing import Listing
 from penstock_client.calls.logs import LogDocument, follow_logs
 from penstock_client.documents import WorkerDocument, WorkerList
-from penstock_client.transport import Transport, quoted
+from penstock_client.transport import Transport
 
 
 class WorkerCalls:
