@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from penstock_client import blocking
 from penstock_client.client import PenstockClient
 from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
 from penstock_common.states import EndpointState
-from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
+from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
 from tests.support.nats_server import NatsServer, free_port
 
 pytestmark = [pytest.mark.nats]
@@ -178,12 +177,3 @@ async def test_an_answer_that_stays_away_is_given_up(api: ApiServer) -> None:
         with pytest.raises(UnreachableError, match=r"within 0\.2 s"):
             await client.nodes.list().whole()
     server.close()
-
-
-async def test_code_without_a_loop_asks_by_the_facade(api: ApiServer) -> None:
-    await api.create()
-    listed = await asyncio.to_thread(
-        blocking.ask, api.url, ADMIN_KEY, lambda client: client.endpoints.list().whole()
-    )
-    assert [endpoint.app_name for endpoint in listed.endpoints] == ["echo"]
-    await eventually(lambda: api.show("echo"))

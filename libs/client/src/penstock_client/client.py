@@ -29,7 +29,10 @@ _USUAL: Final = RetryPolicy()
 
 
 class PenstockClient:
-    """Asks one api with one key. An async context manager; each attribute is a kind of resource."""
+    """Asks one api with one key; each attribute is a kind of resource.
+
+    An async context manager, that closes its connections when left.
+    """
 
     endpoints: EndpointCalls
     workers: WorkerCalls
@@ -62,7 +65,6 @@ class PenstockClient:
         self.usage = UsageCalls(transport)
 
     async def __aenter__(self) -> Self:
-        await self._transport.open()
         return self
 
     async def __aexit__(
@@ -71,6 +73,10 @@ class PenstockClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection; safe to repeat. Not needed where the client is entered."""
         await self._transport.close()
 
     async def send(self, method: str, path: str, document: object = None) -> Any:  # noqa: ANN401

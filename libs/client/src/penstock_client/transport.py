@@ -39,10 +39,6 @@ class Transport:
         self._retry = retry
         self._wire = Wire()
 
-    async def open(self) -> None:
-        """Get ready to ask."""
-        await self._wire.open()
-
     async def close(self) -> None:
         """Close every connection; safe to repeat."""
         await self._wire.close()

@@ -44,6 +44,13 @@ class TooSlowError(WireError):
     """It did not come in time."""
 
 
+class ClosedError(RuntimeError):
+    """The client is closed; make another one."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is closed; make another one")
+
+
 def check_address(url: str) -> None:
     """Nothing, when this may be a URL of HTTP.
 

@@ -8,6 +8,7 @@ from yarl import URL
 
 from penstock_client.wire import (
     BadAddressError,
+    ClosedError,
     Reply,
     Request,
     TooSlowError,
@@ -46,21 +47,17 @@ class Answer:
 
 
 class Wire:
-    """Connections to whatever is asked, kept for the next request. Not used before `open`."""
+    """Connections to whatever is asked, kept for the next request. For one event loop."""
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    async def open(self) -> None:
-        """Get ready."""
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        # What is sent again is `retrying.py`'s decision; there is no public way to say so.
-        self._session._retry_connection = False  # noqa: SLF001
+        self._made: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def close(self) -> None:
-        """Close every connection; safe to repeat."""
-        if self._session is not None:
-            await self._session.close()
+        """Close every connection, also those of answers under way; safe to repeat."""
+        self._closed = True
+        if self._made is not None:
+            await self._made.close()
 
     async def fetch(self, request: Request, *, timeout_s: float) -> Reply:
         """The whole answer.
@@ -84,12 +81,13 @@ class Wire:
 
         Raises:
             WireError: no answer came.
+            ClosedError: after `close`.
         """
         check_address(request.url)
-        assert self._session is not None, "open the client first: `async with`"
+        session = self._session()
         timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=silence_s, sock_read=silence_s)
         with _as_wire_errors():
-            response = await self._session.request(
+            response = await session.request(
                 request.method,
                 URL(request.url, encoded=True),
                 data=request.body,
@@ -99,6 +97,16 @@ class Wire:
             )
         async with response:
             yield Answer(response)
+
+    def _session(self) -> aiohttp.ClientSession:
+        """The one session, made in the loop that first asks."""
+        if self._closed:
+            raise ClosedError
+        if self._made is None:
+            self._made = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            # What is sent again is `retrying.py`'s decision; there is no public way to say so.
+            self._made._retry_connection = False  # noqa: SLF001
+        return self._made
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from urllib3.exceptions import (
 
 from penstock_client.wire import (
     BadAddressError,
+    ClosedError,
     Reply,
     Request,
     TooSlowError,
@@ -69,14 +70,18 @@ class Wire:
     def __init__(self) -> None:
         self._pools = urllib3.PoolManager(maxsize=_KEPT, retries=False)
         self._under_way: weakref.WeakSet[urllib3.BaseHTTPResponse] = weakref.WeakSet()
-
-    def open(self) -> None:
-        """Get ready."""
+        self._closed = False
 
     def close(self) -> None:
         """Close every connection, also those of answers under way; safe to repeat."""
+        self._closed = True
         for response in list(self._under_way):
             response.close()
+        # Cleared alone, a pool would close its connections when the garbage collector finds it.
+        for key in self._pools.pools.keys():  # noqa: SIM118 - this container is not iterable
+            pool = self._pools.pools.get(key)
+            if pool is not None:
+                pool.close()
         self._pools.clear()
 
     def fetch(self, request: Request, *, timeout_s: float) -> Reply:
@@ -101,8 +106,11 @@ class Wire:
 
         Raises:
             WireError: no answer came.
+            ClosedError: after `close`.
         """
         check_address(request.url)
+        if self._closed:
+            raise ClosedError
         deadline = None if total_s is None else _CLOCK.monotonic() + total_s
         with _as_wire_errors():
             response = self._pools.urlopen(
