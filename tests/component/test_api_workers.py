@@ -1,6 +1,5 @@
 """Lists of workers, and orders to stop one, through the api with the other services played."""
 
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -124,7 +123,7 @@ async def test_a_stop_is_an_order_that_stands_until_the_worker_is_gone(api: ApiS
         return len(events) == 1  # what changed nothing is not told
 
     await eventually(is_told)
-    assert json.loads(events[0].data)["order"] == shown
+    assert WorkerOrder.decode(events[0].data) == order
 
 
 async def test_an_order_is_removed_once_its_worker_is_gone(api: ApiServer) -> None:

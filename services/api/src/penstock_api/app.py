@@ -129,7 +129,7 @@ def _bind(api: Api, route: Route) -> Handler:
         if caller is not None:
             request[CALLER] = caller
             _take_turn(api, request.headers[hdrs.AUTHORIZATION])
-        if route.method != "POST" or idempotency.HEADER not in request.headers:
+        if route.method == "GET" or idempotency.HEADER not in request.headers:
             return await route.handler(api, request)
         body = await read_bytes(request, api.settings.body_timeout_s)
         return await api.repeats.once(request, body, lambda: route.handler(api, request))

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
+from penstock_client.api_requests import quoted
 from penstock_client.calls.endpoints import path_of
 from penstock_client.calls.listing import Listing
 from penstock_client.calls.logs import LogDocument, follow_logs
 from penstock_client.documents import WorkerDocument, WorkerList
 from penstock_client.errors import ApiError, UnreachableError, WaitTimeoutError
-from penstock_client.transport import Transport, quoted
+from penstock_client.transport import Transport
 from penstock_common.states import WorkerState
 
 PATH: Final = "/v1/workers"
