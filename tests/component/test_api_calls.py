@@ -57,7 +57,8 @@ async def test_an_endpoint_lives_its_life_over_nats(api: ApiServer, caller: Call
     assert resumed.document["state"] != "paused"
     listed = await caller.call("endpoint.list")
     assert listed.document == {"endpoints": [await api.show("echo")], "next_cursor": None}
-    assert (await caller.call("worker.list", {"endpoint": "echo"})).document == {"workers": []}
+    listed = await caller.call("worker.list", {"endpoint": "echo"})
+    assert listed.document == {"workers": [], "next_cursor": None}
     deleted = await caller.call("endpoint.delete", {"endpoint": "echo"})
     assert deleted.document["deleted_at"] is not None
     await until(lambda: len(events) == 5)

@@ -40,6 +40,7 @@ from penstock_common.messages import (
     UsageRecord,
     VolumeRecord,
     WorkerAssignment,
+    WorkerOrder,
     WorkerStatus,
 )
 
@@ -253,6 +254,14 @@ BUCKETS: Final = (
         API,
         (SCHEDULER,),
         "what an operator wants of a node: cordoned, or draining; none = it takes workers",
+    ),
+    Bucket(
+        subjects.WORKER_ORDERS,
+        subjects.worker_key("<node_id>", "<worker_id>"),
+        WorkerOrder,
+        API,
+        (SCHEDULER,),
+        "an order to stop a worker",
     ),
     Bucket(
         subjects.REPEATS,

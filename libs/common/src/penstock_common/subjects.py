@@ -18,6 +18,7 @@ WORKERS: Final = "PENSTOCK_WORKERS"
 WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"
 NODES: Final = "PENSTOCK_NODES"
 NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"
+WORKER_ORDERS: Final = "PENSTOCK_WORKER_ORDERS"
 ROUTERS: Final = "PENSTOCK_ROUTERS"
 API_KEYS: Final = "PENSTOCK_API_KEYS"
 REPEATS: Final = "PENSTOCK_REPEATS"
@@ -77,7 +78,7 @@ def kv_subject(bucket: str, key: str) -> str:
 
 
 def worker_key(node_id: str, worker_id: str) -> str:
-    """Key of a worker in `WORKERS` and `WORKER_STATUS`."""
+    """Key of a worker in `WORKERS`, `WORKER_STATUS` and `WORKER_ORDERS`."""
     return f"{node_id}.{worker_id}"
 
 

@@ -14,13 +14,13 @@ from penstock_api.endpoint_actions import (
     delete_endpoint,
     list_endpoints,
     own,
-    parse_state,
     patch_endpoint,
     patched_record,
     pause_endpoint,
     show_endpoint,
     told,
 )
+from penstock_api.filters import one_of
 from penstock_api.paging import parse_page
 from penstock_api.preconditions import IfMatch, etag, parse_if_match
 from penstock_api.revisions import (
@@ -60,7 +60,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints."""
     page = parse_page(request.query)
-    state = parse_state(request.query.get("state"))
+    state = one_of(request.query, "state", EndpointState)
     return answer(list_endpoints(api, page, text=request.query.get("q", ""), state=state))
 
 

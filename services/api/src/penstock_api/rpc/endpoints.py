@@ -18,11 +18,15 @@ from penstock_api.endpoint_actions import (
     pause_endpoint,
     show_endpoint,
 )
-from penstock_api.paging import parse_page
 from penstock_api.preconditions import etag
 from penstock_api.routes.workers import list_workers
 from penstock_api.rpc.call import Call, Operation
-from penstock_api.rpc.requests import EndpointListRequest, EndpointRequest, EndpointUpdateRequest
+from penstock_api.rpc.requests import (
+    EndpointListRequest,
+    EndpointRequest,
+    EndpointUpdateRequest,
+    WorkerListRequest,
+)
 from penstock_client.documents import EndpointDocument, EndpointList, WorkerList
 from penstock_common.specs import EndpointSpec
 
@@ -53,10 +57,7 @@ async def get(api: Api, call: Call) -> Answer:
 async def show_all(api: Api, call: Call) -> Answer:
     """endpoint.list."""
     wanted = call.read(EndpointListRequest)
-    page = {"limit": str(wanted.limit)}
-    if wanted.cursor is not None:
-        page["cursor"] = wanted.cursor
-    return _answer(list_endpoints(api, parse_page(page), text=wanted.q, state=wanted.state))
+    return _answer(list_endpoints(api, wanted.page, text=wanted.q, state=wanted.state))
 
 
 async def update(api: Api, call: Call) -> Answer:
@@ -87,7 +88,16 @@ async def resume(api: Api, call: Call) -> Answer:
 
 async def show_workers(api: Api, call: Call) -> Answer:
     """worker.list."""
-    return _answer(list_workers(api, call.read(EndpointRequest).endpoint))
+    wanted = call.read(WorkerListRequest)
+    return _answer(
+        list_workers(
+            api,
+            wanted.page,
+            endpoint=wanted.endpoint,
+            node_id=wanted.node,
+            state=wanted.state,
+        )
+    )
 
 
 async def _pause(api: Api, call: Call, paused: bool) -> Answer:
@@ -175,8 +185,8 @@ OPERATIONS: Final = (
     Operation(
         "worker.list",
         show_workers,
-        "List the workers of an endpoint.",
-        EndpointRequest,
+        "List the workers, or those of an endpoint.",
+        WorkerListRequest,
         WorkerList,
         has_etag=False,
         example={"endpoint": "echo"},
