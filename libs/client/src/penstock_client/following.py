@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias, TypeVar
 
@@ -48,25 +48,23 @@ async def read_events(
         ApiError: the api refused.
         UnreachableError: for `patience_s` it could not be reached, or it answers what is no stream.
     """
-    last_id = ""
+    reader = EventReader()
     backoff = Backoff(first_s=0.1, cap_s=5.0)
     loop = asyncio.get_running_loop()
     heard_at = loop.time()
     while True:
         error: Exception
         try:
-            headers = {"Last-Event-ID": last_id} if last_id else {}
-            async with contextlib.aclosing(_events(ask, refuse, headers)) as events:
-                async for event in events:
-                    heard_at = loop.time()
+            # A block that broke off is begun anew; the last id of a whole one counts.
+            reader = EventReader(last_id=reader.last_id)
+            async with contextlib.aclosing(_bytes(ask, refuse, reader.last_id)) as received:
+                async for data in received:
+                    heard_at = loop.time()  # a stream in which nothing happens lives as well
                     backoff.reset()
-                    last_id = event.id or last_id
-                    parsed = parse(event)
-                    if parsed is None:
-                        continue
-                    yield parsed
-                    if is_last(parsed):
-                        return
+                    for parsed in _said(map(parse, reader.feed(data))):
+                        yield parsed
+                        if is_last(parsed):
+                            return
             error = ConnectionResetError("the stream ended before its end")
         except ApiError as refusal:
             if refusal.status < 500:
@@ -82,10 +80,12 @@ async def read_events(
         await asyncio.sleep(backoff.pause_s(1.0))
 
 
-async def _events(
-    ask: Ask, refuse: Refuse, headers: dict[str, str]
-) -> AsyncGenerator[ServerEvent, None]:
-    reader = EventReader()
+def _said(parsed: Iterable[T | None]) -> Iterator[T]:
+    return (document for document in parsed if document is not None)
+
+
+async def _bytes(ask: Ask, refuse: Refuse, last_id: str) -> AsyncGenerator[bytes, None]:
+    headers = {"Last-Event-ID": last_id} if last_id else {}
     async with ask(headers | {"Accept": "text/event-stream"}) as answer:
         if answer.status != 200 or answer.content_type != "text/event-stream":
             await refuse(answer)
@@ -95,5 +95,4 @@ async def _events(
                 data = await answer.content.readany()
             if not data:
                 return
-            for event in reader.feed(data):
-                yield event
+            yield data
