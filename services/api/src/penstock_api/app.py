@@ -27,6 +27,7 @@ from penstock_api.novita import (
     v1_endpoints,
     v1_prewarms,
     v1_registry_auths,
+    v1_storages,
     v2_endpoints,
 )
 from penstock_api.open_streams import MAX_STREAMS, OpenStreams
@@ -86,6 +87,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *documentation.ROUTES,
     *v1_endpoints.ROUTES,
     *v1_registry_auths.ROUTES,
+    *v1_storages.ROUTES,
     *v1_catalog.ROUTES,
     *v1_prewarms.ROUTES,
     *v2_endpoints.ROUTES,
