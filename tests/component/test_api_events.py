@@ -13,13 +13,12 @@ import yarl
 from penstock_client.documents import EventList
 from penstock_client.sse import ServerEvent
 from penstock_common import subjects
-from penstock_common.events.catalogue import CATALOGUE, Event, Service
-from penstock_common.events.examples import ENDPOINT_ID, EXAMPLES, NODE_ID
-from penstock_common.events.publisher import EventPublisher
-from penstock_common.messages import NodeDrained, WorkerAssigned
+from penstock_common.events.catalogue import CATALOGUE, Service
+from penstock_common.events.examples import ENDPOINT_ID, EXAMPLES
+from penstock_common.messages import NodeDrained
+from tests.support.api_events import assigned, drained, tell
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
 from tests.support.api_streams import Stream, read, streamed
-from tests.support.events import publishing
 from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.nats]
@@ -31,24 +30,6 @@ JSON = {"Accept": "application/json"}
 async def api(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[ApiServer]:
     async with running_api(nats_server, tmp_path / "api") as server:
         yield server
-
-
-def drained(n: int) -> Event:
-    return CATALOGUE["penstock.node.drained"].of(NodeDrained(node_id=f"node-{n}"))
-
-
-def assigned(worker: str, endpoint_id: str, node_id: str = NODE_ID) -> Event:
-    data = WorkerAssigned(worker_id=worker, endpoint_id=endpoint_id, node_id=node_id, revision=1)
-    return CATALOGUE["penstock.worker.assigned"].of(data)
-
-
-async def tell(api: ApiServer, *events: Event) -> None:
-    """Have these events in the stream, in this order."""
-    for event in events:
-        publisher = EventPublisher(api.bus, CLOCK, event.type.publisher)
-        async with publishing(publisher):
-            publisher.announce(event)
-            await publisher.flush(10)
 
 
 def shown(events: list[ServerEvent]) -> list[Any]:
