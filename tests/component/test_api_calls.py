@@ -116,6 +116,7 @@ MISTAKES: Final = [
     ("endpoint.delete", b'{"endpoint": "nobody"}', 404, "endpoint_not_found", None),
     ("endpoint.pause", b'{"endpoint": "nobody"}', 404, "endpoint_not_found", None),
     ("worker.list", b'{"endpoint": "nobody"}', 404, "endpoint_not_found", None),
+    ("worker.list", b'{"state": "asleep"}', 422, "invalid_document", "/state"),
     (
         "endpoint.update",
         b'{"endpoint": "nobody", "change": {}}',

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.api_process import settings
+from tests.support.api_process import ApiProcess, api_settings
 from tests.support.nats_calls import Reply, calling
 from tests.support.nats_server import NatsServer
-from tests.support.shared_api import ApiProcess
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 
 @pytest.fixture
 async def apis(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[list[ApiProcess]]:
-    env = settings(nats_server, tmp_path)
+    env = api_settings(nats_server, tmp_path)
     # The first makes the streams; the second finds them.
     running = [await ApiProcess.ready(env), await ApiProcess.ready(env)]
     yield running

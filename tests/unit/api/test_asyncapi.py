@@ -15,8 +15,8 @@ from penstock_api.rpc.asyncapi_page import asyncapi_page
 from penstock_api.rpc.service import OPERATIONS
 from penstock_common import subjects
 from penstock_common.events.catalogue import CATALOGUE
+from penstock_common.events.examples import EXAMPLES
 from tests.support.asyncapi import validator
-from tests.support.events import EXAMPLES
 
 FIXTURE = Path(__file__).parents[2] / "fixtures/asyncapi/3.0.0.json.gz"
 OFFICIAL = jsonschema_rs.validator_for(json.loads(gzip.decompress(FIXTURE.read_bytes())))

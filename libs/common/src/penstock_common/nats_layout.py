@@ -261,7 +261,7 @@ BUCKETS: Final = (
         WorkerOrder,
         API,
         (SCHEDULER,),
-        "an order to stop a worker",
+        "an order to stop a worker; the api removes it once the worker is gone",
     ),
     Bucket(
         subjects.REPEATS,

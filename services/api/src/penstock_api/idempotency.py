@@ -1,6 +1,6 @@
 """`Idempotency-Key`: a change that is sent again is answered again, and done once.
 
-A change over HTTP or a call over NATS: it is asked for by a `Repeatable` and answered by an `Answer`.
+A request over HTTP or a call over NATS: it is asked for by a `Repeatable`, answered by an `Answer`.
 
 Theory of operation. The first request with a key claims it in KV by a write that expects nothing
 there; its answer, when it succeeded, takes the claim's place for a day. A later one with the same

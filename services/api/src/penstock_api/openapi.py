@@ -6,13 +6,14 @@ here: which errors a route may answer, which follow from its form (a key → 401
 and so on).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from penstock_api.error_forms import form_of
 from penstock_api.routes.route import Body, Query, Route
 from penstock_api.schemas import Refs, Schema, Taken, make_schemas
+from penstock_common.events.cloud_event import BATCH
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -37,7 +38,12 @@ _TAGS: Final = {
 _EVENT: Final[Schema] = {
     "type": "object",
     "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
-    "required": ["event", "data"],
+    "required": ["data"],
+}
+#: What is answered beside JSON, and is no plain text.
+_OTHER_SCHEMAS: Final[Mapping[str, Schema]] = {
+    "text/event-stream": _EVENT,
+    BATCH: {"type": "array", "items": {"type": "object"}},
 }
 
 
@@ -193,8 +199,7 @@ def _response(route: Route, status: int, of: Refs) -> Schema:
     if route.answer is not None:
         content["application/json"] = {"schema": {"$ref": of[route.answer, "serialization"]}}
     for media_type in route.other_answers:
-        schema = _EVENT if media_type == "text/event-stream" else {"type": "string"}
-        content[media_type] = {"schema": schema}
+        content[media_type] = {"schema": _OTHER_SCHEMAS.get(media_type, {"type": "string"})}
     return {"description": phrase, "content": content}
 
 
