@@ -124,18 +124,16 @@ async def test_it_follows_until_it_is_left(api: ApiServer) -> None:
     assert (process.returncode, err) == (130, b"")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "told"),
-    [
-        (("--endpoint", "none"), 1, "none"),
-        (("--type", "worker"), 1, "penstock.worker."),
-        (("--since", "soon"), 2, "write how long ago"),
-        (("--since", "1h", "--tail", "1"), 2, "not both"),
-    ],
-)
-async def test_what_cannot_be_shown_is_said(
-    api: ApiServer, arguments: tuple[str, ...], code: int, told: str
-) -> None:
-    ended, out, err = await run(api, "events", *arguments)
-    assert (ended, out) == (code, "")
-    assert told in err
+REFUSED = [
+    (("--endpoint", "none"), 1, "none"),
+    (("--type", "worker"), 1, "penstock.worker."),
+    (("--since", "soon"), 2, "write how long ago"),
+    (("--since", "1h", "--tail", "1"), 2, "not both"),
+]
+
+
+async def test_what_cannot_be_shown_is_said(api: ApiServer) -> None:
+    for arguments, code, told in REFUSED:
+        ended, out, err = await run(api, "events", *arguments)
+        assert (arguments, ended, out) == (arguments, code, "")
+        assert told in err
