@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel
 from penstock_api.openapi import field_comments
 from penstock_common import subjects
 from penstock_common.events.catalogue import CATALOGUE, FAMILIES, EventType, Ids, Service, source
-from penstock_common.events.cloud_event import JSON, CloudEvent
+from penstock_common.events.cloud_event import JSON, CloudEvent, rfc3339
 from penstock_common.events.examples import AT, EXAMPLES, NODE_ID
 from penstock_common.states import GpuReason, WorkerReason
 
@@ -137,7 +137,7 @@ def _example(row: EventType[Any]) -> Iterable[str]:
         "source": source(row.publisher, instance),
         "type": row.name,
         "subject": event.about,
-        "time": AT.isoformat(),
+        "time": rfc3339(AT),
         "datacontenttype": JSON,
         **event.extensions,
     }

@@ -106,6 +106,7 @@ async def test_events_are_printed_a_line_each(api: ApiServer) -> None:
         ["endpoint.created", "echo", "is", "created:", "acme/echo"],
         ["worker.assigned", *["wk-1", "of", "echo", "is", "to", "start", "on", "node-a"]],
     ]
+    assert await run(api, "events", "--node", "node-7") == (0, "", "nothing to show\n")
     code, out, _ = await run(api, "events", "--type", "node.", "--since", "1h", "--json")
     assert [json.loads(line)["subject"] for line in out.splitlines()] == ["node-1"]
     assert code == 0

@@ -65,8 +65,8 @@ async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
         assert status.state is EndpointState.SERVING
         await eventually(lambda: len(verbs) == 3)
         assert verbs == [
-            "penstock.worker.assigned",
             "penstock.scale.decided",
+            "penstock.worker.assigned",
             "penstock.scale.decided",
         ]
 

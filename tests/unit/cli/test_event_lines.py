@@ -77,6 +77,15 @@ def test_a_canary_is_told_with_its_share() -> None:
     )
 
 
+def test_an_update_that_changes_nothing_of_what_runs_says_so() -> None:
+    name = "penstock.endpoint.updated"
+    later = AT + timedelta(hours=1)
+    data = EXAMPLES[name].model_copy(update={"updated_at": later})
+    assert sentence(document(name, data.model_dump(mode="json")), NAMES) == (
+        "llama is updated, and runs on as revision 2"
+    )
+
+
 def test_of_what_another_penstock_tells_its_subject_is_shown() -> None:
     assert sentence(document("penstock.node.lost", {"other": 1}), {}) == "node-a"
     newer = document("penstock.node.lost").model_copy(update={"type": "penstock.job.done"})

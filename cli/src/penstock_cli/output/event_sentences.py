@@ -99,7 +99,9 @@ def _updated(news: EndpointNews, _: Names) -> str:
     if news.canary_percent is not None:
         share = f"a canary with {news.canary_percent} % of the requests"
         return f"{news.app_name} is updated: revision {news.revision} is {share}"
-    return f"{news.app_name} is updated: revision {news.revision}"
+    if news.revised_at == news.updated_at:
+        return f"{news.app_name} is updated: revision {news.revision}"
+    return f"{news.app_name} is updated, and runs on as revision {news.revision}"
 
 
 @_says(ENDPOINT_ROLLED_BACK)

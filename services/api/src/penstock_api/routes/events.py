@@ -126,7 +126,9 @@ def _endpoint_id(api: Api, request: web.Request) -> str | None:
     except EndpointNotFoundError:
         if ids.is_id(ids.ENDPOINT, name):
             return name
-        raise
+        raise EndpointNotFoundError(
+            f"there is no endpoint '{name}'; ask for one that is gone by its id"
+        ) from None
 
 
 def _position(request: web.Request) -> int | None:
