@@ -1,5 +1,6 @@
 """Calls about events."""
 
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Iterable
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Final, TypeAlias
 
 from pydantic import ValidationError
 
+from penstock_client.api_requests import with_query
 from penstock_client.calls.listing import Listing
 from penstock_client.documents import (
     EventDocument,
@@ -16,7 +18,7 @@ from penstock_client.documents import (
 )
 from penstock_client.errors import UnreachableError
 from penstock_client.sse import ServerEvent
-from penstock_client.transport import Transport, with_query
+from penstock_client.transport import Transport
 
 PATH: Final = "/v1/events"
 
@@ -65,12 +67,10 @@ class EventCalls:
         entries: AsyncGenerator[EventEntry | EventEndDocument, None] = self._transport.follow(
             with_query(PATH, query), _document, lambda seen: isinstance(seen, EventEndDocument)
         )
-        try:
-            async for entry in entries:
+        async with contextlib.aclosing(entries) as received:
+            async for entry in received:
                 if not isinstance(entry, EventEndDocument):
                     yield entry
-        finally:
-            await entries.aclose()
 
     def list(
         self,
