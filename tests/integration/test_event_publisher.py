@@ -156,10 +156,19 @@ async def test_at_the_end_what_could_not_be_stored_is_said(
     nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connected(nats_server.url) as bus:
+        nats_server.kill()
+        await eventually(lambda: not bus.connected)
         publisher = scheduler_events(bus)
-        publisher.announce(drained(1))
-        await publisher.flush(0)
-        assert [r.__dict__["error"] for r in caplog.records] == ["the service stops"]
+        async with publishing(publisher):
+            publisher.announce(drained(1))
+            publisher.announce(drained(2))
+            await publisher.flush(0.01)
+        lost = {
+            r.__dict__["about"]: r.__dict__["error"]
+            for r in caplog.records
+            if "about" in r.__dict__
+        }
+        assert lost == dict.fromkeys(["node-1", "node-2"], "the service stops")
 
 
 async def test_an_event_that_is_not_ones_own_or_not_in_the_catalogue_is_refused(

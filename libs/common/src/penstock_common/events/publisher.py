@@ -90,6 +90,9 @@ class EventPublisher:
             event, told = await self._waiting.get()
             try:
                 await self._publish(event.subject, told)
+            except asyncio.CancelledError:
+                _log_lost(told, "the service stops")
+                raise
             finally:
                 self._waiting.task_done()
 
