@@ -81,7 +81,7 @@ its id a number in the stream. It takes a key of scope `read`.
   streams are refused with 503.
 
 With `Accept: application/json` the same path lists the newest events, newest first, `limit` at a time with a
-`next_cursor`; with `Accept: application/cloudevents-batch+json` as a bare array with a `Link: <…>; rel="next"`.
+`next_cursor` (a page may have fewer, or none, where few of many events fit); with `Accept: application/cloudevents-batch+json` as a bare array with a `Link: <…>; rel="next"`.
 
 From NATS they are read by any consumer of the stream, in the binary content mode: each attribute is a header
 `ce-<name>`, the payload is the data as JSON, and `Nats-Msg-Id` is the event's id. Everything that concerns an endpoint

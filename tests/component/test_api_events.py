@@ -303,6 +303,22 @@ async def test_the_newest_are_found_however_far_back_they_lie(
     assert shown(await read(api, all_of(f"&endpoint={ENDPOINT_ID}&tail=2")))[:2] == ["wk-2", "wk-3"]
 
 
+async def test_a_page_ends_where_enough_was_read_and_the_next_goes_on(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock_api.event_reader._FIRST_LOOK", 4)
+    monkeypatch.setattr("penstock_api.event_reader.MAX_READ", 8)
+    await tell(api, assigned("wk-1", ENDPOINT_ID, "node-b"))
+    await tell(api, *[assigned("wk-x", ENDPOINT_ID) for _ in range(20)])
+    sizes, cursor = [], ""
+    while "None" not in cursor:
+        found = await page(api, f"?node=node-b{cursor}")
+        sizes.append([event.subject for event in found.events])
+        cursor = f"&cursor={found.next_cursor}"
+    assert sizes == [[], ["wk-1"]]
+    assert shown(await read(api, all_of("&node=node-b&tail=1")))[0] == "wk-1"
+
+
 async def test_a_list_since_an_instant_has_what_was_told_later(api: ApiServer) -> None:
     await tell(api, drained(1))
     assert len((await page(api, "?since=2020-01-01")).events) == 1

@@ -28,6 +28,7 @@ SENTENCES = {
     "penstock.worker.running": f"{WORKER} runs on node-a after 18.0 s",
     "penstock.worker.draining": f"{WORKER} drains (idle)",
     "penstock.worker.stopped": f"{WORKER} has stopped (idle)",
+    "penstock.worker.stop_ordered": f"{WORKER} is ordered to stop: answers slowly",
     "penstock.worker.failed": f"{WORKER} has failed (exited): exit code 1",
     "penstock.node.joined": "node-a has joined: 1 x rtx-4090-24gb",
     "penstock.node.restarting": "node-a restarts its agent, and its workers run on",

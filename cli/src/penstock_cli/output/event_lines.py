@@ -30,6 +30,7 @@ _COLOURS: Final = {
     "deleted": "yellow",
     "draining": "yellow",
     "cordoned": "yellow",
+    "stop_ordered": "yellow",
     "decided": "cyan",
 }
 #: The longest type of today, without `penstock.`.
