@@ -30,6 +30,7 @@ _COLOURS: Final = {
     "deleted": "yellow",
     "draining": "yellow",
     "cordoned": "yellow",
+    "stop_ordered": "yellow",
     "decided": "cyan",
 }
 #: The longest type of today, without `penstock.`.
@@ -39,7 +40,7 @@ _TYPE_WIDTH: Final = 20
 async def print_events(
     events: AsyncGenerator[EventEntry, None], *, as_json: bool, names: Mapping[str, str]
 ) -> None:
-    """Print all of them; returns at their end.
+    """Print all of them; returns at their end, with a remark on stderr if there was none.
 
     Args:
         events: as the client gives them.
@@ -47,14 +48,18 @@ async def print_events(
         names: `app_name`s of endpoints by id, as far as they are known.
     """
     printer = EventPrinter(colours=sys.stdout.isatty(), names=names)
+    nothing = True
     async with contextlib.aclosing(events):
         async for entry in events:
+            nothing = False
             if as_json and isinstance(entry, EventGapDocument):
                 typer.echo(entry.sentence, err=True)
                 continue
             text = json.dumps(entry.raw) if as_json else printer.text(entry)
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
+    if nothing and not as_json:
+        typer.echo("nothing to show", err=True)
 
 
 class EventPrinter:
