@@ -1,6 +1,5 @@
 """Lists of workers, and orders to stop one, through the api with the other services played."""
 
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -106,7 +105,7 @@ async def order_of(api: ApiServer, number: int = 1) -> WorkerOrder | None:
 async def test_a_stop_is_an_order_that_stands_until_the_worker_is_gone(api: ApiServer) -> None:
     made = await api.create()
     await assign(api, 1, made["id"])
-    events = await api.listen(subjects.worker_event("*", "stop_ordered"))
+    events = await api.listen(subjects.worker_event("*", "*", "stop_ordered"))
     body = {"reason": "hangs", "deadline_s": 30}
     answer = await api.ask("POST", "/v1/workers/wk-1/stop", body)
     order = await order_of(api)
@@ -124,7 +123,7 @@ async def test_a_stop_is_an_order_that_stands_until_the_worker_is_gone(api: ApiS
         return len(events) == 1  # what changed nothing is not told
 
     await eventually(is_told)
-    assert json.loads(events[0].data)["order"] == shown
+    assert WorkerOrder.decode(events[0].data) == order
 
 
 async def test_an_order_is_removed_once_its_worker_is_gone(api: ApiServer) -> None:

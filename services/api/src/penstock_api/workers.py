@@ -32,8 +32,8 @@ def find_worker(store: Store, worker_id: str) -> WorkerAssignment:
 
 async def order_stop(
     store: Store, assignment: WorkerAssignment, request: StopRequest, *, now: datetime
-) -> bool:
-    """Order a worker to stop; says whether that changed anything.
+) -> WorkerOrder | None:
+    """Order a worker to stop; gives the order if it says anything new.
 
     Raises:
         PenstockError: NATS is away or timed out, in which case the order may or may not stand.
@@ -45,4 +45,4 @@ async def order_stop(
         return None if order == old else order
 
     key = worker_key(assignment.node_id, assignment.worker_id)
-    return await store.change_record(WORKER_ORDERS, key, plan) is not None
+    return await store.change_record(WORKER_ORDERS, key, plan)

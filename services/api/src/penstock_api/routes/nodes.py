@@ -5,7 +5,6 @@ from typing import Final
 from aiohttp import web
 
 from penstock_api.context import Api
-from penstock_api.events import NodeVerb
 from penstock_api.filters import one_of
 from penstock_api.node_orders import plan_order
 from penstock_api.node_views import node_document
@@ -21,7 +20,13 @@ from penstock_client.documents import (
     NodeDocument,
     NodeList,
 )
-from penstock_common.messages import WorkerAssignment
+from penstock_common.events.catalogue import (
+    NODE_CORDONED,
+    NODE_DRAINING,
+    NODE_UNCORDONED,
+    EventType,
+)
+from penstock_common.messages import NodeOrdered, WorkerAssignment
 from penstock_common.states import NodeState
 
 
@@ -48,21 +53,23 @@ async def show_node(api: Api, request: web.Request) -> web.Response:
 
 async def cordon(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/cordon."""
-    return await _order(api, request, await read_request(api, request, CordonRequest), "cordoned")
+    wanted = await read_request(api, request, CordonRequest)
+    return await _order(api, request, wanted, NODE_CORDONED)
 
 
 async def drain(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/drain."""
-    return await _order(api, request, await read_request(api, request, DrainRequest), "draining")
+    wanted = await read_request(api, request, DrainRequest)
+    return await _order(api, request, wanted, NODE_DRAINING)
 
 
 async def uncordon(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/uncordon."""
-    return await _order(api, request, None, "uncordoned")
+    return await _order(api, request, None, NODE_UNCORDONED)
 
 
 async def _order(
-    api: Api, request: web.Request, wanted: CordonRequest | None, verb: NodeVerb
+    api: Api, request: web.Request, wanted: CordonRequest | None, what: EventType[NodeOrdered]
 ) -> web.Response:
     node_id, now = request.match_info["node"], api.clock.utc()
     shown = _detail(api, node_id)
@@ -73,7 +80,8 @@ async def _order(
         # One of which only the order was known is gone with it: then as it was, without an order.
         known = node_id in api.store.node_ids()
         shown = _detail(api, node_id) if known else shown.model_copy(update={"order": None})
-        api.events.announce_node(verb, shown)
+        order = api.store.node_order(node_id)
+        api.events.announce(what.of(NodeOrdered(node_id=node_id, order=order)))
     return answer(shown)
 
 

@@ -12,6 +12,8 @@ from penstock_api.volumes import (
     change_volume,
     create_volume,
     find_volume,
+    new_volume,
+    oldest_first,
     remove_volume,
     users_of,
 )
@@ -28,14 +30,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 async def create(api: Api, request: web.Request) -> web.Response:
     """POST /v1/volumes."""
     spec = parse_volume(await read_json(request, (JSON,), api.settings.body_timeout_s))
-    now = api.clock.utc()
-    record = VolumeRecord(
-        volume_id=random_id(ids.VOLUME),
-        name=spec.name,
-        source=spec.source,
-        created_at=now,
-        updated_at=now,
-    )
+    record = new_volume(random_id(ids.VOLUME), spec, now=api.clock.utc())
     await create_volume(api.store, record)
     created = _document(api, record)
     return answer(created, status=201, location=f"/v1/volumes/{created.id}")
@@ -44,8 +39,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/volumes."""
     page, text = parse_page(request.query), request.query.get("q", "").lower()
-    records = (row.value for row in api.store.volumes.rows.values())
-    named = (record for record in records if text in record.name.lower())
+    named = (record for record in oldest_first(api.store) if text in record.name.lower())
     listed, cursor = page.of(named, lambda record: oldest(record.created_at, record.volume_id))
     documents = tuple(_document(api, record) for record in listed)
     return answer(VolumeList(volumes=documents, next_cursor=cursor))
@@ -77,6 +71,8 @@ def _document(api: Api, record: VolumeRecord) -> VolumeDocument:
         id=record.volume_id,
         name=record.name,
         source=record.source,
+        node_selector=record.node_selector,
+        size_gb=record.size_gb,
         endpoints=users_of(api.store)(record.volume_id),
         created_at=record.created_at,
         updated_at=record.updated_at,
@@ -109,7 +105,7 @@ ROUTES: Final = (
         "/v1/volumes/{volume}",
         update,
         "admin",
-        "Give a network volume another name.",
+        "Change a network volume's name, or the size that is told.",
         VolumeDocument,
         body=Body((MERGE_PATCH, JSON), VolumeSpec),
     ),

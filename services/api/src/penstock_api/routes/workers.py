@@ -14,6 +14,7 @@ from penstock_api.routes.route import CALLER, PAGE, Body, Query, Route, answer
 from penstock_api.views import worker_document
 from penstock_api.workers import find_worker, order_stop
 from penstock_client.documents import StopRequest, WorkerDocument, WorkerList
+from penstock_common.events.catalogue import WORKER_STOP_ORDERED
 from penstock_common.messages import WorkerAssignment, WorkerLoad
 from penstock_common.states import WorkerState
 from penstock_common.subjects import worker_key
@@ -78,11 +79,10 @@ async def stop(api: Api, request: web.Request) -> web.Response:
     else:  # of an endpoint that is gone, so nobody's
         check_right(request[CALLER], "admin")
     wanted = await read_request(api, request, StopRequest)
-    changed = await order_stop(api.store, assignment, wanted, now=api.clock.utc())
-    document = _shown(api, assignment)
-    if changed:
-        api.events.announce_worker("stop_ordered", document)
-    return answer(document, status=202)
+    order = await order_stop(api.store, assignment, wanted, now=api.clock.utc())
+    if order is not None:
+        api.events.announce(WORKER_STOP_ORDERED.of(order))
+    return answer(_shown(api, assignment), status=202)
 
 
 def _shown(api: Api, assignment: WorkerAssignment) -> WorkerDocument:
