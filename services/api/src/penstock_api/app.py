@@ -19,6 +19,7 @@ from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
 from penstock_api.idempotency import Repeats
+from penstock_api.load_history import BUCKET_S, LoadHistory
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import LogReader
 from penstock_api.novita import (
@@ -41,6 +42,7 @@ from penstock_api.routes import (
     endpoints,
     health,
     logs,
+    metrics,
     nodes,
     offers,
     prewarms,
@@ -75,6 +77,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
     *workers.ROUTES,
     *logs.ROUTES,
+    *metrics.ROUTES,
     *nodes.ROUTES,
     *offers.ROUTES,
     *registry_auths.ROUTES,
@@ -96,6 +99,8 @@ ROUTES: Final[tuple[Route, ...]] = (
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
 #: gets to read the answer before the connection ends.
 LINGER_S: Final = 1.0
+#: A bucket of the history is closed so long after its end.
+_AFTER_S: Final = 0.01
 #: Events announced before the stop get so long to be published.
 FLUSH_S: Final = 1.0
 
@@ -223,6 +228,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 limits,
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
+                LoadHistory(clock.utc().timestamp()),
             )
             await _serve_http(api, bus, streams, stopping)
         finally:
@@ -264,7 +270,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
     await runner.setup()
     server = runner.server
     assert server is not None
-    metrics = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
+    reports = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
     try:
         try:
             await web.TCPSite(runner, settings.host, settings.port).start()
@@ -282,6 +288,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                 ),
                 group.create_task(api.events.run(), name="events"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
+                group.create_task(_keep_history(api), name="history"),
                 group.create_task(
                     sweep.run(lambda: server.connections, api.clock.monotonic), name="sweep"
                 ),
@@ -296,7 +303,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
             for loop in loops:
                 loop.cancel()
     finally:
-        await metrics.close()
+        await reports.close()
         await runner.cleanup()
 
 
@@ -310,9 +317,18 @@ def _note_load(api: Api, message: Received) -> None:
         )
         return
     api.loads.note(report, api.clock.monotonic())
+    api.history.note(report, api.clock.utc().timestamp())
 
 
 async def _forget_stale_loads(api: Api) -> None:
     while True:
         await asyncio.sleep(FRESH_S)
         api.loads.forget_stale(api.clock.monotonic())
+
+
+async def _keep_history(api: Api) -> None:
+    while True:
+        # A clock that is set back makes it wait; one bucket at most, so that it sees it set forward.
+        wait_s = api.history.due_at() - api.clock.utc().timestamp()
+        await asyncio.sleep(min(max(wait_s, 0.0) + _AFTER_S, BUCKET_S))
+        metrics.close_bucket(api)

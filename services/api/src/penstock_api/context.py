@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from penstock_api.idempotency import Repeats
+from penstock_api.load_history import LoadHistory
 from penstock_api.loads import Loads
 from penstock_api.log_reader import LogReader
 from penstock_api.rate_limits import RateLimits
@@ -28,3 +29,4 @@ class Api:
     limits: RateLimits
     usage: UsageReader
     logs: LogReader
+    history: LoadHistory

@@ -37,6 +37,7 @@ from penstock_client.documents.logs import (
     LogGapDocument,
     LogLineDocument,
 )
+from penstock_client.documents.metrics import EndpointMetrics, MetricsPoint
 from penstock_client.documents.nodes import (
     CordonRequest,
     DrainRequest,
@@ -83,6 +84,7 @@ __all__ = [
     "DrainRequest",
     "EndpointDocument",
     "EndpointList",
+    "EndpointMetrics",
     "EngineProblemDocument",
     "ErrorItem",
     "FieldLimits",
@@ -95,6 +97,7 @@ __all__ = [
     "LogEntryDocument",
     "LogGapDocument",
     "LogLineDocument",
+    "MetricsPoint",
     "NodeDetail",
     "NodeDocument",
     "NodeList",
