@@ -18,6 +18,7 @@ from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
+from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
 from penstock_api.load_history import BUCKET_S, LoadHistory
 from penstock_api.loads import FRESH_S, Loads
@@ -40,6 +41,7 @@ from penstock_api.routes import (
     api_keys,
     documentation,
     endpoints,
+    events,
     health,
     logs,
     metrics,
@@ -78,6 +80,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *workers.ROUTES,
     *logs.ROUTES,
     *metrics.ROUTES,
+    *events.ROUTES,
     *nodes.ROUTES,
     *offers.ROUTES,
     *registry_auths.ROUTES,
@@ -134,7 +137,7 @@ def _bind(api: Api, route: Route) -> Handler:
         if caller is not None:
             request[CALLER] = caller
             _take_turn(api, request.headers[hdrs.AUTHORIZATION])
-        if route.method != "POST" or idempotency.HEADER not in request.headers:
+        if route.method == "GET" or idempotency.HEADER not in request.headers:
             return await route.handler(api, request)
         body = await read_bytes(request, api.settings.body_timeout_s)
         return await api.repeats.once(request, body, lambda: route.handler(api, request))
@@ -229,6 +232,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
                 LoadHistory(clock.utc().timestamp()),
+                EventReader(bus, streams),
             )
             await _serve_http(api, bus, streams, stopping)
         finally:

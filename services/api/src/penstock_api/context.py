@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
 from penstock_api.load_history import LoadHistory
 from penstock_api.loads import Loads
@@ -30,3 +31,4 @@ class Api:
     usage: UsageReader
     logs: LogReader
     history: LoadHistory
+    event_reader: EventReader

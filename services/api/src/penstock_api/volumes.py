@@ -39,7 +39,7 @@ def new_volume(volume_id: str, spec: VolumeSpec, *, now: datetime) -> VolumeReco
     )
 
 
-def oldest_first(store: Store) -> list[VolumeRecord]:
+def all_volumes(store: Store) -> list[VolumeRecord]:
     """All volumes, the oldest first."""
     records = (row.value for row in store.volumes.rows.values())
     return sorted(records, key=lambda record: (record.created_at, record.volume_id))
@@ -83,6 +83,7 @@ async def change_volume(
         new = old.model_copy(update=patch.model_dump(exclude_unset=True))
         return None if new == old else new.model_copy(update={"updated_at": now})
 
+    find_volume(store, volume_id)  # what no volume is called may be no key either
     changed = await store.change_record(VOLUMES, volume_id, plan)
     return changed or find_volume(store, volume_id)
 

@@ -33,7 +33,7 @@ def find_worker(store: Store, worker_id: str) -> WorkerAssignment:
 async def order_stop(
     store: Store, assignment: WorkerAssignment, request: StopRequest, *, now: datetime
 ) -> WorkerOrder | None:
-    """Order a worker to stop; gives the order if it says anything new.
+    """Order a worker to stop; gives the order as it is then, None = it had been given.
 
     Raises:
         PenstockError: NATS is away or timed out, in which case the order may or may not stand.

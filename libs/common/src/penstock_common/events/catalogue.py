@@ -212,7 +212,7 @@ WORKER_ASSIGNED: Final = EventType(
     WORKER, "assigned", Service.SCHEDULER, WorkerAssigned, "A worker is to start on a node."
 )
 WORKER_STOP_ORDERED: Final = EventType(
-    WORKER, "stop_ordered", Service.API, WorkerOrder, "Somebody ordered a worker to stop."
+    WORKER, "stop_ordered", Service.API, WorkerOrder, "Somebody ordered that a worker stops."
 )
 WORKER_RUNNING: Final = EventType(
     WORKER, "running", Service.NODE_AGENT, WorkerStatus, "A worker is healthy and takes requests."

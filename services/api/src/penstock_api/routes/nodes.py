@@ -53,14 +53,14 @@ async def show_node(api: Api, request: web.Request) -> web.Response:
 
 async def cordon(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/cordon."""
-    wanted = await read_request(api, request, CordonRequest)
-    return await _order(api, request, wanted, NODE_CORDONED)
+    return await _order(
+        api, request, await read_request(api, request, CordonRequest), NODE_CORDONED
+    )
 
 
 async def drain(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/drain."""
-    wanted = await read_request(api, request, DrainRequest)
-    return await _order(api, request, wanted, NODE_DRAINING)
+    return await _order(api, request, await read_request(api, request, DrainRequest), NODE_DRAINING)
 
 
 async def uncordon(api: Api, request: web.Request) -> web.Response:

@@ -9,11 +9,11 @@ from penstock_api.context import Api
 from penstock_api.paging import oldest, parse_page
 from penstock_api.routes.route import PAGE, Body, Query, Route, answer
 from penstock_api.volumes import (
+    all_volumes,
     change_volume,
     create_volume,
     find_volume,
     new_volume,
-    oldest_first,
     remove_volume,
     users_of,
 )
@@ -39,7 +39,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/volumes."""
     page, text = parse_page(request.query), request.query.get("q", "").lower()
-    named = (record for record in oldest_first(api.store) if text in record.name.lower())
+    named = (record for record in all_volumes(api.store) if text in record.name.lower())
     listed, cursor = page.of(named, lambda record: oldest(record.created_at, record.volume_id))
     documents = tuple(_document(api, record) for record in listed)
     return answer(VolumeList(volumes=documents, next_cursor=cursor))
