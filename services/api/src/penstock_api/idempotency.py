@@ -103,8 +103,8 @@ class Repeats:
         )
 
     async def _keep(self, name: str, claim: RepeatRecord, response: web.Response) -> None:
-        body = response.body
-        assert isinstance(body, bytes)
+        body = response.body or b""  # a 204 has none
+        assert isinstance(body, bytes), "an answer that streams cannot be kept"
         kept = {
             "status": response.status,
             "headers": {n: response.headers[n] for n in _KEPT_HEADERS if n in response.headers},
