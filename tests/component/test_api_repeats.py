@@ -153,3 +153,12 @@ async def test_lists_come_in_pages_and_filtered(api: ApiServer) -> None:
     refused = await api.ask("GET", "/v1/endpoints?state=sleeping")
     assert (refused.status, refused.document["reason"]) == (400, "malformed_filter")
     assert "paused" in refused.document["detail"]
+
+
+async def test_an_answer_without_a_body_is_given_again(api: ApiServer) -> None:
+    made = await api.create()
+    path, headers = f"/runpod/v1/endpoints/{made['id']}", {"Idempotency-Key": "once"}
+    first = await api.ask("DELETE", path, headers=headers)
+    again = await api.ask("DELETE", path, headers=headers)
+    assert [first.status, again.status] == [204, 204]
+    assert again.headers["Idempotent-Replayed"] == "true"

@@ -144,6 +144,12 @@ def _assigned(worker: WorkerAssigned, names: Names) -> str:
     return f"{_worker(worker, names)} is to start on {worker.node_id}{gpus}"
 
 
+@_says(WORKER_STOP_ORDERED)
+def _stop_ordered(order: WorkerOrder, names: Names) -> str:
+    why = f": {order.reason}" if order.reason else ""
+    return f"{_worker(order, names)} is ordered to stop{why}"
+
+
 @_says(WORKER_RUNNING)
 def _running(worker: WorkerStatus, names: Names) -> str:
     began, healthy = worker.phases.get(Phase.DECIDED), worker.phases.get(Phase.HEALTHY)
@@ -166,13 +172,7 @@ def _failed(worker: WorkerStatus, names: Names) -> str:
     return f"{_worker(worker, names)} has failed{_why(worker)}"
 
 
-@_says(WORKER_STOP_ORDERED)
-def _stop_ordered(order: WorkerOrder, names: Names) -> str:
-    why = f": {order.reason}" if order.reason else ""
-    return f"{_worker(order, names)} is ordered to stop{why}"
-
-
-def _worker(worker: WorkerAssigned | WorkerOrder | WorkerStatus, names: Names) -> str:
+def _worker(worker: WorkerAssigned | WorkerStatus | WorkerOrder, names: Names) -> str:
     return f"{worker.worker_id} of {names.get(worker.endpoint_id, worker.endpoint_id)}"
 
 

@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
-from penstock_client.api_requests import quoted
+from penstock_client.api_requests import quoted, with_query
 from penstock_client.documents import (
     DecisionList,
     EndpointDocument,
     EndpointList,
+    EndpointMetrics,
     RevisionList,
 )
 from penstock_client.errors import (
@@ -98,6 +99,20 @@ class EndpointCalls:
         """The autoscaler's last decisions on one endpoint, newest first."""
         path = f"{path_of(endpoint)}/decisions"
         return self._transport.ask(DecisionList, "GET", path)
+
+    def metrics(
+        self, endpoint: str, *, window_s: int | None = None, step_s: int | None = None
+    ) -> EndpointMetrics:
+        """The endpoint's load, now and in the last hour.
+
+        Args:
+            endpoint: id or `app_name`.
+            window_s: seconds to look back, a multiple of 10; None = an hour.
+            step_s: seconds of a point, a multiple of 10; None = about 60 points.
+        """
+        query = {"window": window_s, "step": step_s}
+        path = with_query(f"{path_of(endpoint)}/metrics", query)
+        return self._transport.ask(EndpointMetrics, "GET", path)
 
     def revisions(self, endpoint: str) -> RevisionList:
         """The endpoint's last revisions, newest first, each with what it changed."""
