@@ -13,6 +13,7 @@ from penstock_client.documents import (
     EndpointList,
     RevisionList,
 )
+from penstock_client.endpoint_caller import EndpointCaller
 from penstock_client.errors import (
     ApiError,
     NotServingError,
@@ -148,6 +149,14 @@ class EndpointCalls:
             UnreachableError: it could not be reached for a minute, while iterating.
         """
         return follow_logs(self._transport, path_of(endpoint), follow=follow, tail=tail)
+
+    async def caller(self, endpoint: str) -> EndpointCaller:
+        """What calls this endpoint at the router, with the client's key and connections.
+
+        A key of scope `invoke` may call endpoints and ask the api nothing: with one, make an
+        `EndpointCaller` of the endpoint's URL.
+        """
+        return self._transport.caller((await self.show(endpoint)).url)
 
     async def wait_until(
         self,

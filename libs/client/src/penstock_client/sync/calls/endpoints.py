@@ -20,6 +20,7 @@ from penstock_client.errors import (
 )
 from penstock_client.sync.calls.listing import Listing
 from penstock_client.sync.calls.logs import LogDocument, follow_logs
+from penstock_client.sync.endpoint_caller import EndpointSyncCaller
 from penstock_client.sync.transport import Transport
 from penstock_common.clock import SystemClock
 from penstock_common.states import EndpointState
@@ -147,6 +148,14 @@ class EndpointCalls:
             UnreachableError: it could not be reached for a minute, while iterating.
         """
         return follow_logs(self._transport, path_of(endpoint), follow=follow, tail=tail)
+
+    def caller(self, endpoint: str) -> EndpointSyncCaller:
+        """What calls this endpoint at the router, with the client's key and connections.
+
+        A key of scope `invoke` may call endpoints and ask the api nothing: with one, make an
+        `EndpointSyncCaller` of the endpoint's URL.
+        """
+        return self._transport.caller((self.show(endpoint)).url)
 
     def wait_until(
         self,
