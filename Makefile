@@ -2,7 +2,7 @@
 #
 #   make demo [ONCE=1] [RUNTIME=docker]   set up, start everything, show the whole way of a request
 #   make demo-embeddings                  the same with a real sentence-embedding model
-#   make test [AFTER_CHECK=1]             set up, run every test (AFTER_CHECK: those that check leaves out)
+#   make test [AFTER_CHECK=1] [JOBS=3]    set up, run every test (AFTER_CHECK: those that check leaves out)
 #   make test-gpu                         set up, run the tests that need an NVIDIA GPU
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
@@ -11,6 +11,7 @@
 #   make bench-cold-start [RUNTIME=docker] cold start through Penstock against the command alone
 #   make bench-simulate                   the autoscaler beside its peers' formulas, in virtual time
 #   make bench-placement                  placement from 100 to 100,000 nodes, and fragmentation
+#   make bench-api                        the management API over 1,000 endpoints
 #   make bench-fleet                      scheduler and NATS over 100 to 1,000 simulated nodes
 #   make bench-router [QUICK=1] [HEAVY=1] the router beside HAProxy, nginx, Envoy, aiohttp (and smg)
 
@@ -19,12 +20,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME ?= process
 VERSION ?= latest
+# Processes of the tests: many wait more than they work. 0 = all in one, for a debugger.
+JOBS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 1) + 1 )))
+# Tests of one module share what it has set up, so they stay together.
+SPREAD = -n $(JOBS) --dist loadscope
 PARTS := api scheduler router node-agent cli
 MEMBERS := libs/common libs/client libs/autoscaler services/api services/scheduler services/node-agent services/router cli
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test test-gpu lock sync-client wheels images bench-cold-start bench-simulate bench-placement bench-fleet bench-router clean
+.PHONY: demo demo-embeddings setup check test test-gpu lock sync-client wheels images bench-cold-start bench-simulate bench-placement bench-api bench-fleet bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -54,11 +59,11 @@ check: setup $(VENV)/.embeddings
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/unit -m "not nats and not docker and not gpu and not slow"
+	$(BIN)/pytest -q $(SPREAD) tests/unit -m "not nats and not docker and not gpu and not slow"
 
 test: setup $(VENV)/.embeddings
-	$(BIN)/pytest $(if $(AFTER_CHECK),--ignore=tests/unit) tests
-	$(if $(AFTER_CHECK),$(BIN)/pytest tests/unit -m "nats or docker or gpu or slow")
+	$(BIN)/pytest $(SPREAD) $(if $(AFTER_CHECK),--ignore=tests/unit) tests
+	$(if $(AFTER_CHECK),$(BIN)/pytest $(SPREAD) tests/unit -m "nats or docker or gpu or slow")
 
 test-gpu: setup
 	$(BIN)/pytest -m gpu tests/gpu
@@ -90,6 +95,9 @@ bench-simulate: setup
 
 bench-placement: setup
 	$(BIN)/python -m benchmarks.placement
+
+bench-api: setup
+	$(BIN)/python -m benchmarks.api
 
 bench-fleet: setup
 	$(BIN)/python -m benchmarks.fleet

@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 from penstock_client.calls.api_keys import ApiKeyCalls
 from penstock_client.calls.endpoints import EndpointCalls
 from penstock_client.calls.nodes import NodeCalls
+from penstock_client.calls.offers import LimitCalls, ProductCalls
 from penstock_client.calls.prewarms import PrewarmCalls
 from penstock_client.calls.registry_auths import RegistryAuthCalls
 from penstock_client.calls.usage import UsageCalls
@@ -42,6 +43,8 @@ class PenstockClient:
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
     usage: UsageCalls
+    products: ProductCalls
+    limits: LimitCalls
 
     def __init__(
         self, url: str, key: str, *, timeout_s: float = 30.0, retry: RetryPolicy = _USUAL
@@ -63,6 +66,8 @@ class PenstockClient:
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
         self.usage = UsageCalls(transport)
+        self.products = ProductCalls(transport)
+        self.limits = LimitCalls(transport)
 
     async def __aenter__(self) -> Self:
         return self
