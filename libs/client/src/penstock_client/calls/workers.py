@@ -1,6 +1,5 @@
 """Calls about workers."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
@@ -8,8 +7,9 @@ from penstock_client.api_requests import quoted
 from penstock_client.calls.endpoints import path_of
 from penstock_client.calls.listing import Listing
 from penstock_client.calls.logs import LogDocument, follow_logs
+from penstock_client.calls.waiting import looks
 from penstock_client.documents import WorkerDocument, WorkerList
-from penstock_client.errors import ApiError, UnreachableError, WaitTimeoutError
+from penstock_client.errors import WaitTimeoutError
 from penstock_client.transport import Transport
 from penstock_common.states import WorkerState
 
@@ -79,23 +79,15 @@ class WorkerCalls:
             WaitTimeoutError: it was still there after `timeout_s` seconds.
             ApiError: the api refused.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    try:
-                        seen = await self.show(worker)
-                        if tell is not None:
-                            await tell(seen)
-                    except (ApiError, UnreachableError) as error:
-                        if isinstance(error, ApiError) and error.status == 404:
-                            return
-                        if isinstance(error, ApiError) and error.status < 500:
-                            raise
-                    await asyncio.sleep(poll_s)
-        except TimeoutError:
-            raise WaitTimeoutError(
-                f"after {timeout_s:g} s worker '{worker}' is still there"
-            ) from None
+        path, transport = _path(worker), self._transport
+        async for seen in looks(
+            transport, WorkerDocument, path, timeout_s=timeout_s, poll_s=poll_s
+        ):
+            if seen is None:
+                return
+            if tell is not None:
+                await tell(seen)
+        raise WaitTimeoutError(f"after {timeout_s:g} s worker '{worker}' is still there")
 
     def logs(
         self, endpoint: str, worker: str, *, follow: bool = False, tail: int | None = None
