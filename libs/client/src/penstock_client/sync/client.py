@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from penstock_client.retrying import RetryPolicy
 from penstock_client.sync.calls.api_keys import ApiKeyCalls
 from penstock_client.sync.calls.endpoints import EndpointCalls
+from penstock_client.sync.calls.events import EventCalls
 from penstock_client.sync.calls.nodes import NodeCalls
 from penstock_client.sync.calls.offers import LimitCalls, ProductCalls
 from penstock_client.sync.calls.prewarms import PrewarmCalls
@@ -46,6 +47,7 @@ class PenstockSyncClient:
     usage: UsageCalls
     products: ProductCalls
     limits: LimitCalls
+    events: EventCalls
 
     def __init__(
         self, url: str, key: str, *, timeout_s: float = 30.0, retry: RetryPolicy = _USUAL
@@ -69,6 +71,7 @@ class PenstockSyncClient:
         self.usage = UsageCalls(transport)
         self.products = ProductCalls(transport)
         self.limits = LimitCalls(transport)
+        self.events = EventCalls(transport)
 
     def __enter__(self) -> Self:
         return self
