@@ -103,7 +103,7 @@ class Repeats:
         )
 
     async def _keep(self, name: str, claim: RepeatRecord, response: web.Response) -> None:
-        body = response.body
+        body = b"" if response.body is None else response.body  # 204 has none
         assert isinstance(body, bytes)
         kept = {
             "status": response.status,
