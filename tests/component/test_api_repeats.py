@@ -57,6 +57,15 @@ async def test_a_change_and_a_deletion_are_answered_again_too(api: ApiServer) ->
     assert (await api.ask("DELETE", f"/v1/registry-auths/{auth_id}")).status == 404
 
 
+async def test_an_answer_without_a_body_is_given_again_as_well(api: ApiServer) -> None:
+    template = {"name": "t", "imageName": "acme/echo", "isServerless": True}
+    made = (await api.ask("POST", "/runpod/v1/templates", template)).document
+    path = f"/runpod/v1/templates/{made['id']}"
+    gone = [await api.ask("DELETE", path, headers=KEY) for _ in range(2)]
+    assert [(answer.status, answer.document) for answer in gone] == [(204, None)] * 2
+    assert gone[1].headers["Idempotent-Replayed"] == "true"
+
+
 async def test_many_at_once_make_one(api: ApiServer) -> None:
     answers = await asyncio.gather(
         *(api.ask("POST", "/v1/endpoints", ECHO, headers=KEY) for _ in range(10))

@@ -161,7 +161,7 @@ async def _once(api: Api, route: Route, request: web.Request) -> web.Response:
     async def handle() -> Answer:
         response = await route.handler(api, request)
         assert isinstance(response, web.Response), "an answer that streams cannot be kept"
-        body = response.body or b""  # a 204 has none
+        body = b"" if response.body is None else response.body  # 204 has none
         assert isinstance(body, bytes)
         headers = {name: response.headers[name] for name in KEPT if name in response.headers}
         return Answer(response.status, headers, body)
