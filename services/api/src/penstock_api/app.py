@@ -43,6 +43,7 @@ from penstock_api.routes import (
     nodes,
     prewarms,
     registry_auths,
+    replacements,
     usage,
     volumes,
     workers,
@@ -69,6 +70,7 @@ logger = logging.getLogger(__name__)
 #: Every route of the api; the docs are checked against it.
 ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
+    *replacements.ROUTES,
     *workers.ROUTES,
     *logs.ROUTES,
     *nodes.ROUTES,

@@ -85,6 +85,26 @@ async def create_endpoint(
         PenstockError: the document is wrong, the caller's quota is used up, or see
             `Store.create_endpoint`.
     """
+    record = new_record(api, request, document, endpoint_id=endpoint_id, adjust=adjust)
+    revision = await api.store.create_endpoint(record)
+    document = shown(api, record)
+    api.events.announce("created", document)
+    return Created(document, record, revision)
+
+
+def new_record(
+    api: Api,
+    request: web.Request,
+    document: object,
+    *,
+    endpoint_id: str,
+    adjust: Adjust = lambda record: record,
+) -> EndpointRecord:
+    """The record of a new endpoint of the caller's, within its quota; writes nothing.
+
+    Raises:
+        PenstockError: the document is wrong, or the caller's quota is used up.
+    """
     record = plan_creation(
         document,
         endpoint_id=endpoint_id,
@@ -97,10 +117,7 @@ async def create_endpoint(
     )
     record = adjust(record)
     check_owners_quota(api, record)
-    revision = await api.store.create_endpoint(record)
-    document = shown(api, record)
-    api.events.announce("created", document)
-    return Created(document, record, revision)
+    return record
 
 
 async def patch_endpoint(
