@@ -148,7 +148,7 @@ def _brought_secrets(document: object) -> frozenset[str]:
 
 def _defaults() -> dict[str, Any]:
     """A document that says nothing, as far as there are defaults."""
-    nothing = EndpointSpec.model_construct(image=ImageSpec.model_construct())
+    nothing = EndpointSpec.model_construct(name="", app_name="", image=ImageSpec.model_construct())
     return nothing.model_dump(mode="json", exclude=set(_NAMES))
 
 
