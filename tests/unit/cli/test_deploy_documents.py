@@ -58,7 +58,7 @@ def test_json_means_what_it_means(value: dict[str, Any], indent: Any, ascii_only
 
 @given(OBJECTS)
 def test_yaml_as_others_write_it_is_read_back(value: dict[str, Any]) -> None:
-    assert read(yaml.safe_dump(value, allow_unicode=False)).value == value
+    assert read(yaml.safe_dump(value, default_style='"')).value == value
 
 
 @pytest.mark.parametrize(
