@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.commands.deploy import deploy
 from penstock_cli.commands.endpoint import endpoints_app
 from penstock_cli.commands.key import keys_app
 from penstock_cli.commands.node import nodes_app
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(up)
+app.command()(deploy)
 app.command()(init)
 app.command()(demo)
 app.command()(simulate)

@@ -3,7 +3,13 @@
 import enum
 
 from penstock_cli.input.endpoint_flags import flag_of
-from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
+from penstock_client.errors import (
+    ApiError,
+    DrainEndedError,
+    NotServingError,
+    UnreachableError,
+    WaitTimeoutError,
+)
 from penstock_common.errors import PenstockError
 
 
@@ -11,12 +17,20 @@ class ExitCode(enum.IntEnum):
     """Exit codes of every command; `docs/http-api.md` lists them."""
 
     OK = 0
-    #: the api refused, or what was waited for did not come
+    #: the api refused
     REFUSED = 1
     #: the command line is wrong
     USAGE = 2
     #: the api cannot be reached
     UNREACHABLE = 3
+    #: it was done, but what was waited for failed
+    FAILED = 4
+    #: it was done, but what was waited for did not come in time; it may still come
+    TIMED_OUT = 5
+    #: `deploy --dry-run`: something would change
+    WOULD_CHANGE = 6
+    #: Ctrl-C
+    INTERRUPTED = 130
 
 
 class CliError(Exception):
@@ -34,9 +48,11 @@ def as_cli_error(error: PenstockError) -> CliError:
             return CliError(*_refusal(error), code=ExitCode.REFUSED)
         case NotServingError():
             lines = [str(error), *(f"  | {line}" for line in error.endpoint.log_tail)]
-            return CliError(*lines, code=ExitCode.REFUSED)
+            return CliError(*lines, code=ExitCode.FAILED)
         case WaitTimeoutError():
-            return CliError(str(error), code=ExitCode.REFUSED)
+            return CliError(str(error), code=ExitCode.TIMED_OUT)
+        case DrainEndedError():
+            return CliError(str(error), code=ExitCode.FAILED)
         case UnreachableError():
             hint = "is `penstock up` running? name another api with --api or PENSTOCK_API_URL"
             return CliError(f"{error}; {hint}", code=ExitCode.UNREACHABLE)

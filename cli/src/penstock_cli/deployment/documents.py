@@ -155,6 +155,8 @@ def _compose(text: str, source: str) -> list[yaml.Node]:
         mark = error.problem_mark or error.context_mark
         place = Place(source, mark.line + 1, mark.column + 1) if mark else Place(source)
         told = ", ".join(part for part in (error.problem, error.context) if part)
+        if mark is not None and mark.index and text[mark.index - 1 : mark.index + 1] == "${":
+            told = "put the text with ${…} in quotes; within { } and [ ] a brace is YAML's own"
         raise DocumentError([Fault(place, told)]) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

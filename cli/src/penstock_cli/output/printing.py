@@ -50,6 +50,11 @@ def print_line(text: str) -> None:
     _write(plain(text) + "\n")
 
 
+def print_text(text: Text) -> None:
+    """A line with styles on stdout; text of others in it was made `plain`."""
+    make_console().print(text, soft_wrap=True)
+
+
 def print_rows(
     header: Sequence[str],
     rows: Iterable[Sequence[object]],
@@ -94,10 +99,15 @@ def grid() -> Table:
     return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
 
 
+def make_console() -> Console:
+    """A console on stdout, very wide where no terminal is."""
+    width = None if sys.stdout.isatty() else _WIDE
+    return Console(width=width, highlight=False, emoji=False, markup=False)
+
+
 def print_grid(table: Table) -> None:
     """A table on stdout, no wider than the terminal."""
-    width = None if sys.stdout.isatty() else _WIDE
-    console = Console(width=width, highlight=False, emoji=False, markup=False)
+    console = make_console()
     with console.capture() as captured:
         console.print(table)
     _write("\n".join(line.rstrip() for line in captured.get().split("\n")))

@@ -43,7 +43,14 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, answer: type[D], method: str, path: str, document: object = None) -> D:
+    async def ask(
+        self,
+        answer: type[D],
+        method: str,
+        path: str,
+        document: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> D:
         """The answer to one request, as a document of this type.
 
         Args:
@@ -51,11 +58,12 @@ class Transport:
             method: of HTTP.
             path: with its query, both encoded.
             document: sent as JSON; None = no body. With PATCH, a JSON merge patch (RFC 7396).
+            headers: beside those that every request has.
 
         Raises:
             ApiError, UnreachableError: as for `send`.
         """
-        value = await self.send(method, path, document)
+        value = await self.send(method, path, document, headers)
         try:
             return answer.of(value)
         except ValidationError as error:
@@ -64,20 +72,26 @@ class Transport:
                 f"(is the api newer?): {error}"
             ) from None
 
-    async def send(self, method: str, path: str, document: object = None) -> Any:  # noqa: ANN401
+    async def send(
+        self,
+        method: str,
+        path: str,
+        document: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:  # noqa: ANN401
         """The parsed JSON of the answer; the arguments are those of `ask`.
 
         Raises:
             ApiError: the api refused.
             UnreachableError: it could not be asked, or the answer is none of a Penstock api.
         """
-        headers = {}
+        sent = dict(headers or {})
         if document is not None:
-            headers["Content-Type"] = _MERGE_PATCH if method == "PATCH" else "application/json"
+            sent["Content-Type"] = _MERGE_PATCH if method == "PATCH" else "application/json"
         data = None if document is None else json.dumps(document).encode()
         try:
             async with self._opened.request(
-                method, self._at(path), data=data, headers=headers, allow_redirects=False
+                method, self._at(path), data=data, headers=sent, allow_redirects=False
             ) as answer:
                 status, body = answer.status, await answer.read()
         except TimeoutError:

@@ -10,6 +10,7 @@ from penstock_client.documents import (
     DecisionList,
     EndpointDocument,
     EndpointList,
+    PlanDocument,
     RevisionList,
 )
 from penstock_client.errors import (
@@ -61,6 +62,29 @@ class EndpointCalls:
     async def update(self, endpoint: str, patch: Mapping[str, Any]) -> EndpointDocument:
         """The endpoint after a JSON merge patch (RFC 7396)."""
         return await self._transport.ask(EndpointDocument, "PATCH", path_of(endpoint), patch)
+
+    async def plan(self, app_name: str, document: Mapping[str, Any]) -> PlanDocument:
+        """What `replace` of this document would change; nothing is done."""
+        return await self._transport.ask(
+            PlanDocument, "POST", f"{path_of(app_name)}/plan", document
+        )
+
+    async def replace(
+        self, app_name: str, document: Mapping[str, Any], plan: PlanDocument | None = None
+    ) -> EndpointDocument:
+        """The endpoint, made or changed to be as this whole document says (docs/deploy.md).
+
+        Args:
+            app_name: or the id of one that there is.
+            document: what it leaves out has its default afterwards; secrets stay.
+            plan: a plan of this document: if the endpoint has changed since, nothing is done (412).
+        """
+        headers = {}
+        if plan is not None:
+            headers = {"If-None-Match": "*"} if plan.etag is None else {"If-Match": plan.etag}
+        return await self._transport.ask(
+            EndpointDocument, "PUT", path_of(app_name), document, headers
+        )
 
     async def delete(self, endpoint: str) -> EndpointDocument:
         """The endpoint, from now on `deleting`; safe to repeat until it is gone."""
