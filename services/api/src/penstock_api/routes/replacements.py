@@ -29,6 +29,7 @@ from penstock_client.documents import EndpointDocument, PlanDocument
 from penstock_common import ids
 from penstock_common.entropy import random_id
 from penstock_common.errors import InvalidDocumentError, Problem
+from penstock_common.events.catalogue import ENDPOINT_UPDATED
 from penstock_common.kv import Row
 from penstock_common.messages import EndpointRecord
 from penstock_common.specs import EndpointSpec
@@ -77,7 +78,7 @@ async def replace(api: Api, request: web.Request) -> web.Response:
         lambda record: _replaced(api, record, document, now),
         if_match=if_match,
     )
-    return answer(told(api, change, "updated"), etag=etag(change.revision))
+    return answer(told(api, change, ENDPOINT_UPDATED), etag=etag(change.revision))
 
 
 async def _create(api: Api, request: web.Request, name: str, document: object) -> web.Response:
