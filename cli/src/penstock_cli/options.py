@@ -13,7 +13,7 @@ ApiOption = Annotated[
         "--api",
         envvar="PENSTOCK_API_URL",
         metavar="URL",
-        help="The api; left out = the running `penstock up`.",
+        help="The api; left out = that of the context, or of `penstock up` here.",
         show_default=False,
     ),
 ]
