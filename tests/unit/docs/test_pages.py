@@ -3,19 +3,29 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 from penstock_common.states import NodeState, WorkerReason
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_states_page_is_drawn_from_the_tables() -> None:
-    spec = importlib.util.spec_from_file_location("make_states", ROOT / "docs/make_states.py")
+def maker(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / "docs/states.md").read_text() == module.page()
+    return module
+
+
+def test_states_page_is_drawn_from_the_tables() -> None:
+    assert (ROOT / "docs/states.md").read_text() == maker("make_states").page()
+
+
+def test_the_page_of_the_command_is_made_from_its_code() -> None:
+    page = (ROOT / "docs/cli.md").read_text()
+    assert page == maker("make_cli").page(page), "run `python docs/make_cli.py`"
 
 
 def test_every_reason_of_a_worker_is_explained_once() -> None:

@@ -1,5 +1,6 @@
 """`penstock deploy`: endpoints made to be as files say."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +15,12 @@ from penstock_cli.deployment.plans import Deployment, carry_out, plan_all, read_
 from penstock_cli.deployment.screens import make_screen
 from penstock_cli.deployment.waiting import wait_until_serving
 from penstock_cli.exits import CliError, ExitCode
-from penstock_cli.options import (
-    DEFAULT_DATA,
-    ApiOption,
-    DataOption,
-    JsonOption,
-    WaitTimeoutOption,
-    ask,
-    environment,
-)
-from penstock_cli.output.printing import plain, print_json, print_line, print_text
+from penstock_cli.options import WaitTimeoutOption
+from penstock_cli.output.documents import Form, print_document, print_streamed
+from penstock_cli.output.printing import plain, print_line, print_text
+from penstock_cli.session import Session, with_session
 from penstock_client.client import PenstockClient
-from penstock_client.documents import EndpointDocument, PlanDocument
+from penstock_client.documents import Document, EndpointDocument, PlanDocument
 
 #: As long as a worker may take to start by default.
 SERVING_TIMEOUT_S = 900.0
@@ -33,7 +28,9 @@ SERVING_TIMEOUT_S = 900.0
 _STYLES = {"+": "green", "-": "red", "~": "yellow", " ": "dim"}
 
 
+@with_session
 def deploy(
+    session: Session,
     file: Annotated[
         list[str],
         typer.Option(
@@ -61,9 +58,6 @@ def deploy(
         bool, typer.Option("--no-wait", help="Do not wait until it serves.")
     ] = False,
     wait_timeout: WaitTimeoutOption = SERVING_TIMEOUT_S,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Create endpoints, or change them to be as documents say, and wait until they serve.
 
@@ -71,37 +65,39 @@ def deploy(
     that it does not name stay. ${NAME} in a text is a variable of the environment, $${ is ${.
     """
     try:
-        documents = read_sources(_texts(file), settings or (), environment())
+        documents = read_sources(_texts(file), settings or (), os.environ)
     except DocumentError as error:
         raise CliError("cannot deploy:", *(f"  {fault}" for fault in error.faults)) from None
-    deployments = ask(api, data, lambda client: plan_all(client, documents))
-    _print_plans(deployments, as_json=as_json, dry_run=dry_run)
+    deployments = session.ask(lambda client: plan_all(client, documents))
+    if session.form is Form.TEXT:
+        for deployment in deployments:
+            _print_plan(deployment.plan)
     changing = [d.app_name for d in deployments if d.changes]
     if dry_run:
-        raise typer.Exit(ExitCode.WOULD_CHANGE if changing else ExitCode.OK)
-    if changing and not yes and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        _print_documents(session, [deployment.plan for deployment in deployments])
+        raise typer.Exit(ExitCode.WOULD_CHANGE if changing else ExitCode.DONE)
+    asks = session.form is Form.TEXT and sys.stdin.isatty() and sys.stdout.isatty()
+    if changing and asks and not yes:
         typer.confirm(f"Deploy {', '.join(changing)}?", abort=True)
-    _carry_out(deployments, None if no_wait else wait_timeout, as_json, api, data)
+    _print_documents(session, _carry_out(session, deployments, None if no_wait else wait_timeout))
 
 
 def _carry_out(
-    deployments: Sequence[Deployment],
-    wait_s: float | None,
-    as_json: bool,
-    api: str | None,
-    data: Path,
-) -> None:
-    """Carry out one after the other; what comes after one that fails is left."""
+    session: Session, deployments: Sequence[Deployment], wait_s: float | None
+) -> list[EndpointDocument]:
+    """The endpoints, carried out one after the other; what comes after one that fails is left."""
     written: list[str] = []
 
-    async def carry_out_all(client: PenstockClient) -> None:
+    async def carry_out_all(client: PenstockClient) -> list[EndpointDocument]:
+        endpoints = []
         for deployment in deployments:
             endpoint = await carry_out(client, deployment)
             written.append(deployment.app_name)
-            await _finish(client, deployment, endpoint, wait_s, as_json=as_json)
+            endpoints.append(await _finish(session, client, deployment, endpoint, wait_s))
+        return endpoints
 
     try:
-        ask(api, data, carry_out_all)
+        return session.ask(carry_out_all)
     except KeyboardInterrupt:
         raise CliError(*_interrupted(deployments, written), code=ExitCode.INTERRUPTED) from None
     except CliError as error:
@@ -112,24 +108,35 @@ def _carry_out(
 
 
 async def _finish(
+    session: Session,
     client: PenstockClient,
     deployment: Deployment,
     endpoint: EndpointDocument,
     wait_s: float | None,
-    *,
-    as_json: bool,
-) -> None:
+) -> EndpointDocument:
     """Say that it is written, and wait until it serves; `wait_s` None = do not wait."""
-    if deployment.changes and not as_json:
+    for_a_person = session.form is Form.TEXT
+    if deployment.changes and for_a_person:
         done = "created" if deployment.plan.creates else "changed"
         print_line(f"{done} {endpoint.app_name} (revision {endpoint.revision})")
-    if wait_s is not None:
-        screen = make_screen(quiet=as_json)
-        endpoint, told = await wait_until_serving(client, endpoint, screen, timeout_s=wait_s)
-        if not as_json:
-            print_line(told)
-    if as_json:
-        print_json(endpoint)
+    if wait_s is None:
+        return endpoint
+    screen = make_screen(quiet=not for_a_person)
+    endpoint, told = await wait_until_serving(client, endpoint, screen, timeout_s=wait_s)
+    if for_a_person:
+        print_line(told)
+    return endpoint
+
+
+def _print_documents(session: Session, documents: Sequence[Document]) -> None:
+    """Print them for a program; a person was told before."""
+    if session.form is Form.TEXT:
+        return
+    for document in documents:
+        if len(documents) == 1:
+            print_document(document.raw, session.form)
+        else:
+            print_streamed(document.raw, session.form)
 
 
 def _texts(files: Sequence[str]) -> list[tuple[str, str]]:
@@ -151,18 +158,11 @@ def _texts(files: Sequence[str]) -> list[tuple[str, str]]:
     return texts
 
 
-def _print_plans(deployments: Sequence[Deployment], *, as_json: bool, dry_run: bool) -> None:
-    for deployment in deployments:
-        if as_json and dry_run:
-            print_json(deployment.plan)
-        elif not as_json and sys.stdout.isatty():
-            _print_coloured(deployment.plan)
-        elif not as_json:
-            for line in plain_lines(deployment.plan):
-                print_line(line)
-
-
-def _print_coloured(plan: PlanDocument) -> None:
+def _print_plan(plan: PlanDocument) -> None:
+    if not sys.stdout.isatty():
+        for line in plain_lines(plan):
+            print_line(line)
+        return
     print_text(Text(plain(headline(plan)), style="bold"))
     lines = change_lines(plan)
     width = max((len(line.path) for line in lines), default=0)

@@ -11,7 +11,8 @@ import typer
 
 from penstock_cli.exits import CliError
 from penstock_cli.local.data_dir import NATS_USER
-from penstock_cli.options import DEFAULT_DATA, DataOption
+from penstock_cli.options import DataOption
+from penstock_cli.target import DEFAULT_DATA
 
 #: Where other hosts cannot reach, or which is no address to reach at all.
 _NO_ADDRESS: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::", ""})  # noqa: S104
@@ -35,14 +36,15 @@ def join(
             show_default=False,
         ),
     ] = None,
-    data: DataOption = DEFAULT_DATA,
+    data: DataOption = None,
 ) -> None:
     """Print the commands that make a host a node; they hold this installation's secrets."""
+    folder = data or DEFAULT_DATA
     typer.echo(
         script(
-            nats_url=nats_url or find_nats_url(data),
-            password=_secret(data, "nats.password"),
-            secret_key=_secret(data, "secret.key"),
+            nats_url=nats_url or find_nats_url(folder),
+            password=_secret(folder, "nats.password"),
+            secret_key=_secret(folder, "secret.key"),
             address=address,
         ),
         nl=False,

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.completion import complete_endpoints, complete_workers
 from penstock_cli.exits import CliError, ExitCode
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.output.printing import print_json
+from penstock_cli.output.documents import Form, print_document
 from penstock_cli.output.worker_lines import FollowOption, TailOption, interruptible, print_logs
 from penstock_cli.output.workers import print_workers
+from penstock_cli.session import Session, with_session
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument, WorkerDocument, WorkerList
 from penstock_client.errors import ApiError
@@ -23,45 +24,51 @@ _AT_ONCE = 8
 
 
 @workers_app.command("list")
+@with_session
 def list_workers(
+    session: Session,
     app: Annotated[
         str | None,
-        typer.Argument(metavar="APP", help="app_name or id of an endpoint; left out = all."),
+        typer.Argument(
+            metavar="APP",
+            help="app_name or id of an endpoint; left out = all.",
+            autocompletion=complete_endpoints,
+        ),
     ] = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """List the workers of one endpoint, or of all."""
-    if app is not None and as_json:
-        print_json(ask(api, data, lambda client: client.workers.list(app).whole()))
+    if app is not None and session.form is not Form.TEXT:
+        listed = session.ask(lambda client: client.workers.list(app).whole())
+        print_document(listed.raw, session.form)
         return
-    found = ask(api, data, lambda client: _workers(client, app))
-    if as_json:
-        # The api lists workers by endpoint; all together have the form of one such list.
-        print_json(WorkerList.of({"workers": [worker.raw for _, worker in found]}))
-    else:
-        print_workers(found)
+    found = session.ask(lambda client: _workers(client, app))
+    # The api lists workers by endpoint; all together have the form of one such list.
+    together = WorkerList.of({"workers": [worker.raw for _, worker in found]})
+    session.show(together, lambda _: print_workers(found))
 
 
 @workers_app.command("logs")
+@with_session
 def show_logs(
-    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Id of a worker, ended or not.")],
+    session: Session,
+    worker: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKER", help="Id of a worker, ended or not.", autocompletion=complete_workers
+        ),
+    ],
     follow: FollowOption = False,
     tail: TailOption = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show what a worker wrote, stdout and stderr."""
 
     async def show(client: PenstockClient) -> None:
         endpoint = await _endpoint_of(client, worker)
         lines = client.workers.logs(endpoint, worker, follow=follow, tail=tail)
-        await print_logs(lines, as_json=as_json, with_workers=False)
+        await print_logs(lines, session.form, with_workers=False)
 
     with interruptible():
-        ask(api, data, show)
+        session.ask(show)
 
 
 async def _endpoint_of(client: PenstockClient, worker: str) -> str:
@@ -88,7 +95,7 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
     for endpoint, knows_it in zip(endpoints, known, strict=True):
         if knows_it:
             return endpoint.id
-    raise CliError(f"there is, and was, no worker '{worker}'", code=ExitCode.REFUSED)
+    raise CliError(f"there is, and was, no worker '{worker}'", code=ExitCode.NOT_FOUND)
 
 
 async def _workers(client: PenstockClient, app: str | None) -> list[tuple[str, WorkerDocument]]:

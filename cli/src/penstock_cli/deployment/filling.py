@@ -16,8 +16,8 @@ from penstock_cli.deployment.documents import (
     Place,
     SourceDocument,
     read_value,
-    step,
 )
+from penstock_cli.input.yaml_text import pointer_step as step
 
 _MARK: Final = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 #: A dot that ends a part of a path; `\.` is a dot within one.

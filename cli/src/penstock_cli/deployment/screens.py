@@ -11,7 +11,8 @@ from typing_extensions import override
 
 from penstock_cli.deployment.panel import panel
 from penstock_cli.deployment.progress import Progress
-from penstock_cli.output.printing import make_console, print_line
+from penstock_cli.output.printing import print_line
+from penstock_cli.output.screen import make_console
 
 
 class Screen(Protocol):

@@ -55,12 +55,12 @@ async def wait_until_serving(
             async with asyncio.timeout(timeout_s):
                 outcome = await _follow(client, deployed.id, progress, screen, clock)
     except TimeoutError:
-        raise CliError(*_late(progress, timeout_s), code=ExitCode.TIMED_OUT) from None
+        raise CliError(*_late(progress, timeout_s), code=ExitCode.TIMEOUT) from None
     endpoint = progress.endpoint
     if outcome.ending is Ending.SERVES and endpoint is not None:
         return endpoint, f"{endpoint.app_name} {outcome.told}"
     tail = await _last_lines(client, deployed.id, progress)
-    raise CliError(*_failed(progress, outcome, tail), code=ExitCode.FAILED)
+    raise CliError(*_failed(progress, outcome, tail), code=ExitCode.NOT_SERVING)
 
 
 async def _follow(

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from penstock_cli.local import ports
+from penstock_cli.output.screen import make_console
 from penstock_client.client import PenstockClient
 from penstock_client.documents import WorkerDocument
 from penstock_common.clock import SystemClock
@@ -79,7 +80,7 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the tour.")] = False,
 ) -> None:
     """Start everything, show a request start a worker, and the worker go away."""
-    console = Console()
+    console = make_console(markup=True)
     try:
         asyncio.run(
             _tour(console, EXAMPLES[example], runtime, data, stay=not once and sys.stdin.isatty())
