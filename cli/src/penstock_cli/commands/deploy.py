@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from penstock_cli.commands.serving import goes_on
 from penstock_cli.deployment.changes import change_lines, headline, plain_lines
 from penstock_cli.deployment.documents import DocumentError
 from penstock_cli.deployment.plans import Deployment, carry_out, plan_all, read_sources
@@ -177,11 +178,7 @@ def _print_plan(plan: PlanDocument) -> None:
 def _interrupted(deployments: Sequence[Deployment], written: Sequence[str]) -> list[str]:
     lines = []
     if written:
-        name = written[-1]
-        lines.append(
-            f"no longer waiting; the deployment of '{name}' goes on: "
-            f"`penstock endpoint show {name}` says how it is"
-        )
+        lines.append(goes_on(written[-1]))
     left = [d.app_name for d in deployments[len(written) :]]
     if left:
         lines.append(f"  not deployed: {', '.join(left)}")

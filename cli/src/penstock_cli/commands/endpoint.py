@@ -26,6 +26,7 @@ from penstock_cli.commands.endpoint_options import (
     Wait,
     WaitGone,
 )
+from penstock_cli.commands.serving import wait_with_screen
 from penstock_cli.input.documents import read_document
 from penstock_cli.input.endpoint_flags import EndpointFlags, FlagError, overlay
 from penstock_cli.options import FileOption, WaitTimeoutOption
@@ -298,10 +299,8 @@ def _finish(session: Session, endpoint: EndpointDocument, done: str, wait_s: flo
     if session.form is Form.TEXT or wait_s is None:
         session.tell(endpoint, _outcome(endpoint, done))
     if wait_s is not None:
-        serving = session.ask(
-            lambda client: client.endpoints.wait_until_serving(endpoint.id, timeout_s=wait_s)
-        )
-        session.tell(serving, f"{serving.app_name} is {serving.state}")
+        serving, told = wait_with_screen(session, endpoint, wait_s)
+        session.tell(serving, told)
 
 
 def _outcome(endpoint: EndpointDocument, done: str) -> str:
