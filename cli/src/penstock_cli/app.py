@@ -24,6 +24,7 @@ from penstock_cli.local.up import up
 from penstock_cli.options import ContextOption
 from penstock_cli.output.screen import COLOUR, Colour
 from penstock_cli.simulation.command import simulate
+from penstock_cli.top.command import top
 
 app = typer.Typer(
     name="penstock",
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(deploy)
+app.command()(top)
 app.command()(init)
 app.command()(demo)
 app.command()(simulate)

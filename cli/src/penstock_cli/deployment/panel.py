@@ -46,7 +46,7 @@ def bar(done: int, total: int, width: int = _BAR_WIDTH) -> Text:
 
 def _head(progress: Progress, now: float) -> Text:
     endpoint = progress.endpoint
-    line = Text(plain(progress.app_name), style="bold")
+    line = Text().append(plain(progress.app_name), style="bold")
     if endpoint is not None:
         line.append("  ").append(state_cell(endpoint.state, endpoint.reason))
     old = sorted({w.revision for w in progress.workers if not progress.is_new(w)})
