@@ -84,6 +84,14 @@ def test_an_endpoint_with_min_0_serves_at_0_workers() -> None:
     )
 
 
+def test_what_serves_already_is_no_news() -> None:
+    progress = Progress("echo", 1, now=0)
+    running = worker_document(state="running", phases_ms={"decided": 0, "healthy": 400})
+    serving = endpoint_document(workers={"min": 1}, workers_running=1)
+    assert progress.note(serving, [running], 1) == []
+    assert outcome(progress)[0] is Ending.SERVES
+
+
 def test_what_serves_with_too_few_workers_is_waited_for() -> None:
     progress = Progress("echo", 1, now=0)
     progress.note(endpoint_document(workers={"min": 2}, workers_running=1), [], 1)

@@ -89,7 +89,7 @@ class Progress:
         self.away: str | None = None
         self._known: dict[str, _Known] = {}
         self._told = ""
-        self._told_failure = ""
+        self._looked = False
 
     def note(
         self,
@@ -109,6 +109,8 @@ class Progress:
         """
         news = ["the api answers again"] if self.away is not None else []
         self.away = None
+        is_first = not self._looked
+        self._looked = True
         self.endpoint, self.workers = endpoint, tuple(workers)
         news += self._note_endpoint(endpoint)
         for worker in workers:
@@ -119,6 +121,8 @@ class Progress:
             if gone.state not in {WorkerState.FAILED, WorkerState.STOPPED}:
                 news.append(f"{worker_id}: gone")
         self.outcome = self._outcome(successor)
+        if is_first and self.outcome is not None and self.outcome.ending is Ending.SERVES:
+            return []  # nothing had to start
         return news
 
     def note_away(self, why: str) -> list[str]:
