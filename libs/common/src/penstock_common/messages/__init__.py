@@ -10,7 +10,7 @@ from penstock_common.messages.access import (
     RegistryAuthRecord,
     RepeatRecord,
 )
-from penstock_common.messages.base import Message, cloud_event
+from penstock_common.messages.base import Message
 from penstock_common.messages.endpoints import (
     Canary,
     EndpointRecord,
@@ -21,12 +21,21 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
+from penstock_common.messages.events import (
+    EndpointNews,
+    GpuNews,
+    ImageRemoved,
+    NodeDrained,
+    NodeLost,
+    NodeOrdered,
+    ScaleDecided,
+    WorkerAssigned,
+)
 from penstock_common.messages.logs import GapReason, LogBatch, LogGap, LogLine, OutputName
 from penstock_common.messages.node_orders import NodeOrder
 from penstock_common.messages.nodes import (
     EngineProblem,
     Gpu,
-    GpuNews,
     GpuReading,
     NodeRecord,
     RouterRecord,
@@ -45,7 +54,6 @@ from penstock_common.messages.slots import (
     Tally,
 )
 from penstock_common.messages.storage import (
-    ImageRemoved,
     PrewarmRecord,
     PrewarmState,
     PrewarmStatus,
@@ -59,6 +67,7 @@ __all__ = [
     "ApiKeyRecord",
     "Canary",
     "Claim",
+    "EndpointNews",
     "EndpointRecord",
     "EndpointStatus",
     "EngineProblem",
@@ -76,7 +85,10 @@ __all__ = [
     "LogGap",
     "LogLine",
     "Message",
+    "NodeDrained",
+    "NodeLost",
     "NodeOrder",
+    "NodeOrdered",
     "NodeRecord",
     "OutputName",
     "PrewarmRecord",
@@ -91,6 +103,7 @@ __all__ = [
     "RevisionRecord",
     "RouterRecord",
     "RuntimeKind",
+    "ScaleDecided",
     "ScaleDecision",
     "ScaleHistory",
     "ScaleInputs",
@@ -100,8 +113,8 @@ __all__ = [
     "Ticket",
     "UsageRecord",
     "VolumeRecord",
+    "WorkerAssigned",
     "WorkerAssignment",
     "WorkerLoad",
     "WorkerStatus",
-    "cloud_event",
 ]
