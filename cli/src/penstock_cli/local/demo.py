@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from penstock_cli.input.yaml_text import parse_text
 from penstock_cli.local import ports
 from penstock_cli.output.screen import make_console
 from penstock_client.client import PenstockClient
@@ -46,7 +47,7 @@ class Example:
     @property
     def document(self) -> dict[str, Any]:
         """Its endpoint document."""
-        document: dict[str, Any] = json.loads((self.folder / "endpoint.json").read_text())
+        document: dict[str, Any] = parse_text((self.folder / "endpoint.yaml").read_text())
         return document
 
 
