@@ -171,7 +171,9 @@ async def test_the_shells_get_their_scripts(penstock: Penstock, shell: str) -> N
 
 async def test_bash_itself_completes_with_the_script(penstock: Penstock) -> None:
     await penstock.api.create("echo")
-    (penstock.folder / "completion.sh").write_text((await penstock(_PENSTOCK_COMPLETE="source_bash")).out)
+    (penstock.folder / "completion.sh").write_text(
+        (await penstock(_PENSTOCK_COMPLETE="source_bash")).out
+    )
     process = await asyncio.create_subprocess_exec(
         *("bash", "--norc", "-c"),
         "source ./completion.sh; COMP_WORDS=(penstock endpoint show e); COMP_CWORD=3; "
