@@ -16,10 +16,9 @@ from penstock_client import blocking
 from penstock_client.client import PenstockClient
 from penstock_common.errors import PenstockError
 
-#: Longest wait for the api.
+#: Longest wait for the api, in seconds, unless PENSTOCK_COMPLETION_TIMEOUT_S says another.
 ANSWER_S: Final = 1.0
-#: Then the process ends, whatever still waits (the resolver of names cannot be interrupted).
-END_S: Final = 2.0
+TIMEOUT_VARIABLE: Final = "PENSTOCK_COMPLETION_TIMEOUT_S"
 
 #: A name, and what is said beside it.
 Candidate = tuple[str, str]
@@ -33,9 +32,9 @@ def _asking(question: Callable[[PenstockClient], AsyncIterator[Candidate]]) -> C
         return [candidate async for candidate in question(client)]
 
     def complete(ctx: typer.Context, incomplete: str) -> list[Candidate]:
-        with _quietly():
+        with _quietly() as answer_s:
             target = make_finder(ctx).find()
-            found = blocking.ask(target.url, target.key, answer, timeout_s=ANSWER_S)
+            found = blocking.ask(target.url, target.key, answer, timeout_s=answer_s)
             return [candidate for candidate in found if candidate[0].startswith(incomplete)]
         return []
 
@@ -43,15 +42,28 @@ def _asking(question: Callable[[PenstockClient], AsyncIterator[Candidate]]) -> C
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Say nothing, and end in time: an error here would stand in the person's command line."""
+def _quietly() -> Iterator[float]:
+    """Say nothing, and end in time: an error here would stand in the person's command line.
+
+    Gives the longest wait for the api. After twice that the process ends, whatever still waits: the
+    resolver of names cannot be interrupted.
+    """
+    answer_s = _answer_s(os.environ.get(TIMEOUT_VARIABLE, ""))
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-    signal.setitimer(signal.ITIMER_REAL, END_S)
+    signal.setitimer(signal.ITIMER_REAL, 2 * answer_s)
     with (
         contextlib.redirect_stderr(io.StringIO()),
         contextlib.suppress(CliError, PenstockError, OSError),
     ):
-        yield
+        yield answer_s
+
+
+def _answer_s(text: str) -> float:
+    try:
+        wanted = float(text)
+    except ValueError:
+        return ANSWER_S
+    return wanted if 0 < wanted < 3600 else ANSWER_S
 
 
 async def _endpoints(client: PenstockClient) -> AsyncIterator[Candidate]:

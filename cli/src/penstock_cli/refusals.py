@@ -75,9 +75,9 @@ def _next_step(error: ApiError, named_by: str, names: Sequence[str]) -> str:
             return "; an admin makes keys that may with `penstock key create NAME --scope …`"
         case 404:
             nearest = nearest_name(str(error), names)
-            meant = f"; did you mean '{nearest}'?" if nearest else ""
+            meant = f"; did you mean '{nearest}'?" if nearest else ";"
             shows = LISTS.get(error.reason)
-            return meant + (f"; `{shows}` shows what there is" if shows else "")
+            return f"{meant} `{shows}` shows what there is" if shows else ""
         case 429 | 503:
             return "; try again in a moment"
         case _:

@@ -8,7 +8,7 @@ that before `--data`.
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ class Target:
 
     url: str
     key: str
-    #: e.g. `context prod`
+    #: for people, e.g. `context prod`
     named_by: str
 
 
@@ -79,6 +79,12 @@ class Finder:
         Raises:
             CliError: there is no key, no such context, or no usable URL.
         """
+        found = self._find(needs_key=needs_key)
+        if found.key and found.key == self._variables.get(KEY_VARIABLE, "").strip():
+            return replace(found, named_by=f"{found.named_by}, the key by {KEY_VARIABLE}")
+        return found
+
+    def _find(self, *, needs_key: bool) -> Target:
         flags, environment = self._flags, self._environment
         for names, api_word, data_word in (
             (flags, "--api", "--data"),
@@ -120,7 +126,8 @@ class Finder:
             known = f"there are {', '.join(contexts)}" if contexts else "there is none at all"
             raise CliError(
                 f"there is no context '{name}', {known}; "
-                "`penstock context list` shows them, `penstock context add` makes one"
+                "`penstock context list` shows them, `penstock context add` makes one",
+                code=ExitCode.NOT_FOUND,
             )
         return contexts[name]
 

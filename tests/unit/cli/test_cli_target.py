@@ -86,6 +86,13 @@ def test_the_key_of_the_current_context_goes_to_no_api_that_a_flag_names(
         finder(Names(api="http://other"), config=CONFIG).find()
 
 
+def test_it_is_told_who_named_the_api_and_the_key() -> None:
+    named = finder(Names(context="lab"), config=CONFIG).find().named_by
+    assert named == "context lab"
+    by_variable = finder(config=CONFIG, PENSTOCK_API_KEY="k").find().named_by
+    assert by_variable == "context lab, the key by PENSTOCK_API_KEY"
+
+
 def test_without_any_word_it_is_what_runs_here(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (data / ".penstock").mkdir()
     monkeypatch.chdir(data)
