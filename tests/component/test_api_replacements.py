@@ -27,9 +27,10 @@ async def put(api: ApiServer, document: object, name: str = "echo", **headers: s
 
 
 async def plan(api: ApiServer, document: object, name: str = "echo") -> Any:
+    """The plan, with its tag as a member."""
     answer = await api.ask("POST", f"/v1/endpoints/{name}/plan", document)
     assert answer.status == 200, answer
-    return answer.document
+    return {**answer.document, "etag": answer.headers.get("ETag")}
 
 
 async def test_a_document_makes_the_endpoint_and_then_is_all_that_it_is(api: ApiServer) -> None:

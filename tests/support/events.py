@@ -19,6 +19,7 @@ from penstock_common.messages import (
     ScaleDecided,
     ScaleInputs,
     WorkerAssigned,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.specs import parse_endpoint
@@ -125,6 +126,13 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         node_id=NODE_ID,
         revision=2,
         gpus=(GPU.uuid,),
+    ),
+    "penstock.worker.stop_ordered": WorkerOrder(
+        worker_id=WORKER_ID,
+        endpoint_id=ENDPOINT_ID,
+        node_id=NODE_ID,
+        reason="answers slowly",
+        at=AT,
     ),
     "penstock.worker.running": _worker(
         WorkerState.RUNNING,

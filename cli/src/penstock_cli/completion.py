@@ -9,10 +9,10 @@ from typing import Final
 
 import typer
 
+from penstock_cli.asking import ask
 from penstock_cli.contexts.config_file import config_path, read_config
 from penstock_cli.exits import CliError
 from penstock_cli.target import make_finder
-from penstock_client import blocking
 from penstock_client.client import PenstockClient
 from penstock_common.errors import PenstockError
 
@@ -34,7 +34,7 @@ def _asking(question: Callable[[PenstockClient], AsyncIterator[Candidate]]) -> C
     def complete(ctx: typer.Context, incomplete: str) -> list[Candidate]:
         with _quietly() as answer_s:
             target = make_finder(ctx).find()
-            found = blocking.ask(target.url, target.key, answer, timeout_s=answer_s)
+            found = ask(target.url, target.key, answer, timeout_s=answer_s)
             return [candidate for candidate in found if candidate[0].startswith(incomplete)]
         return []
 
@@ -77,9 +77,8 @@ async def _nodes(client: PenstockClient) -> AsyncIterator[Candidate]:
 
 
 async def _workers(client: PenstockClient) -> AsyncIterator[Candidate]:
-    async for endpoint in client.endpoints.list():
-        async for worker in client.workers.list(endpoint.id):
-            yield worker.id, f"{endpoint.app_name} {worker.state}"
+    async for worker in client.workers.list():
+        yield worker.id, f"{worker.state} on {worker.node_id}"
 
 
 async def _volumes(client: PenstockClient) -> AsyncIterator[Candidate]:

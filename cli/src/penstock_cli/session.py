@@ -9,12 +9,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import typer
 
+from penstock_cli.asking import ask
 from penstock_cli.options import ApiOption, ContextOption, DataOption, JsonOption, YamlOption
 from penstock_cli.output.documents import Form, form_of, print_document
 from penstock_cli.output.printing import print_line
 from penstock_cli.refusals import as_cli_error
 from penstock_cli.target import Finder, Target, make_finder
-from penstock_client import blocking
 from penstock_client.client import PenstockClient
 from penstock_client.documents import Document
 from penstock_client.errors import ApiError
@@ -67,7 +67,7 @@ class Session:
                 raise as_cli_error(error, target.named_by, names) from None
 
         try:
-            return blocking.ask(target.url, target.key, asked)
+            return ask(target.url, target.key, asked)
         except PenstockError as error:
             raise as_cli_error(error, target.named_by) from None
 

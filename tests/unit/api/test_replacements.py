@@ -118,13 +118,8 @@ def test_a_plan_of_a_change_says_what_replaces_workers_and_hides_secrets() -> No
             "secrets": {"A": "new", "B": "same", "C": None, "D": "more"},
         },
     )
-    plan = plan_document(before, after, kv_revision=17)
-    assert (plan.creates, plan.etag, plan.revision, plan.replaces_workers) == (
-        False,
-        '"17"',
-        2,
-        True,
-    )
+    plan = plan_document(before, after)
+    assert (plan.creates, plan.revision, plan.replaces_workers) == (False, 2, True)
     assert [(c.pointer, c.before, c.after, c.replaces_workers) for c in plan.changes] == [
         ("/env/X", "1", None, True),
         ("/secrets/A", "(hidden)", "(hidden)", True),
@@ -138,13 +133,8 @@ def test_a_plan_of_a_change_says_what_replaces_workers_and_hides_secrets() -> No
 
 def test_a_plan_of_a_new_endpoint_names_what_is_no_default() -> None:
     after = endpoint(workers={"max": 3, "min": 1}, secrets={"A": "1"})
-    plan = plan_document(None, after, kv_revision=None)
-    assert (plan.creates, plan.etag, plan.revision, plan.replaces_workers) == (
-        True,
-        None,
-        1,
-        False,
-    )
+    plan = plan_document(None, after)
+    assert (plan.creates, plan.revision, plan.replaces_workers) == (True, 1, False)
     assert [(c.pointer, c.before, c.after) for c in plan.changes] == [
         ("/app_name", None, "echo"),
         ("/image/image", None, "acme/echo"),
@@ -171,7 +161,7 @@ def test_a_plan_tells_of_a_change_exactly_when_there_is_one(
 ) -> None:
     before = replaced(endpoint(), first)
     after = replaced(before, second)
-    plan = plan_document(before, after, kv_revision=1)
+    plan = plan_document(before, after)
     assert bool(plan.changes) == (after is not before)
     assert plan.replaces_workers == any(change.replaces_workers for change in plan.changes)
     assert plan.replaces_workers == changes_what_runs(before.spec, after.spec)

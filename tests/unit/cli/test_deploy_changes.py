@@ -14,7 +14,6 @@ def plan(*changes: PlannedChange, creates: bool = False, **fields: Any) -> PlanD
     return PlanDocument(
         app_name="echo",
         creates=creates,
-        etag=None if creates else '"7"',
         revision=fields.get("revision", 2),
         replaces_workers=any(change.replaces_workers for change in changes),
         changes=changes,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.asking import ask
 from penstock_cli.completion import complete_contexts
 from penstock_cli.contexts.config import NAME_PATTERN, Config, Context, check_url
 from penstock_cli.contexts.config_file import changing_config, config_path, read_config
@@ -18,7 +19,6 @@ from penstock_cli.output.documents import Form, form_of, print_document
 from penstock_cli.output.printing import print_facts, print_line, print_rows
 from penstock_cli.refusals import as_cli_error
 from penstock_cli.target import read_key
-from penstock_client import blocking
 from penstock_client.errors import ApiError
 from penstock_common.errors import PenstockError
 
@@ -228,7 +228,7 @@ def _check(context: Context) -> str:
     if not key:
         return f"not checked: {context.key_env} is not set here"
     try:
-        blocking.ask(
+        ask(
             context.api,
             key,
             lambda client: client.send("GET", "/v1/endpoints?limit=1"),

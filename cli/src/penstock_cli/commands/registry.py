@@ -41,12 +41,8 @@ def create(
     It comes from standard input, from PENSTOCK_REGISTRY_PASSWORD, or from a question at the
     terminal; never from the command line, which other users of the machine can read.
     """
-    password = _password(password_stdin)
-    made = session.ask(
-        lambda client: client.registry_auths.create(
-            name=name, username=username, password=password
-        ),
-    )
+    document = {"name": name, "username": username, "password": _password(password_stdin)}
+    made = session.ask(lambda client: client.registry_auths.create(document))
     session.tell(made, f"made {made.id} ({made.name}); name it as image.registry_auth_id")
 
 

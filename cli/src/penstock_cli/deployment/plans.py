@@ -138,9 +138,14 @@ async def carry_out(client: PenstockClient, deployment: Deployment) -> EndpointD
     """
     if not deployment.changes:
         return await client.endpoints.show(deployment.app_name)
+    plan = deployment.plan
+    etag = None if plan.creates else plan.etag
     try:
         return await client.endpoints.replace(
-            deployment.app_name, deployment.document.value, deployment.plan
+            deployment.app_name,
+            deployment.document.value,
+            if_match=etag,
+            only_new=plan.creates,
         )
     except ApiError as error:
         if error.status != 412:

@@ -42,6 +42,7 @@ from penstock_api.routes import (
     health,
     logs,
     nodes,
+    offers,
     prewarms,
     registry_auths,
     replacements,
@@ -77,6 +78,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *workers.ROUTES,
     *logs.ROUTES,
     *nodes.ROUTES,
+    *offers.ROUTES,
     *registry_auths.ROUTES,
     *volumes.ROUTES,
     *prewarms.ROUTES,
@@ -129,7 +131,7 @@ def _bind(api: Api, route: Route) -> Handler:
         if caller is not None:
             request[CALLER] = caller
             _take_turn(api, request.headers[hdrs.AUTHORIZATION])
-        if route.method != "POST" or idempotency.HEADER not in request.headers:
+        if route.method == "GET" or idempotency.HEADER not in request.headers:
             return await route.handler(api, request)
         body = await read_bytes(request, api.settings.body_timeout_s)
         return await api.repeats.once(request, body, lambda: route.handler(api, request))
@@ -275,7 +277,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
         async with asyncio.TaskGroup() as group:
             # Each of these runs for ever: when one dies, the group ends the process.
             loops = [
-                group.create_task(Reaper(api.store).run(), name="reaper"),
+                group.create_task(Reaper(api.store, api.clock).run(), name="reaper"),
                 group.create_task(
                     Retreat(api.store, api.clock).run(partial(endpoints.announce_retreat, api)),
                     name="retreat",

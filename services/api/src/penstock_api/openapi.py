@@ -105,11 +105,10 @@ def statuses_of(route: Route) -> tuple[int, ...]:
         errors.add(400)
     if route.conditional:
         errors.update((400, 412))
-    if route.method == "POST":
-        errors.update(_REPEAT_ERRORS)
     if route.body is not None:
         errors.update(_BODY_ERRORS)
     if route.method != "GET":
+        errors.update(_REPEAT_ERRORS)
         errors.update(_WRITE_ERRORS)
     form = form_of(route.path)
     refusals = sorted({form.status(status) for status in errors})
@@ -174,7 +173,7 @@ def _query_parameter(query: Query) -> Schema:
 
 
 def _headers(route: Route) -> Iterable[Schema]:
-    if route.method == "POST":
+    if route.method != "GET":
         yield {
             "name": "Idempotency-Key",
             "in": "header",

@@ -9,6 +9,7 @@ import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar, Final, TypeVar
 
 from penstock_common.errors import PenstockError
@@ -50,6 +51,11 @@ class Page:
         )
         shown = ordered[: self.limit]
         return shown, _cursor(place(shown[-1])) if len(ordered) > self.limit else None
+
+
+def oldest(at: datetime, name: str) -> tuple[str, ...]:
+    """Place in a list that begins with the oldest, of what began then and has this id."""
+    return at.isoformat(timespec="microseconds"), name
 
 
 def parse_page(query: Mapping[str, str]) -> Page:

@@ -18,7 +18,6 @@ from penstock_api.endpoint_changes import (
     refuse_deleting,
     with_spec,
 )
-from penstock_api.preconditions import etag
 from penstock_api.revisions import differences, shown
 from penstock_client.documents import PlanDocument, PlannedChange
 from penstock_common.errors import InvalidDocumentError, Problem
@@ -105,15 +104,12 @@ def whole_document(
     return whole
 
 
-def plan_document(
-    before: EndpointRecord | None, after: EndpointRecord, *, kv_revision: int | None
-) -> PlanDocument:
+def plan_document(before: EndpointRecord | None, after: EndpointRecord) -> PlanDocument:
     """What a replacement would change.
 
     Args:
         before: the endpoint now; None = there is none.
         after: as it would be.
-        kv_revision: of `before` in KV.
     """
     old = before.spec.model_dump(mode="json") if before is not None else _defaults()
     new = after.spec.model_dump(mode="json")
@@ -130,7 +126,6 @@ def plan_document(
     return PlanDocument(
         app_name=after.spec.app_name,
         creates=before is None,
-        etag=etag(kv_revision) if kv_revision is not None else None,
         revision=after.revision,
         replaces_workers=before is not None and after.revision != before.revision,
         changes=changes,

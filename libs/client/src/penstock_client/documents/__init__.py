@@ -49,6 +49,15 @@ from penstock_client.documents.nodes import (
     NodeList,
     NodeOrderDocument,
 )
+from penstock_client.documents.offers import (
+    FieldLimits,
+    LimitsDocument,
+    ProductDocument,
+    ProductList,
+    ProductNode,
+    QuotaDocument,
+    RequestLimits,
+)
 from penstock_client.documents.storage import (
     PrewarmDocument,
     PrewarmList,
@@ -57,7 +66,12 @@ from penstock_client.documents.storage import (
     VolumeList,
 )
 from penstock_client.documents.usage import GroupBy, UsageReport, UsageRow
-from penstock_client.documents.workers import WorkerDocument, WorkerList
+from penstock_client.documents.workers import (
+    StopRequest,
+    WorkerDocument,
+    WorkerList,
+    WorkerOrderDocument,
+)
 
 __all__ = [
     "ApiKeyDocument",
@@ -73,9 +87,11 @@ __all__ = [
     "EndpointList",
     "EngineProblemDocument",
     "ErrorItem",
+    "FieldLimits",
     "GpuDocument",
     "GroupBy",
     "HealthDocument",
+    "LimitsDocument",
     "Load",
     "LogEndDocument",
     "LogEntryDocument",
@@ -92,16 +108,23 @@ __all__ = [
     "PrewarmList",
     "PrewarmProgress",
     "ProblemDocument",
+    "ProductDocument",
+    "ProductList",
+    "ProductNode",
+    "QuotaDocument",
     "RegistryAuthDocument",
     "RegistryAuthList",
+    "RequestLimits",
     "RevisionDocument",
     "RevisionList",
     "RollbackRequest",
     "SpecChange",
+    "StopRequest",
     "UsageReport",
     "UsageRow",
     "VolumeDocument",
     "VolumeList",
     "WorkerDocument",
     "WorkerList",
+    "WorkerOrderDocument",
 ]

@@ -137,8 +137,6 @@ class PlanDocument(Document):
     app_name: str
     #: there is no such endpoint yet
     creates: bool
-    #: send it as If-Match, so that just this is changed; null = send If-None-Match: *
-    etag: str | None
     #: the revision that the endpoint would have
     revision: int
     #: whether that is a new one, whose workers replace those that run

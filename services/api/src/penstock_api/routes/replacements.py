@@ -50,7 +50,8 @@ async def plan(api: Api, request: web.Request) -> web.Response:
     else:
         after = _replaced(api, before, document, api.clock.utc())
     api.store.check_writable(before, after)
-    return answer(plan_document(before, after, kv_revision=row.revision if row else None))
+    planned = plan_document(before, after)
+    return answer(planned) if row is None else answer(planned, etag=etag(row.revision))
 
 
 async def replace(api: Api, request: web.Request) -> web.Response:

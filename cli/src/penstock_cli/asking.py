@@ -1,4 +1,4 @@
-"""The client for code without an event loop: one question, one answer, one connection."""
+"""One question to an api, with a client of its own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,12 +16,12 @@ def ask(
     *,
     timeout_s: float = 30.0,
 ) -> T:
-    """What `question` answers, asked with a client of its own.
+    """What `question` answers; it may call the client several times.
 
     Args:
         url: of the api.
         key: an API key.
-        question: e.g. `lambda client: client.nodes.show("node-a")`; may call the client several times.
+        question: e.g. `lambda client: client.nodes.show("node-a")`.
         timeout_s: longest wait for one answer of the api.
 
     Raises:
