@@ -32,6 +32,7 @@ from penstock_common.events.catalogue import (
     WORKER_DRAINING,
     WORKER_FAILED,
     WORKER_RUNNING,
+    WORKER_STOP_ORDERED,
     WORKER_STOPPED,
     D,
     EventType,
@@ -46,6 +47,7 @@ from penstock_common.messages import (
     NodeRecord,
     ScaleDecided,
     WorkerAssigned,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.states import Phase
@@ -140,6 +142,11 @@ def _assigned(worker: WorkerAssigned, names: Names) -> str:
     return f"{_worker(worker, names)} is to start on {worker.node_id}{gpus}"
 
 
+@_says(WORKER_STOP_ORDERED)
+def _stop_ordered(order: WorkerOrder, names: Names) -> str:
+    return f"{_worker(order, names)} is to stop" + (f": {order.reason}" if order.reason else "")
+
+
 @_says(WORKER_RUNNING)
 def _running(worker: WorkerStatus, names: Names) -> str:
     began, healthy = worker.phases.get(Phase.DECIDED), worker.phases.get(Phase.HEALTHY)
@@ -162,7 +169,7 @@ def _failed(worker: WorkerStatus, names: Names) -> str:
     return f"{_worker(worker, names)} has failed{_why(worker)}"
 
 
-def _worker(worker: WorkerAssigned | WorkerStatus, names: Names) -> str:
+def _worker(worker: WorkerAssigned | WorkerOrder | WorkerStatus, names: Names) -> str:
     return f"{worker.worker_id} of {names.get(worker.endpoint_id, worker.endpoint_id)}"
 
 
