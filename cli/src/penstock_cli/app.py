@@ -9,6 +9,7 @@ import typer
 from penstock_cli.commands.context import contexts_app
 from penstock_cli.commands.deploy import deploy
 from penstock_cli.commands.endpoint import endpoints_app
+from penstock_cli.commands.events import events
 from penstock_cli.commands.key import keys_app
 from penstock_cli.commands.limits import limits
 from penstock_cli.commands.node import nodes_app
@@ -43,6 +44,7 @@ app.command()(demo)
 app.command()(simulate)
 app.command()(usage)
 app.command()(limits)
+app.command()(events)
 app.command()(doctor)
 app.add_typer(endpoints_app, name="endpoint")
 app.add_typer(workers_app, name="worker")

@@ -105,8 +105,12 @@ def quoted(name: str) -> str:
 
 
 def with_query(path: str, asked: Mapping[str, object]) -> str:
-    """The path with these parameters behind it; those that are None are left out."""
-    query = urlencode({name: _text(value) for name, value in asked.items() if value is not None})
+    """The path with these parameters behind it.
+
+    One that is None is left out; one with several values, a tuple, is repeated.
+    """
+    values = {name: v if isinstance(v, tuple) else (v,) for name, v in asked.items()}
+    query = urlencode([(name, _text(v)) for name in values for v in values[name] if v is not None])
     return f"{path}?{query}" if query else path
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 from penstock_client.calls.api_keys import ApiKeyCalls
 from penstock_client.calls.endpoints import EndpointCalls
+from penstock_client.calls.events import EventCalls
 from penstock_client.calls.nodes import NodeCalls
 from penstock_client.calls.offers import LimitCalls, ProductCalls
 from penstock_client.calls.prewarms import PrewarmCalls
@@ -45,6 +46,7 @@ class PenstockClient:
     usage: UsageCalls
     products: ProductCalls
     limits: LimitCalls
+    events: EventCalls
 
     def __init__(
         self, url: str, key: str, *, timeout_s: float = 30.0, retry: RetryPolicy = _USUAL
@@ -68,6 +70,7 @@ class PenstockClient:
         self.usage = UsageCalls(transport)
         self.products = ProductCalls(transport)
         self.limits = LimitCalls(transport)
+        self.events = EventCalls(transport)
 
     async def __aenter__(self) -> Self:
         return self

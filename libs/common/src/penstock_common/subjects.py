@@ -139,6 +139,11 @@ def usage(worker_id: str) -> str:
     return f"{PREFIX}.usage.{worker_id}"
 
 
+def events(family: str, thing: str) -> str:
+    """Pattern of all events of a family about a thing; `*` = of any, about any."""
+    return f"{PREFIX}.events.{family}.{thing}.>"
+
+
 def endpoint_event(endpoint_id: str, verb: str) -> str:
     """Event about an endpoint; which there are: `penstock_common.events.catalogue`, as below."""
     return f"{PREFIX}.events.endpoint.{endpoint_id}.{verb}"

@@ -18,6 +18,7 @@ from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
+from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import LogReader
@@ -39,6 +40,7 @@ from penstock_api.routes import (
     api_keys,
     documentation,
     endpoints,
+    events,
     health,
     logs,
     nodes,
@@ -77,6 +79,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *replacements.ROUTES,
     *workers.ROUTES,
     *logs.ROUTES,
+    *events.ROUTES,
     *nodes.ROUTES,
     *offers.ROUTES,
     *registry_auths.ROUTES,
@@ -225,6 +228,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 limits,
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
+                EventReader(bus, streams),
             )
             await _serve_http(api, bus, streams, stopping)
         finally:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
 from penstock_api.log_reader import LogReader
@@ -28,3 +29,4 @@ class Api:
     limits: RateLimits
     usage: UsageReader
     logs: LogReader
+    event_reader: EventReader

@@ -11,7 +11,10 @@ from penstock_client.calls.logs import LogDocument, follow_logs
 from penstock_client.documents import WorkerDocument, WorkerList
 from penstock_client.errors import ApiError, UnreachableError, WaitTimeoutError
 from penstock_client.transport import Transport
+from penstock_common.clock import SystemClock
 from penstock_common.states import WorkerState
+
+CLOCK: Final = SystemClock()
 
 PATH: Final = "/v1/workers"
 
@@ -79,23 +82,23 @@ class WorkerCalls:
             WaitTimeoutError: it was still there after `timeout_s` seconds.
             ApiError: the api refused.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    try:
-                        seen = await self.show(worker)
-                        if tell is not None:
-                            await tell(seen)
-                    except (ApiError, UnreachableError) as error:
-                        if isinstance(error, ApiError) and error.status == 404:
-                            return
-                        if isinstance(error, ApiError) and error.status < 500:
-                            raise
-                    await asyncio.sleep(poll_s)
-        except TimeoutError:
-            raise WaitTimeoutError(
-                f"after {timeout_s:g} s worker '{worker}' is still there"
-            ) from None
+        deadline = CLOCK.monotonic() + timeout_s
+        while (left_s := deadline - CLOCK.monotonic()) > 0:
+            try:
+                seen = await self._transport.ask(
+                    WorkerDocument, "GET", _path(worker), within_s=left_s
+                )
+                if tell is not None:
+                    await tell(seen)
+            except ApiError as error:
+                if error.status == 404:
+                    return
+                if error.status < 500:
+                    raise
+            except UnreachableError:
+                pass  # it may come back; the wait is bounded
+            await asyncio.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
+        raise WaitTimeoutError(f"after {timeout_s:g} s worker '{worker}' is still there")
 
     def logs(
         self, endpoint: str, worker: str, *, follow: bool = False, tail: int | None = None

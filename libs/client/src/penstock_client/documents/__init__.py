@@ -33,6 +33,12 @@ from penstock_client.documents.endpoints import (
     RollbackRequest,
     SpecChange,
 )
+from penstock_client.documents.events import (
+    EventDocument,
+    EventEndDocument,
+    EventGapDocument,
+    EventList,
+)
 from penstock_client.documents.logs import (
     LogEndDocument,
     LogEntryDocument,
@@ -87,6 +93,10 @@ __all__ = [
     "EndpointList",
     "EngineProblemDocument",
     "ErrorItem",
+    "EventDocument",
+    "EventEndDocument",
+    "EventGapDocument",
+    "EventList",
     "FieldLimits",
     "GpuDocument",
     "GroupBy",

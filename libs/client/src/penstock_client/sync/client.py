@@ -18,7 +18,9 @@ from typing import Any, Final, Self
 from penstock_client.retrying import RetryPolicy
 from penstock_client.sync.calls.api_keys import ApiKeyCalls
 from penstock_client.sync.calls.endpoints import EndpointCalls
+from penstock_client.sync.calls.events import EventCalls
 from penstock_client.sync.calls.nodes import NodeCalls
+from penstock_client.sync.calls.offers import LimitCalls, ProductCalls
 from penstock_client.sync.calls.prewarms import PrewarmCalls
 from penstock_client.sync.calls.registry_auths import RegistryAuthCalls
 from penstock_client.sync.calls.usage import UsageCalls
@@ -43,6 +45,9 @@ class PenstockSyncClient:
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
     usage: UsageCalls
+    products: ProductCalls
+    limits: LimitCalls
+    events: EventCalls
 
     def __init__(
         self, url: str, key: str, *, timeout_s: float = 30.0, retry: RetryPolicy = _USUAL
@@ -64,6 +69,9 @@ class PenstockSyncClient:
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
         self.usage = UsageCalls(transport)
+        self.products = ProductCalls(transport)
+        self.limits = LimitCalls(transport)
+        self.events = EventCalls(transport)
 
     def __enter__(self) -> Self:
         return self

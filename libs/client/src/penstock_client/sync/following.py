@@ -53,22 +53,24 @@ def read_events(
         ApiError: the api refused.
         UnreachableError: for `patience_s` it could not be reached, or it answers what is no stream.
     """
-    last_id = ""
+    reader = EventReader()
     patience = _Patience(patience_s, _CLOCK.monotonic())
     while True:
         error: WireError | ApiError = WireError("the stream ended before its end", sent=True)
         try:
-            headers = {"Last-Event-ID": last_id} if last_id else {}
-            with contextlib.closing(_events(ask, refuse, headers)) as events:
-                for event in events:
+            # A block that broke off is begun anew; the last id of a whole one counts.
+            reader = EventReader(last_id=reader.last_id)
+            with contextlib.closing(_bytes(ask, refuse, reader.last_id)) as received:
+                for data in received:
+                    # A stream in which nothing happens lives as well.
                     patience.heard(_CLOCK.monotonic())
-                    last_id = event.id or last_id
-                    parsed = parse(event)
-                    if parsed is None:
-                        continue
-                    yield parsed
-                    if is_last(parsed):
-                        return
+                    for event in reader.feed(data):
+                        parsed = parse(event)
+                        if parsed is None:
+                            continue
+                        yield parsed
+                        if is_last(parsed):
+                            return
         except (WireError, ApiError) as broken:
             error = broken
         time.sleep(patience.pause_s(error, _CLOCK.monotonic()))
@@ -103,13 +105,11 @@ class _Patience:
         return self._backoff.pause_s(1.0)
 
 
-def _events(
-    ask: Ask, refuse: Refuse, headers: dict[str, str]
-) -> Generator[ServerEvent, None, None]:
-    reader = EventReader()
+def _bytes(ask: Ask, refuse: Refuse, last_id: str) -> Generator[bytes, None, None]:
+    headers = {"Last-Event-ID": last_id} if last_id else {}
     with ask(headers | {"Accept": _STREAM}, SILENCE_S) as answer:
         if answer.status != 200 or not answer.headers.get("content-type", "").startswith(_STREAM):
             refuse(Reply(answer.status, answer.headers, answer.read()))
             raise UnreachableError("it answered what is no stream of events")
         while data := answer.read_some():
-            yield from reader.feed(data)
+            yield data
