@@ -229,7 +229,7 @@ async def test_create_waits_until_it_serves_or_has_failed(penstock: Penstock) ->
     await penstock.api.say(made["id"], EndpointState.SERVING)
     outcome = await waiting
     assert outcome.code == 0
-    assert outcome.out.splitlines()[-1] == "echo is serving"
+    assert "echo serves at 0 workers, a request starts one" in outcome.out.splitlines()[-1]
 
     waiting = asyncio.create_task(
         penstock("endpoint", "create", "-f", "-", "--app-name", "bad", "--wait", stdin=document)
@@ -243,8 +243,8 @@ async def test_create_waits_until_it_serves_or_has_failed(penstock: Penstock) ->
         log_tail=("no model here",),
     )
     outcome = await waiting
-    assert outcome.code == 1
-    assert "penstock: 'bad' is failed: exited with 7" in outcome.err
+    assert outcome.code == 7
+    assert "penstock: 'bad' does not serve as deployed: exited with 7" in outcome.err
     assert "  | no model here" in outcome.err
 
 

@@ -60,6 +60,7 @@ def test_its_exit_codes_are_those_of_the_command() -> None:
         ExitCode.USAGE,
         ExitCode.UNREACHABLE,
         ExitCode.TIMEOUT,
+        ExitCode.DENIED,
         ExitCode.NOT_SERVING,
         ExitCode.WOULD_CHANGE,
     }

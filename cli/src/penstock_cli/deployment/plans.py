@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from penstock_cli.deployment.changes import dotted
 from penstock_cli.deployment.documents import (
@@ -16,6 +17,9 @@ from penstock_cli.exits import CliError, ExitCode
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument, PlanDocument
 from penstock_client.errors import ApiError
+
+#: Refusals that say nothing of a document: no key, too many requests.
+_OF_NO_DOCUMENT: Final = frozenset({401, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +102,21 @@ async def plan_all(client: PenstockClient, documents: Sequence[SourceDocument]) 
     """
     deployments: list[Deployment] = []
     faults: list[Fault] = []
+    code = ExitCode.REFUSED
     for document in documents:
         name: str = document.value["app_name"]
         try:
             plan = await client.endpoints.plan(name, document.value)
         except ApiError as error:
-            if error.status == 401 or (error.status >= 500):
+            if error.status in _OF_NO_DOCUMENT or error.status >= 500:
                 raise
+            if error.status == 403:
+                code = ExitCode.DENIED
             faults += refusal_faults(document, error)
         else:
             deployments.append(Deployment(name, document, plan))
     if faults:
-        raise CliError("refused:", *(f"  {fault}" for fault in faults), code=ExitCode.REFUSED)
+        raise CliError("refused:", *(f"  {fault}" for fault in faults), code=code)
     return deployments
 
 

@@ -133,8 +133,8 @@ def _failed(progress: Progress, outcome: Outcome, tail: tuple[str, ...]) -> list
     if endpoint is not None:
         lines.append(f"  {_now_serving(endpoint, progress.revision)}")
     reason = failure.reason if failure else None
-    lines.append(f"  docs/failures.md says more{f' of {reason}' if reason else ''}")
-    return lines
+    lines.append(f"  `penstock endpoint logs {progress.app_name}` shows all that its workers wrote")
+    return [*lines, f"  docs/failures.md says more{f' of {reason}' if reason else ''}"]
 
 
 def _now_serving(endpoint: EndpointDocument, revision: int) -> str:
