@@ -26,8 +26,6 @@ from penstock_api.replacements import plan_document, plan_replacement, whole_doc
 from penstock_api.routes.route import CALLER, Body, Route, answer
 from penstock_api.store import EndpointNotFoundError
 from penstock_client.documents import EndpointDocument, PlanDocument
-from penstock_common import ids
-from penstock_common.entropy import random_id
 from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.events.catalogue import ENDPOINT_UPDATED
 from penstock_common.kv import Row
@@ -46,7 +44,7 @@ async def plan(api: Api, request: web.Request) -> web.Response:
     before = row.value if row is not None else None
     if before is None:
         whole = _new_document(name, document)
-        after = new_record(api, request, whole, endpoint_id=random_id(ids.ENDPOINT))
+        after = new_record(api, request[CALLER], whole)
     else:
         after = _replaced(api, before, document, api.clock.utc())
     api.store.check_writable(before, after)
@@ -79,12 +77,13 @@ async def replace(api: Api, request: web.Request) -> web.Response:
         lambda record: _replaced(api, record, document, now),
         if_match=if_match,
     )
-    return answer(told(api, change, ENDPOINT_UPDATED), etag=etag(change.revision))
+    changed = told(api, change, ENDPOINT_UPDATED)
+    return answer(changed.document, etag=etag(changed.revision))
 
 
 async def _create(api: Api, request: web.Request, name: str, document: object) -> web.Response:
     whole = _new_document(name, document)
-    created = await create_endpoint(api, request, whole, endpoint_id=random_id(ids.ENDPOINT))
+    created = await create_endpoint(api, request[CALLER], whole)
     location = f"/v1/endpoints/{created.record.endpoint_id}"
     return answer(created.document, status=201, location=location, etag=etag(created.revision))
 
