@@ -291,6 +291,6 @@ async def test_the_command_tells_how_far_a_drain_is(api: ApiServer) -> None:
     assert (code, out) == (0, "node-a is ready, 0 workers on it\n")
     code, out = await penstock(api, "node", "cordon", "node-a", "--reason", "fan", "--json")
     assert (code, json.loads(out)["order"]["reason"]) == (0, "fan")
-    assert (await penstock(api, "node", "show", "node-x"))[0] == 1
+    assert (await penstock(api, "node", "show", "node-x"))[0] == 5
     assert (await order(api)) is not None
     assert NodeWish((await becomes(api, "cordoned"))["order"]["wish"]) is NodeWish.CORDONED

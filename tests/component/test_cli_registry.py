@@ -36,7 +36,7 @@ async def test_credentials_live_their_life(penstock: Penstock) -> None:
     assert "s3cret" not in shown.out + made.out + by_variable.out
     assert (await penstock("registry", "delete", other)).out == f"deleted {other} (hub)\n"
     gone = await penstock("registry", "show", other)
-    assert (gone.code, other in gone.err) == (1, True)
+    assert (gone.code, other in gone.err) == (5, True)
 
 
 async def test_the_password_that_was_read_is_what_is_stored(penstock: Penstock) -> None:

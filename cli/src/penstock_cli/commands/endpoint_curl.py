@@ -9,9 +9,8 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from penstock_cli.exits import CliError, ExitCode
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, ask
 from penstock_cli.output.printing import print_line
-from penstock_cli.target import find_target
+from penstock_cli.session import Session, with_target
 
 #: Everything behind APP is curl's, whatever it looks like.
 CONTEXT: Final = {"allow_interspersed_args": False}
@@ -27,7 +26,9 @@ class Call(NamedTuple):
     with_key: bool
 
 
+@with_target
 def curl(
+    session: Session,
     app: Annotated[str, typer.Argument(metavar="APP", help="app_name or id.", show_default=False)],
     rest: Annotated[
         list[str] | None,
@@ -40,8 +41,6 @@ def curl(
     only_print: Annotated[
         bool, typer.Option("--print", help="Print the command, without the key, and do nothing.")
     ] = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Call an endpoint with curl. Options of penstock's own stand before APP.
 
@@ -49,7 +48,7 @@ def curl(
 
     penstock endpoint curl llama /v1/chat/completions --json @request.json
     """
-    endpoint = ask(api, data, lambda client: client.endpoints.show(app))
+    endpoint = session.ask(lambda client: client.endpoints.show(app))
     call = plan_call(endpoint.url, rest or (), public=endpoint.public)
     if only_print:
         key = ("-H", _MASKED) if call.with_key else ()
@@ -63,7 +62,7 @@ def curl(
         )
     words = ["curl"]
     if call.with_key:
-        words += ["--config", _config_with(find_target(api, data).key)]
+        words += ["--config", _config_with(session.find_target().key)]
     os.execv(program, [*words, call.url, *call.options])  # noqa: S606  # no shell is what is wanted
 
 

@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
 from penstock_cli.output.metrics import print_metrics
-from penstock_cli.output.printing import print_json
+from penstock_cli.session import Session, with_session
 
 
+@with_session
 def metrics(
+    session: Session,
     app: Annotated[str, typer.Argument(metavar="APP", help="app_name or id.", show_default=False)],
     window: Annotated[
         int, typer.Option(metavar="SECONDS", help="How far to look back, a multiple of 10.")
@@ -22,15 +23,7 @@ def metrics(
             show_default=False,
         ),
     ] = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show an endpoint's load: now, the most, and a plot of the last hour."""
-    shown = ask(
-        api, data, lambda client: client.endpoints.metrics(app, window_s=window, step_s=step)
-    )
-    if as_json:
-        print_json(shown)
-    else:
-        print_metrics(shown)
+    shown = session.ask(lambda client: client.endpoints.metrics(app, window_s=window, step_s=step))
+    session.show(shown, print_metrics)

@@ -11,7 +11,8 @@ import typer
 
 from penstock_cli.exits import CliError
 from penstock_cli.local.data_dir import nats_password_name
-from penstock_cli.options import DEFAULT_DATA, DataOption
+from penstock_cli.options import DataOption
+from penstock_cli.target import DEFAULT_DATA
 from penstock_common.events.catalogue import Service
 
 #: Where other hosts cannot reach, or which is no address to reach at all.
@@ -38,14 +39,15 @@ def join(
             show_default=False,
         ),
     ] = None,
-    data: DataOption = DEFAULT_DATA,
+    data: DataOption = None,
 ) -> None:
     """Print the commands that make a host a node; they hold this installation's secrets."""
+    folder = data or DEFAULT_DATA
     typer.echo(
         script(
-            nats_url=nats_url or find_nats_url(data),
-            password=_secret(data, _PASSWORD),
-            secret_key=_secret(data, "secret.key"),
+            nats_url=nats_url or find_nats_url(folder),
+            password=_secret(folder, _PASSWORD),
+            secret_key=_secret(folder, "secret.key"),
             address=address,
         ),
         nl=False,

@@ -26,6 +26,7 @@ def print_products(products: Sequence[ProductDocument]) -> None:
             for product in products
         ),
         "no node has a GPU",
+        spare=("NODES", "CUDA", "BAD", "VRAM"),
     )
 
 

@@ -28,6 +28,7 @@ def api_request(
     *,
     idempotency_key: str,
     if_match: str | None = None,
+    only_new: bool = False,
 ) -> Request:
     """A request to the api.
 
@@ -38,6 +39,7 @@ def api_request(
         document: sent as JSON; None = no body. With PATCH, a JSON merge patch (RFC 7396).
         idempotency_key: under which a change is done once, however often it is sent.
         if_match: the ETag of what a change is made to; None = of whatever there is.
+        only_new: nothing is done if there is such a thing already.
     """
     headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
     body = None
@@ -48,6 +50,8 @@ def api_request(
         headers[_IDEMPOTENCY_KEY] = idempotency_key
     if if_match is not None:
         headers["If-Match"] = if_match
+    if only_new:
+        headers["If-None-Match"] = "*"
     return Request(method, url, headers, body)
 
 

@@ -52,6 +52,7 @@ class Transport:
         document: object = None,
         *,
         if_match: str | None = None,
+        only_new: bool = False,
         idempotency_key: str | None = None,
         within_s: float | None = None,
     ) -> D:
@@ -63,6 +64,7 @@ class Transport:
             path: with its query, both encoded.
             document: sent as JSON; None = no body. With PATCH, a JSON merge patch (RFC 7396).
             if_match: the ETag of what the change is made to; None = of whatever there is.
+            only_new: nothing is done if there is such a thing already.
             idempotency_key: under which the change is done once; None = a fresh one.
             within_s: longest time for all attempts; None = as the policy of retries has it.
 
@@ -71,7 +73,9 @@ class Transport:
             UnreachableError: it could not be asked, or the answer is none of a Penstock api.
         """
         key = idempotency_key or random_hex(_KEY_DIGITS)
-        request = self._request(method, path, document, idempotency_key=key, if_match=if_match)
+        request = self._request(
+            method, path, document, idempotency_key=key, if_match=if_match, only_new=only_new
+        )
         reply = await self._answered(request, within_s)
         value = parse_reply(self._url, reply, _CLOCK.utc())
         try:
@@ -132,6 +136,7 @@ class Transport:
         *,
         idempotency_key: str = "",
         if_match: str | None = None,
+        only_new: bool = False,
     ) -> Request:
         return api_request(
             self._url + path,
@@ -140,6 +145,7 @@ class Transport:
             document,
             idempotency_key=idempotency_key,
             if_match=if_match,
+            only_new=only_new,
         )
 
     async def _answered(self, request: Request, within_s: float | None) -> Reply:

@@ -50,6 +50,7 @@ from penstock_api.routes import (
     offers,
     prewarms,
     registry_auths,
+    replacements,
     usage,
     volumes,
     workers,
@@ -81,6 +82,7 @@ logger = logging.getLogger(__name__)
 #: Every route of the api; the docs are checked against it.
 ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
+    *replacements.ROUTES,
     *workers.ROUTES,
     *logs.ROUTES,
     *metrics.ROUTES,

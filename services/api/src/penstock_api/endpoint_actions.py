@@ -134,6 +134,25 @@ async def create_endpoint(
         PenstockError: the document is wrong, the caller's quota is used up, or see
             `Store.create_endpoint`.
     """
+    record = new_record(api, caller, document, endpoint_id=endpoint_id, adjust=adjust)
+    revision = await api.store.create_endpoint(record)
+    api.events.announce(ENDPOINT_CREATED.of(EndpointNews.of(record)))
+    return Outcome(shown(api, record), record, revision)
+
+
+def new_record(
+    api: Api,
+    caller: Caller,
+    document: object,
+    *,
+    endpoint_id: str | None = None,
+    adjust: Adjust = lambda record: record,
+) -> EndpointRecord:
+    """The record of a new endpoint of the caller's, within its quota; writes nothing.
+
+    Raises:
+        PenstockError: the document is wrong, or the caller's quota is used up.
+    """
     record = plan_creation(
         document,
         endpoint_id=endpoint_id or random_id(ids.ENDPOINT),
@@ -146,9 +165,7 @@ async def create_endpoint(
     )
     record = adjust(record)
     check_owners_quota(api, record)
-    revision = await api.store.create_endpoint(record)
-    api.events.announce(ENDPOINT_CREATED.of(EndpointNews.of(record)))
-    return Outcome(shown(api, record), record, revision)
+    return record
 
 
 async def patch_endpoint(

@@ -12,6 +12,7 @@ from penstock_client.documents import (
     EndpointDocument,
     EndpointList,
     EndpointMetrics,
+    PlanDocument,
     RevisionList,
 )
 from penstock_client.endpoint_caller import EndpointCaller
@@ -77,6 +78,39 @@ class EndpointCalls:
         """The endpoint after a JSON merge patch (RFC 7396)."""
         return await self._transport.ask(
             EndpointDocument, "PATCH", path_of(endpoint), patch, if_match=if_match
+        )
+
+    async def plan(self, app_name: str, document: Mapping[str, Any]) -> PlanDocument:
+        """What `replace` of this document would change; nothing is done.
+
+        Its `etag` is that of the endpoint as it is, unless the plan `creates` it.
+        """
+        path = f"{path_of(app_name)}/plan"
+        return await self._transport.ask(PlanDocument, "POST", path, document)
+
+    async def replace(
+        self,
+        app_name: str,
+        document: Mapping[str, Any],
+        *,
+        if_match: str | None = None,
+        only_new: bool = False,
+    ) -> EndpointDocument:
+        """The endpoint, made or changed to be as this whole document says (docs/deploy.md).
+
+        Args:
+            app_name: or the id of one that there is.
+            document: what it leaves out has its default afterwards; secrets stay.
+            if_match: as of every change.
+            only_new: it is made, or refused (412) if there is such an endpoint already.
+        """
+        return await self._transport.ask(
+            EndpointDocument,
+            "PUT",
+            path_of(app_name),
+            document,
+            if_match=if_match,
+            only_new=only_new,
         )
 
     async def delete(self, endpoint: str, *, if_match: str | None = None) -> EndpointDocument:
