@@ -21,7 +21,7 @@ def maker(name: str) -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["states", "events"])
+@pytest.mark.parametrize("name", ["states", "events", "subjects"])
 def test_a_page_is_what_its_script_writes(name: str) -> None:
     assert (ROOT / f"docs/{name}.md").read_text() == maker(name).page()
 
