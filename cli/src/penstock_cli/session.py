@@ -106,28 +106,40 @@ def with_session(command: Callable[Concatenate[Session, P], None]) -> Callable[.
     The command's first parameter is the session; typer sees `--json`, `--yaml`, `--context`,
     `--api` and `--data` in its place, behind the command's own options.
     """
+    return _with(command, _FORMS | _PLACES)
 
+
+def with_target(command: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+    """The same for a command that prints no document: without `--json` and `--yaml`."""
+    return _with(command, _PLACES)
+
+
+def _with(
+    command: Callable[Concatenate[Session, P], None], options: Mapping[str, tuple[Any, object]]
+) -> Callable[..., None]:
     @functools.wraps(command)
     def run(ctx: typer.Context, **given: Any) -> None:  # noqa: ANN401  # what typer has parsed
-        shared = {name: given.pop(name) for name in _SHARED}
-        form = form_of(as_json=shared["as_json"], as_yaml=shared["as_yaml"])
+        told = {name: given.pop(name) for name in options}
+        form = form_of(as_json=told.get("as_json", False), as_yaml=told.get("as_yaml", False))
         command(Session(make_finder(ctx), form), **given)  # type: ignore[call-arg]  # typer gives what the signature says
 
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     context = inspect.Parameter("ctx", _KEYWORD, annotation=typer.Context)
-    shared = [
+    added = [
         inspect.Parameter(name, _KEYWORD, annotation=annotation, default=default)
-        for name, (annotation, default) in _SHARED.items()
+        for name, (annotation, default) in options.items()
     ]
     own = [parameter.replace(kind=_KEYWORD) for parameter in own]
-    run.__signature__ = inspect.Signature([context, *own, *shared])  # type: ignore[attr-defined]  # as PEP 362 has it
+    run.__signature__ = inspect.Signature([context, *own, *added])  # type: ignore[attr-defined]  # as PEP 362 has it
     return run
 
 
 _KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
-_SHARED: Final[Mapping[str, tuple[Any, object]]] = {
+_FORMS: Final[dict[str, tuple[Any, object]]] = {
     "as_json": (JsonOption, False),
     "as_yaml": (YamlOption, False),
+}
+_PLACES: Final[dict[str, tuple[Any, object]]] = {
     "context": (ContextOption, None),
     "api": (ApiOption, None),
     "data": (DataOption, None),

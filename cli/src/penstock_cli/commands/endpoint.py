@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock_cli.commands.endpoint_curl import CONTEXT, curl
+from penstock_cli.commands.endpoint_metrics import metrics
 from penstock_cli.commands.endpoint_options import (
     App,
     AppName,
@@ -49,6 +51,10 @@ endpoints_app = typer.Typer(
 SERVING_TIMEOUT_S = 900.0
 #: Longer than the default request and grace times of a worker.
 GONE_TIMEOUT_S = 660.0
+
+
+endpoints_app.command()(metrics)
+endpoints_app.command(context_settings=CONTEXT)(curl)
 
 
 @endpoints_app.command()

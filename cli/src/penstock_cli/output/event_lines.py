@@ -30,6 +30,7 @@ _COLOURS: Final = {
     "deleted": "yellow",
     "draining": "yellow",
     "cordoned": "yellow",
+    "stop_ordered": "yellow",
     "decided": "cyan",
 }
 #: The longest type of today, without `penstock.`.
@@ -39,7 +40,7 @@ _TYPE_WIDTH: Final = 20
 async def print_events(
     events: AsyncGenerator[EventEntry, None], form: Form, *, names: Mapping[str, str]
 ) -> None:
-    """Print all of them; returns at their end.
+    """Print all of them; returns at their end, with a remark on stderr if there was none.
 
     Args:
         events: as the client gives them.
@@ -47,14 +48,18 @@ async def print_events(
         names: `app_name`s of endpoints by id, as far as they are known.
     """
     printer = EventPrinter(colours=coloured(), names=names)
+    nothing = True
     async with contextlib.aclosing(events):
         async for entry in events:
+            nothing = False
             if form is Form.TEXT:
                 write(printer.text(entry) + "\n")
             elif isinstance(entry, EventGapDocument):
                 typer.echo(entry.sentence, err=True)
             else:
                 print_streamed(entry.raw, form)
+    if nothing and form is Form.TEXT:
+        typer.echo("nothing to show", err=True)
 
 
 class EventPrinter:

@@ -15,6 +15,8 @@ from penstock_client.wire import Reply, Request, WireError
 
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+#: Refused before anything was done.
+_TOO_MANY: Final = 429
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
@@ -59,7 +61,7 @@ def repeatable(request: Request) -> Repeatable:
 def failure_of(outcome: Reply | WireError, now: datetime) -> Failure | None:
     """How an attempt failed; None = it was answered well."""
     if isinstance(outcome, WireError):
-        return Failure(sent=outcome.sent)
+        return Failure(maybe_done=outcome.sent)
     if outcome.status < 400:
         return None
     try:
@@ -67,7 +69,8 @@ def failure_of(outcome: Reply | WireError, now: datetime) -> Failure | None:
     except (ValueError, ValidationError):  # a proxy's, say
         reason = None
     header = outcome.headers.get("retry-after")
-    return Failure(outcome.status, reason, parse_retry_after_s(header, now))
+    after_s = parse_retry_after_s(header, now)
+    return Failure(outcome.status, reason, after_s, maybe_done=outcome.status != _TOO_MANY)
 
 
 def parse_reply(url: str, reply: Reply, now: datetime) -> object:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from penstock_client.api_requests import api_request, failure_of, parse_reply, repeatable
 from penstock_client.documents import Document
+from penstock_client.endpoint_caller import EndpointCaller
 from penstock_client.errors import UnreachableError
 from penstock_client.following import read_events
 from penstock_client.retrying import RetryPolicy, decide_pause_s
@@ -118,6 +119,10 @@ class Transport:
             return parse_reply(self._url, reply, _CLOCK.utc())
 
         return read_events(ask, refuse, parse, is_last)
+
+    def caller(self, url: str) -> EndpointCaller:
+        """Calls the endpoint with this URL, with the same key and over the same connections."""
+        return EndpointCaller(url, self._key, retry=self._retry, wire=self._wire)
 
     def _request(
         self,

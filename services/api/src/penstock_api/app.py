@@ -21,6 +21,7 @@ from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
 from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
+from penstock_api.load_history import BUCKET_S, LoadHistory
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import LogReader
 from penstock_api.novita import (
@@ -44,6 +45,7 @@ from penstock_api.routes import (
     events,
     health,
     logs,
+    metrics,
     nodes,
     offers,
     prewarms,
@@ -81,6 +83,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
     *workers.ROUTES,
     *logs.ROUTES,
+    *metrics.ROUTES,
     *events.ROUTES,
     *nodes.ROUTES,
     *offers.ROUTES,
@@ -105,6 +108,8 @@ ROUTES: Final[tuple[Route, ...]] = (
 LINGER_S: Final = 1.0
 #: Headers of an answer that the same request gets again.
 KEPT: Final = ("Content-Type", "Location", "ETag")
+#: A bucket of the history is closed so long after its end.
+_AFTER_S: Final = 0.01
 #: Events announced before the stop get so long to be published.
 FLUSH_S: Final = 1.0
 
@@ -156,9 +161,10 @@ async def _once(api: Api, route: Route, request: web.Request) -> web.Response:
     async def handle() -> Answer:
         response = await route.handler(api, request)
         assert isinstance(response, web.Response), "an answer that streams cannot be kept"
-        assert isinstance(response.body, bytes)
+        body = b"" if response.body is None else response.body  # 204 has none
+        assert isinstance(body, bytes)
         headers = {name: response.headers[name] for name in KEPT if name in response.headers}
-        return Answer(response.status, headers, response.body)
+        return Answer(response.status, headers, body)
 
     repeatable = idempotency.Repeatable(
         caller=request.headers.get(hdrs.AUTHORIZATION, ""),
@@ -256,6 +262,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 limits,
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
+                LoadHistory(clock.utc().timestamp()),
                 EventReader(bus, streams),
             )
             await _serve_http(api, bus, streams, stopping)
@@ -298,7 +305,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
     await runner.setup()
     server = runner.server
     assert server is not None
-    metrics = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
+    reports = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
     calls = CallService(api, bus)
     try:
         try:
@@ -317,6 +324,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                 ),
                 group.create_task(api.events.run(), name="events"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
+                group.create_task(_keep_history(api), name="history"),
                 group.create_task(
                     sweep.run(lambda: server.connections, api.clock.monotonic), name="sweep"
                 ),
@@ -334,7 +342,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
             for loop in loops:
                 loop.cancel()
     finally:
-        await metrics.close()
+        await reports.close()
         await runner.cleanup()
 
 
@@ -348,9 +356,18 @@ def _note_load(api: Api, message: Received) -> None:
         )
         return
     api.loads.note(report, api.clock.monotonic())
+    api.history.note(report, api.clock.utc().timestamp())
 
 
 async def _forget_stale_loads(api: Api) -> None:
     while True:
         await asyncio.sleep(FRESH_S)
         api.loads.forget_stale(api.clock.monotonic())
+
+
+async def _keep_history(api: Api) -> None:
+    while True:
+        # A clock that is set back makes it wait; one bucket at most, so that it sees it set forward.
+        wait_s = api.history.due_at() - api.clock.utc().timestamp()
+        await asyncio.sleep(min(max(wait_s, 0.0) + _AFTER_S, BUCKET_S))
+        metrics.close_bucket(api)

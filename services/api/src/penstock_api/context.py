@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
+from penstock_api.load_history import LoadHistory
 from penstock_api.loads import Loads
 from penstock_api.log_reader import LogReader
 from penstock_api.rate_limits import RateLimits
@@ -29,4 +30,5 @@ class Api:
     limits: RateLimits
     usage: UsageReader
     logs: LogReader
+    history: LoadHistory
     event_reader: EventReader

@@ -29,7 +29,6 @@ from penstock_common.events.catalogue import (
     EventType,
 )
 from penstock_common.messages import EndpointNews, EndpointRecord
-from penstock_common.states import EndpointState
 
 #: Characters of an id's random part that tell generated `app_name`s apart: 25 bits.
 _SUFFIX_LENGTH: Final = 5
@@ -85,7 +84,7 @@ def show_endpoint(api: Api, name: str) -> Outcome:
 
 
 def list_endpoints(
-    api: Api, page: Page, *, text: str = "", state: EndpointState | None = None
+    api: Api, page: Page, *, text: str = "", state: str | None = None
 ) -> EndpointList:
     """A page of the endpoints, the oldest first.
 
@@ -105,7 +104,7 @@ def place(record: EndpointRecord) -> tuple[str, ...]:
     return oldest(record.created_at, record.endpoint_id)
 
 
-def _matching(api: Api, text: str, state: EndpointState | None) -> Iterator[EndpointRecord]:
+def _matching(api: Api, text: str, state: str | None) -> Iterator[EndpointRecord]:
     for row in api.store.endpoints.rows.values():
         record = row.value
         if text in record.spec.name.lower() or text in record.spec.app_name:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from penstock_common.messages import QueueReport, WorkerLoad
-from penstock_common.sketch import merge, quantile
+from penstock_common.sketch import Buckets, merge, quantile
 
 #: A report older than this many seconds no longer counts.
 FRESH_S: Final = 5.0
@@ -57,6 +57,10 @@ class Loads:
             service_p50_s=quantile(served, 0.5),
             service_p95_s=quantile(served, 0.95),
         )
+
+    def service_times(self, endpoint_id: str, now: float) -> Buckets:
+        """Service times of the recent requests of this endpoint, as a sketch."""
+        return merge(report.service_times for report in self._fresh(endpoint_id, now))
 
     def of_workers(self, endpoint_id: str, now: float) -> dict[str, tuple[str, WorkerLoad]]:
         """Worker id → the router that reports it and what it reports, for one endpoint's workers.

@@ -44,6 +44,7 @@ from penstock_client.documents.logs import (
     LogGapDocument,
     LogLineDocument,
 )
+from penstock_client.documents.metrics import EndpointMetrics, MetricsPoint
 from penstock_client.documents.nodes import (
     CordonRequest,
     DrainRequest,
@@ -91,6 +92,7 @@ __all__ = [
     "DrainRequest",
     "EndpointDocument",
     "EndpointList",
+    "EndpointMetrics",
     "EngineProblemDocument",
     "ErrorItem",
     "EventDocument",
@@ -107,6 +109,7 @@ __all__ = [
     "LogEntryDocument",
     "LogGapDocument",
     "LogLineDocument",
+    "MetricsPoint",
     "NodeDetail",
     "NodeDocument",
     "NodeList",

@@ -14,6 +14,7 @@ from penstock_client.documents import Document
 from penstock_client.errors import UnreachableError
 from penstock_client.retrying import RetryPolicy, decide_pause_s
 from penstock_client.sse import ServerEvent
+from penstock_client.sync.endpoint_caller import EndpointSyncCaller
 from penstock_client.sync.following import read_events
 from penstock_client.wire import Reply, Request, TooSlowError, WireError
 from penstock_client.wire_sync import Answer, Wire
@@ -119,6 +120,10 @@ class Transport:
             return parse_reply(self._url, reply, _CLOCK.utc())
 
         return read_events(ask, refuse, parse, is_last)
+
+    def caller(self, url: str) -> EndpointSyncCaller:
+        """Calls the endpoint with this URL, with the same key and over the same connections."""
+        return EndpointSyncCaller(url, self._key, retry=self._retry, wire=self._wire)
 
     def _request(
         self,
