@@ -63,13 +63,15 @@ def _section(words: str, command: Any) -> Iterator[str]:  # noqa: ANN401  # clic
     )
     yield from ("", f"### {words}", "", f"`{words}{names}`", "")
     yield from _paragraphs(command.help)
-    asks = sum(_is_shared(param) for param in params) == len(SHARED)
+    shared = {param.opts[-1] for param in params if _is_shared(param)}
+    asks = shared >= {"--context", "--api", "--data"}
     own = [param for param in params if not (asks and _is_shared(param))]
     if own:
         yield ""
         yield from _table(own)
     if asks:
-        yield from ("", "And the [shared options](#shared-options).")
+        but = "" if shared == set(SHARED) else " but for --json and --yaml"
+        yield from ("", f"And the [shared options](#shared-options){but}.")
 
 
 def _table(params: Iterable[Any]) -> Iterator[str]:

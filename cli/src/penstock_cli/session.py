@@ -106,32 +106,31 @@ def with_session(command: Callable[Concatenate[Session, P], None]) -> Callable[.
     The command's first parameter is the session; typer sees `--json`, `--yaml`, `--context`,
     `--api` and `--data` in its place, behind the command's own options.
     """
-    return _given(command, _FORMS | _TARGET)
+    return _with(command, _FORMS | _PLACES)
 
 
 def with_target(command: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
-    """As `with_session`, for a command that prints no document: without `--json` and `--yaml`."""
-    return _given(command, _TARGET)
+    """The same for a command that prints no document: without `--json` and `--yaml`."""
+    return _with(command, _PLACES)
 
 
-def _given(
+def _with(
     command: Callable[Concatenate[Session, P], None], options: Mapping[str, tuple[Any, object]]
 ) -> Callable[..., None]:
     @functools.wraps(command)
     def run(ctx: typer.Context, **given: Any) -> None:  # noqa: ANN401  # what typer has parsed
-        shared = {name: given.pop(name) for name in options}
-        forms = {name: bool(shared.get(name)) for name in _FORMS}
-        form = form_of(as_json=forms["as_json"], as_yaml=forms["as_yaml"])
+        told = {name: given.pop(name) for name in options}
+        form = form_of(as_json=told.get("as_json", False), as_yaml=told.get("as_yaml", False))
         command(Session(make_finder(ctx), form), **given)  # type: ignore[call-arg]  # typer gives what the signature says
 
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     context = inspect.Parameter("ctx", _KEYWORD, annotation=typer.Context)
-    shared = [
+    added = [
         inspect.Parameter(name, _KEYWORD, annotation=annotation, default=default)
         for name, (annotation, default) in options.items()
     ]
     own = [parameter.replace(kind=_KEYWORD) for parameter in own]
-    run.__signature__ = inspect.Signature([context, *own, *shared])  # type: ignore[attr-defined]  # as PEP 362 has it
+    run.__signature__ = inspect.Signature([context, *own, *added])  # type: ignore[attr-defined]  # as PEP 362 has it
     return run
 
 
@@ -140,7 +139,7 @@ _FORMS: Final[dict[str, tuple[Any, object]]] = {
     "as_json": (JsonOption, False),
     "as_yaml": (YamlOption, False),
 }
-_TARGET: Final[dict[str, tuple[Any, object]]] = {
+_PLACES: Final[dict[str, tuple[Any, object]]] = {
     "context": (ContextOption, None),
     "api": (ApiOption, None),
     "data": (DataOption, None),

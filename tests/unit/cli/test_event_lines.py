@@ -25,7 +25,6 @@ SENTENCES = {
     "penstock.endpoint.deleted": "llama is being deleted",
     "penstock.scale.decided": "llama 0 → 1 workers: 1 waiting, oldest 0.5 s, none running",
     "penstock.worker.assigned": f"{WORKER} is to start on node-a with 1 GPU",
-    "penstock.worker.stop_ordered": f"{WORKER} is ordered to stop: answers slowly",
     "penstock.worker.running": f"{WORKER} runs on node-a after 18.0 s",
     "penstock.worker.draining": f"{WORKER} drains (idle)",
     "penstock.worker.stopped": f"{WORKER} has stopped (idle)",

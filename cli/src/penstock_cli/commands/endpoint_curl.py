@@ -8,6 +8,7 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
+from penstock_cli.completion import complete_endpoints
 from penstock_cli.exits import CliError, ExitCode
 from penstock_cli.output.printing import print_line
 from penstock_cli.session import Session, with_target
@@ -29,7 +30,15 @@ class Call(NamedTuple):
 @with_target
 def curl(
     session: Session,
-    app: Annotated[str, typer.Argument(metavar="APP", help="app_name or id.", show_default=False)],
+    app: Annotated[
+        str,
+        typer.Argument(
+            metavar="APP",
+            help="app_name or id.",
+            show_default=False,
+            autocompletion=complete_endpoints,
+        ),
+    ],
     rest: Annotated[
         list[str] | None,
         typer.Argument(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.completion import complete_endpoints
 from penstock_cli.output.metrics import print_metrics
 from penstock_cli.session import Session, with_session
 
@@ -11,7 +12,15 @@ from penstock_cli.session import Session, with_session
 @with_session
 def metrics(
     session: Session,
-    app: Annotated[str, typer.Argument(metavar="APP", help="app_name or id.", show_default=False)],
+    app: Annotated[
+        str,
+        typer.Argument(
+            metavar="APP",
+            help="app_name or id.",
+            show_default=False,
+            autocompletion=complete_endpoints,
+        ),
+    ],
     window: Annotated[
         int, typer.Option(metavar="SECONDS", help="How far to look back, a multiple of 10.")
     ] = 3_600,
