@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,10 @@ from penstock_common.states import EndpointReason, EndpointState, GpuReason
 from penstock_common.subjects import NODES, SCALE_HISTORY
 from tests.fakes.scheduler_world import make_node
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
+from tests.support.command_inside import Outcome, run_inside
 from tests.support.nats_server import NatsServer, free_port
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
 
 
 class Penstock:
@@ -60,6 +53,10 @@ class Penstock:
         assert b"Traceback" not in err, err.decode()
         assert process.returncode is not None
         return Outcome(process.returncode, out.decode(), err.decode())
+
+    async def inside(self, *arguments: str, stdin: str = "", **env: str) -> Outcome:
+        """The same in this process, without a new interpreter."""
+        return await run_inside(*arguments, env=self.env | env, stdin=stdin)
 
 
 @pytest.fixture

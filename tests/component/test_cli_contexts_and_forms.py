@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from penstock_cli.input.yaml_text import parse_text
-from tests.component.test_cli_commands import Outcome, Penstock, penstock
+from tests.component.test_cli_commands import Penstock, penstock
 from tests.support.api_server import ADMIN_KEY
+from tests.support.command_inside import Outcome
 from tests.support.nats_server import free_port
 
 __all__ = ["penstock"]
@@ -47,21 +48,24 @@ async def complete(penstock: Penstock, line: str, **env: str) -> Outcome:
 
 
 async def test_a_yaml_document_is_created_and_shown_as_yaml(penstock: Penstock) -> None:
-    (penstock.folder / "echo.yaml").write_text(DOCUMENT)
-    made = await penstock("endpoint", "create", "-f", "echo.yaml", "--yaml")
+    path = penstock.folder / "echo.yaml"
+    path.write_text(DOCUMENT)
+    made = await penstock.inside("endpoint", "create", "-f", str(path), "--yaml")
     assert (made.code, made.err) == (0, "")
     shown: dict[str, Any] = yaml.safe_load(made.out)
     document = await penstock.api.show("echo")
     assert (parse_text(made.out), list(shown)) == (document, list(document))
     assert shown["env"] == {"DEBUG": "on", "AT": "22:00"}
-    listed = await penstock("endpoint", "list", "--yaml")
+    listed = await penstock.inside("endpoint", "list", "--yaml")
     assert yaml.safe_load(listed.out)["endpoints"][0]["id"] == shown["id"]
-    patched = await penstock("endpoint", "update", "echo", "-f", "-", stdin="env: {AT: null}")
+    patched = await penstock.inside(
+        "endpoint", "update", "echo", "-f", "-", stdin="env: {AT: null}"
+    )
     assert patched.code == 0
     assert (await penstock.api.show("echo"))["env"] == {"DEBUG": "on"}
-    both = await penstock("endpoint", "list", "--yaml", "--json")
+    both = await penstock.inside("endpoint", "list", "--yaml", "--json")
     assert (both.code, "not both" in both.err) == (2, True)
-    twice = await penstock("endpoint", "create", "-f", "-", stdin="name: a\nname: b\n")
+    twice = await penstock.inside("endpoint", "create", "-f", "-", stdin="name: a\nname: b\n")
     assert twice.code == 2
     assert "standard input, line 2, column 1: key 'name' is there twice" in twice.err
 
@@ -69,39 +73,41 @@ async def test_a_yaml_document_is_created_and_shown_as_yaml(penstock: Penstock) 
 async def test_a_context_stands_for_url_and_key(penstock: Penstock) -> None:
     url = penstock.env.pop("PENSTOCK_API_URL")
     del penstock.env["PENSTOCK_API_KEY"]
-    added = await penstock("context", "add", "lab", "--api", url, "--key-stdin", stdin=ADMIN_KEY)
+    added = await penstock.inside(
+        "context", "add", "lab", "--api", url, "--key-stdin", stdin=ADMIN_KEY
+    )
     assert (added.code, added.err) == (0, "")
     assert "its api takes the key" in added.out
-    assert (await penstock("endpoint", "list", "--json")).code == 0
+    assert (await penstock.inside("endpoint", "list", "--json")).code == 0
 
     # a context can be named before the command, behind it, and by the environment
-    nowhere = await penstock("--context", "bad", "endpoint", "list")
+    nowhere = await penstock.inside("--context", "bad", "endpoint", "list")
     assert (nowhere.code, "no context 'bad'" in nowhere.err) == (5, True)
-    nearest = await penstock("--context", "bad", "endpoint", "list", "--context", "lab")
+    nearest = await penstock.inside("--context", "bad", "endpoint", "list", "--context", "lab")
     assert nearest.code == 0
-    assert (await penstock("endpoint", "list", PENSTOCK_CONTEXT="bad")).code == 5
+    assert (await penstock.inside("endpoint", "list", PENSTOCK_CONTEXT="bad")).code == 5
 
 
 async def test_a_context_is_checked_before_it_is_added(penstock: Penstock) -> None:
     url = penstock.env.pop("PENSTOCK_API_URL")
     del penstock.env["PENSTOCK_API_KEY"]
     wrong = ("context", "add", "wrong", "--api", url, "--key-stdin")
-    refused = await penstock(*wrong, stdin="not-a-key")
+    refused = await penstock.inside(*wrong, stdin="not-a-key")
     assert (refused.code, refused.out) == (6, "")
     assert "nothing was added" in refused.err
-    assert (await penstock(*wrong, "--no-check", stdin="not-a-key")).code == 0
+    assert (await penstock.inside(*wrong, "--no-check", stdin="not-a-key")).code == 0
     away = f"http://127.0.0.1:{free_port()}"
-    gone = await penstock("context", "add", "gone", "--api", away, "--key-stdin", stdin="k")
+    gone = await penstock.inside("context", "add", "gone", "--api", away, "--key-stdin", stdin="k")
     assert (gone.code, "--no-check" in gone.err) == (3, True)
 
-    denied = await penstock("endpoint", "list")
+    denied = await penstock.inside("endpoint", "list")
     assert denied.code == 6
     assert "context wrong" in denied.err
 
 
 async def test_a_name_like_one_that_there_is_is_offered(penstock: Penstock) -> None:
     await penstock.api.create("echo")
-    missing = await penstock("endpoint", "show", "ehco")
+    missing = await penstock.inside("endpoint", "show", "ehco")
     assert missing.code == 5
     assert "; did you mean 'echo'? `penstock endpoint list` shows" in missing.err
 
@@ -110,8 +116,6 @@ async def test_names_are_completed_as_the_shell_asks(penstock: Penstock) -> None
     for app in ("echo", "embed", "llama"):
         await penstock.api.create(app)
     assert (await complete(penstock, "penstock endpoint show e")).out.split() == ["echo", "embed"]
-    assert "--context" in (await complete(penstock, "penstock endpoint show --con")).out
-    assert (await complete(penstock, "penstock endpo")).out.split() == ["endpoint"]
     zsh = await penstock(
         _TYPER_COMPLETE_ARGS="penstock endpoint show ll",
         _PENSTOCK_COMPLETE="complete_zsh",
@@ -125,14 +129,15 @@ async def test_names_are_completed_as_the_shell_asks(penstock: Penstock) -> None
         **PATIENT,
     )
     assert fish.out == "llama\tdeploying\n"
+
+
+async def test_options_and_contexts_are_completed(penstock: Penstock) -> None:
     add = ("context", "add", "--no-check", "--api", penstock.api.url, "--key-env", "K")
     for name in ("prod", "plan"):
-        await penstock(*add, name)
-    assert (await complete(penstock, "penstock context use pr")).out.split() == ["prod"]
-    assert (await complete(penstock, "penstock node list --context p")).out.split() == [
-        "prod",
-        "plan",
-    ]
+        await penstock.inside(*add, name)
+    assert "--context" in (await complete(penstock, "penstock endpoint show --con")).out
+    found = await complete(penstock, "penstock node list --context p")
+    assert found.out.split() == ["prod", "plan"]
 
 
 async def test_completion_of_what_cannot_be_asked_is_silent_and_short(penstock: Penstock) -> None:
@@ -149,7 +154,6 @@ async def test_completion_of_what_cannot_be_asked_is_silent_and_short(penstock: 
         for env in (
             {"PENSTOCK_API_URL": deaf, "PENSTOCK_COMPLETION_TIMEOUT_S": "0.2"},
             {"PENSTOCK_API_URL": away},
-            {"PENSTOCK_API_KEY": "wrong"},
             {"PENSTOCK_CONTEXT": "x", "PENSTOCK_API_URL": "", "PENSTOCK_CONFIG": str(broken)},
         ):
             found = await complete(penstock, "penstock endpoint show e", **env)
@@ -191,10 +195,10 @@ async def test_bash_itself_completes_with_the_script(penstock: Penstock) -> None
 
 async def test_a_narrow_terminal_gets_whole_lines_and_a_pipe_gets_all(penstock: Penstock) -> None:
     await penstock.api.create("a-rather-long-name-of-an-endpoint")
-    piped = await penstock("endpoint", "list")
+    piped = await penstock.inside("endpoint", "list")
     assert piped.out.split("\n")[0].split()[-1] == "ID"
     assert "\x1b" not in piped.out
-    coloured = await penstock("--color", "always", "endpoint", "list")
+    coloured = await penstock.inside("--color", "always", "endpoint", "list")
     assert "\x1b[" in coloured.out
     narrow = await at_terminal(penstock, "endpoint", "list")
     lines = narrow.replace("\r", "").strip().split("\n")

@@ -54,8 +54,8 @@ GONE_TIMEOUT_S = 660.0
 
 @endpoints_app.command()
 @with_session
-def create(
-    session: Session,  # one parameter per flag is how typer reads them
+def create(  # one parameter per flag is how typer reads them
+    session: Session,
     file: FileOption = None,
     name: Name = None,
     app_name: AppName = None,
@@ -123,8 +123,8 @@ def show(session: Session, app: App) -> None:
 
 @endpoints_app.command()
 @with_session
-def update(
-    session: Session,  # one parameter per flag is how typer reads them
+def update(  # one parameter per flag is how typer reads them
+    session: Session,
     app: App,
     file: FileOption = None,
     name: Name = None,
