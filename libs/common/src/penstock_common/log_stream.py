@@ -8,31 +8,23 @@ The server acknowledges a batch before it is on disk (`persist_mode: async`), so
 killed may lose the last ones; the numbers of the lines show it.
 """
 
-import asyncio
-import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
 from penstock_common import subjects
 from penstock_common.connection import Bus, Received, Subscription
-from penstock_common.errors import BusDisconnectedError, BusRefusedError, BusTimeoutError
+from penstock_common.direct_gets import get_at, get_batch, get_last, sequence_of
 from penstock_common.messages import LogBatch
-from penstock_common.nats_wire import status_of
 
 logger = logging.getLogger(__name__)
 
 #: Most batches, and about as many bytes, that one page holds.
 PAGE_BATCHES: Final = 256
 PAGE_BYTES: Final = 256 * 1024
-
-_DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{subjects.LOGS}"
-_TIMEOUT_S: Final = 5.0
-_END_OF_PAGE: Final = 204
-_NOTHING: Final = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,33 +63,36 @@ class LogStream:
     async def last(self, endpoint_id: str, worker_id: str) -> StoredBatch | None:
         """The worker's last batch; None when the stream has none."""
         subject = subjects.logs(endpoint_id, worker_id)
-        return _one(await self._bus.request(f"{_DIRECT_GET}.{subject}", b"", timeout_s=_TIMEOUT_S))
+        return _decoded(await get_last(self._bus, subjects.LOGS, subject))
 
     async def at(self, sequence: int) -> StoredBatch | None:
         """The batch with this sequence; None when it is gone."""
-        body = json.dumps({"seq": sequence}).encode()
-        return _one(await self._bus.request(_DIRECT_GET, body, timeout_s=_TIMEOUT_S))
+        return _decoded(await get_at(self._bus, subjects.LOGS, sequence))
 
     async def last_of_each(self, endpoint_id: str) -> tuple[StoredBatch, ...]:
         """The last batch of each worker of an endpoint that the stream knows."""
-        messages = await self._ask({"multi_last": [subjects.logs(endpoint_id, "*")]})
-        return tuple(found for m in messages if (found := _one(m)) is not None)
+        messages = await get_batch(
+            self._bus, subjects.LOGS, {"multi_last": [subjects.logs(endpoint_id, "*")]}
+        )
+        return tuple(found for m in messages if (found := _decoded(m)) is not None)
 
     async def after(self, sequence: int, endpoint_id: str, worker_id: str = "*") -> Page:
         """The page behind this sequence of one worker's batches, or of all of an endpoint's."""
-        messages = await self._ask(
+        messages = await get_batch(
+            self._bus,
+            subjects.LOGS,
             {
                 "seq": sequence + 1,
                 "next_by_subj": subjects.logs(endpoint_id, worker_id),
                 "batch": PAGE_BATCHES,
                 "max_bytes": PAGE_BYTES,
-            }
+            },
         )
         if not messages:
             return Page((), sequence, more=False)
         return Page(
-            tuple(found for m in messages if (found := _one(m)) is not None),
-            upto=int(messages[-1].headers["Nats-Sequence"]),
+            tuple(found for m in messages if (found := _decoded(m)) is not None),
+            upto=sequence_of(messages[-1]),
             more=int(messages[-1].headers.get("Nats-Num-Pending", "0")) > 0,
         )
 
@@ -116,43 +111,12 @@ class LogStream:
         subject = subjects.logs(endpoint_id, worker_id)
         return self._bus.subscribe_nowait(subject, lambda _: poke())
 
-    async def _ask(self, body: Mapping[str, Any]) -> list[Received]:
-        """All messages of the answer to a direct get for several."""
-        found: list[Received] = []
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-        def on_message(message: Received) -> None:
-            status = status_of(message)
-            if not status:
-                found.append(message)
-            elif not done.done():
-                done.set_result(status)
-
-        if not self._bus.connected:
-            raise BusDisconnectedError
-        inbox = self._bus.new_inbox()
-        subscription = self._bus.subscribe_nowait(inbox, on_message)
-        try:
-            self._bus.publish_nowait(_DIRECT_GET, json.dumps(body).encode(), reply=inbox)
-            async with asyncio.timeout(_TIMEOUT_S):
-                status = await done
-        except TimeoutError:
-            raise BusTimeoutError(f"no page of {subjects.LOGS} within {_TIMEOUT_S:g} s") from None
-        finally:
-            await subscription.close()
-        if status not in (_END_OF_PAGE, _NOTHING):
-            raise BusRefusedError(f"direct get from {subjects.LOGS}: status {status}")
-        return found
-
-
-def _one(message: Received) -> StoredBatch | None:
-    """The batch in an answer; None when there is none, or none that can be read."""
-    status = status_of(message)
-    if status == _NOTHING:
+def _decoded(message: Received | None) -> StoredBatch | None:
+    """The batch in a message; None when there is none, or none that can be read."""
+    if message is None:
         return None
-    if status:
-        raise BusRefusedError(f"direct get from {subjects.LOGS}: status {status}")
-    sequence = int(message.headers["Nats-Sequence"])
+    sequence = sequence_of(message)
     try:
         return StoredBatch(sequence, LogBatch.decode(message.data))
     except ValidationError as error:
