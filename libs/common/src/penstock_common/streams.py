@@ -5,7 +5,8 @@ Memory streams do not outlive a restart of a single server (they are gone, not e
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
@@ -28,6 +29,8 @@ _STREAM_EXISTS: Final = 10058
 
 #: So long it is known what a worker has used: a year, and a month to look back on it.
 USAGE_KEPT_DAYS: Final = 400
+#: So long events are kept, and what became of them at webhooks.
+EVENTS_KEPT_DAYS: Final = 7
 
 
 def _bucket(name: str, *, memory: bool) -> dict[str, Any]:
@@ -63,6 +66,8 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
     _bucket(subjects.PREWARM_STATUS, memory=False),
     _bucket(subjects.NODE_ORDERS, memory=False),
     _bucket(subjects.REPEATS, memory=False),
+    _bucket(subjects.WEBHOOKS, memory=False),
+    _bucket(subjects.WEBHOOK_STATUS, memory=False),
     _bucket(subjects.NODES, memory=True),
     _bucket(subjects.ROUTERS, memory=True),
     {
@@ -96,13 +101,27 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
     },
     {
         "name": subjects.EVENTS,
-        "subjects": [subjects.EVENTS_ALL],
+        "subjects": [subjects.EVENTS_ALL, subjects.WEBHOOK_EVENTS_ALL],
         "retention": "limits",
         "storage": "file",
         "discard": "old",
-        "max_age": 7 * 24 * 3600 * _NS,
+        "max_age": EVENTS_KEPT_DAYS * 24 * 3600 * _NS,
         "max_bytes": 512 * 1024 * 1024,
         "max_msg_size": 256 * 1024,
+        "allow_direct": True,
+        "max_consumers": _MAX_CONSUMERS,
+    },
+    {
+        "name": subjects.DELIVERIES,
+        "subjects": [subjects.DELIVERIES_ALL],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": EVENTS_KEPT_DAYS * 24 * 3600 * _NS,
+        # The api keeps each webhook's share small; this is the end for all of them together.
+        "max_bytes": 512 * 1024 * 1024,
+        "max_msgs_per_subject": 1,
+        "max_msg_size": 64 * 1024,
         "allow_direct": True,
         "max_consumers": _MAX_CONSUMERS,
     },
@@ -224,6 +243,35 @@ def ticket_consumer(endpoint_id: str) -> Mapping[str, Any]:
         "max_ack_pending": 100_000,
         "max_waiting": 4_096,
         "inactive_threshold": 24 * 3600 * _NS,
+    }
+
+
+def webhook_consumer(
+    webhook_id: str, epoch: int, wanted: Sequence[str], *, since: datetime, ack_wait_s: float
+) -> Mapping[str, Any]:
+    """Configuration of the durable consumer of what one webhook is still to be sent.
+
+    Every api pulls from it. It stays until the api deletes it, whatever happens to the apis.
+
+    Args:
+        webhook_id: of the webhook.
+        epoch: counts how often the webhook was enabled.
+        wanted: subjects of its events, none of which overlaps another.
+        since: it holds what was stored from then on; stays the same in one epoch.
+        ack_wait_s: an api that has not settled a delivery by then has died with it.
+    """
+    return {
+        "durable_name": subjects.webhook_consumer(webhook_id, epoch),
+        "filter_subjects": [*wanted, subjects.webhook_event(webhook_id)],
+        "deliver_policy": "by_start_time",
+        "opt_start_time": since.isoformat(),
+        "replay_policy": "instant",
+        "ack_policy": "explicit",
+        "ack_wait": int(ack_wait_s * _NS),
+        "max_deliver": -1,
+        # Those that wait for their next attempt count here; beyond, events wait in the stream.
+        "max_ack_pending": 10_000,
+        "max_waiting": 512,
     }
 
 

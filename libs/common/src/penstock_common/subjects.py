@@ -29,6 +29,8 @@ PREWARMS: Final = "PENSTOCK_PREWARMS"  # <prewarm_id> → PrewarmRecord, by api
 PREWARM_STATUS: Final = (
     "PENSTOCK_PREWARM_STATUS"  # <node_id>.<prewarm_id> → PrewarmStatus, by agent
 )
+WEBHOOKS: Final = "PENSTOCK_WEBHOOKS"  # <webhook_id> → WebhookRecord, by api
+WEBHOOK_STATUS: Final = "PENSTOCK_WEBHOOK_STATUS"  # <webhook_id> → WebhookStatus, by api
 
 # The scheduler's lease lives in the bucket that it guards, since a server-side fence reaches only
 # the stream of the write (docs/adr/0002). "lease" is never a node id: those begin with "node-".
@@ -40,11 +42,15 @@ TICKETS: Final = "PENSTOCK_TICKETS"
 EVENTS: Final = "PENSTOCK_EVENTS"
 USAGE: Final = "PENSTOCK_USAGE"
 LOGS: Final = "PENSTOCK_LOGS"
+DELIVERIES: Final = "PENSTOCK_DELIVERIES"
 
 TICKETS_ALL: Final = f"{PREFIX}.tickets.*"
 EVENTS_ALL: Final = f"{PREFIX}.events.>"
 USAGE_ALL: Final = f"{PREFIX}.usage.*"
 LOGS_ALL: Final = f"{PREFIX}.logs.*.*"
+DELIVERIES_ALL: Final = f"{PREFIX}.deliveries.*.*"
+WEBHOOK_EVENTS_ALL: Final = f"{PREFIX}.webhook_events.*"
+WEBHOOK_CONSUMER_PREFIX: Final = "webhook-"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
 
@@ -165,3 +171,23 @@ def scale_event(endpoint_id: str) -> str:
 def logs(endpoint_id: str, worker_id: str) -> str:
     """Where node agents publish the lines of one worker (`LogBatch`); `*` = any worker."""
     return f"{PREFIX}.logs.{endpoint_id}.{worker_id}"
+
+
+def events_of_endpoint(endpoint_id: str) -> str:
+    """Where every event lies that concerns an endpoint, whatever its family."""
+    return f"{PREFIX}.events.*.{endpoint_id}.>"
+
+
+def webhook_event(webhook_id: str) -> str:
+    """In the stream EVENTS: an event for this webhook alone, a test or one to be sent again."""
+    return f"{PREFIX}.webhook_events.{webhook_id}"
+
+
+def webhook_consumer(webhook_id: str, epoch: int) -> str:
+    """The durable consumer on `EVENTS` that holds what a webhook is still to be sent."""
+    return f"{WEBHOOK_CONSUMER_PREFIX}{webhook_id}-{epoch}"
+
+
+def delivery(webhook_id: str, event_id: str) -> str:
+    """Where the `DeliveryRecord` of an event at a webhook lies; `*` = of any event."""
+    return f"{PREFIX}.deliveries.{webhook_id}.{event_id}"

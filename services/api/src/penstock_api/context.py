@@ -10,6 +10,8 @@ from penstock_api.rate_limits import RateLimits
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_api.usage_reader import UsageReader
+from penstock_api.webhooks.deliveries import DeliveryLog
+from penstock_api.webhooks.outbox import Outbox
 from penstock_common.clock import Clock
 from penstock_common.sealing import Sealer
 
@@ -28,3 +30,5 @@ class Api:
     limits: RateLimits
     usage: UsageReader
     logs: LogReader
+    outbox: Outbox
+    deliveries: DeliveryLog

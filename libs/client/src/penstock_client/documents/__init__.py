@@ -55,16 +55,30 @@ from penstock_client.documents.storage import (
     VolumeList,
 )
 from penstock_client.documents.usage import GroupBy, UsageReport, UsageRow
+from penstock_client.documents.webhooks import (
+    AttemptDocument,
+    DeliveryDetail,
+    DeliveryDocument,
+    DeliveryList,
+    RotateRequest,
+    WebhookDocument,
+    WebhookList,
+    WebhookMade,
+)
 from penstock_client.documents.workers import WorkerDocument, WorkerList
 
 __all__ = [
     "ApiKeyDocument",
     "ApiKeyList",
     "ApiKeyMade",
+    "AttemptDocument",
     "CanaryDocument",
     "CanaryRequest",
     "CordonRequest",
     "DecisionList",
+    "DeliveryDetail",
+    "DeliveryDocument",
+    "DeliveryList",
     "Document",
     "DrainRequest",
     "EndpointDocument",
@@ -93,11 +107,15 @@ __all__ = [
     "RevisionDocument",
     "RevisionList",
     "RollbackRequest",
+    "RotateRequest",
     "SpecChange",
     "UsageReport",
     "UsageRow",
     "VolumeDocument",
     "VolumeList",
+    "WebhookDocument",
+    "WebhookList",
+    "WebhookMade",
     "WorkerDocument",
     "WorkerList",
 ]

@@ -53,15 +53,29 @@ from penstock_common.messages.storage import (
 )
 from penstock_common.messages.templates import TemplateRecord
 from penstock_common.messages.usage import UsageRecord
+from penstock_common.messages.webhooks import (
+    Attempt,
+    DeliveryRecord,
+    DeliveryState,
+    EarlierFilter,
+    EventFilter,
+    WebhookRecord,
+    WebhookStatus,
+)
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
     "ApiKeyRecord",
+    "Attempt",
     "Canary",
     "Claim",
+    "DeliveryRecord",
+    "DeliveryState",
+    "EarlierFilter",
     "EndpointRecord",
     "EndpointStatus",
     "EngineProblem",
+    "EventFilter",
     "GapReason",
     "Gpu",
     "GpuNews",
@@ -100,6 +114,8 @@ __all__ = [
     "Ticket",
     "UsageRecord",
     "VolumeRecord",
+    "WebhookRecord",
+    "WebhookStatus",
     "WorkerAssignment",
     "WorkerLoad",
     "WorkerStatus",

@@ -1,0 +1,134 @@
+"""What became of each event at each webhook, in the stream DELIVERIES: one record a delivery."""
+
+import logging
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+from pydantic import ValidationError
+
+from penstock_common import subjects
+from penstock_common.connection import Bus, Received
+from penstock_common.direct_gets import get_at, get_batch, get_last, sequence_of
+from penstock_common.errors import PenstockError, WrongRevisionError
+from penstock_common.events.cloud_event import CloudEvent, NoCloudEventError
+from penstock_common.messages import DeliveryRecord
+from penstock_common.subjects import DELIVERIES, EVENTS
+
+logger = logging.getLogger(__name__)
+
+#: So many deliveries of a webhook are known, the last that something happened to.
+KEPT: Final = 1_000
+#: Older ones are dropped after so many writes for the webhook by one api.
+TRIM_EVERY: Final = 100
+_BATCH: Final = 256
+_BATCH_BYTES: Final = 512 * 1024
+#: Lost races in a row after which a write gives up; somebody else got on each time.
+_MAX_TRIES: Final = 8
+
+
+class DeliveryNotFoundError(PenstockError):
+    """This webhook knows of no such event: it is older, was not wanted, or has not come yet."""
+
+    error_type: ClassVar[str] = "delivery_not_found"
+    status_hint: ClassVar[int] = 404
+
+
+class DeliveryLog:
+    """The stream DELIVERIES. Every call raises as `Bus.request` does when NATS is away."""
+
+    def __init__(self, bus: Bus) -> None:
+        """Over this bus; nothing is sent."""
+        self._bus = bus
+        self._writes: dict[str, int] = {}
+
+    async def find(self, webhook_id: str, event_id: str) -> DeliveryRecord | None:
+        """What became of this event at this webhook; None = nothing is known."""
+        return (await self._last(webhook_id, event_id))[0]
+
+    async def change(
+        self,
+        webhook_id: str,
+        event_id: str,
+        plan: Callable[[DeliveryRecord | None], DeliveryRecord],
+    ) -> DeliveryRecord:
+        """Write what `plan` makes of the record as it is; gives what was written.
+
+        `plan` is called again when somebody else wrote first.
+        """
+        for _ in range(_MAX_TRIES):
+            old, sequence = await self._last(webhook_id, event_id)
+            new = plan(old)
+            headers = {"Nats-Expected-Last-Subject-Sequence": str(sequence)}
+            try:
+                await self._bus.store(
+                    subjects.delivery(webhook_id, event_id), new.encode(), headers=headers
+                )
+            except WrongRevisionError:
+                continue
+            await self._count_write(webhook_id)
+            return new
+        raise WrongRevisionError(f"the delivery of '{event_id}' is being changed by others")
+
+    async def all_of(self, webhook_id: str) -> list[DeliveryRecord]:
+        """Every delivery of this webhook that is known, in the order of their last changes."""
+        found: list[DeliveryRecord] = []
+        sequence = 0
+        while True:
+            question = {
+                "seq": sequence + 1,
+                "next_by_subj": subjects.delivery(webhook_id, "*"),
+                "batch": _BATCH,
+                "max_bytes": _BATCH_BYTES,
+            }
+            messages = await get_batch(self._bus, DELIVERIES, question)
+            found += [record for m in messages if (record := _decoded(m)) is not None]
+            if not messages or messages[-1].headers.get("Nats-Num-Pending", "0") == "0":
+                return found
+            sequence = sequence_of(messages[-1])
+
+    async def event_of(self, record: DeliveryRecord) -> CloudEvent | None:
+        """The event of this delivery; None = it is too old."""
+        message = await get_at(self._bus, EVENTS, record.event_sequence)
+        if message is None:
+            return None
+        try:
+            event = CloudEvent.of_message(message.headers, message.data)
+        except NoCloudEventError:
+            return None  # the stream was made anew and counts from the beginning
+        return event if event.attributes["id"] == record.event_id else None
+
+    async def forget(self, webhook_id: str) -> None:
+        """Drop all that is known of this webhook's deliveries."""
+        self._writes.pop(webhook_id, None)
+        await self._purge(webhook_id, keep=0)
+
+    async def _count_write(self, webhook_id: str) -> None:
+        writes = self._writes[webhook_id] = self._writes.get(webhook_id, 0) + 1
+        if writes % TRIM_EVERY == 0:
+            await self._purge(webhook_id, keep=KEPT)
+
+    async def _purge(self, webhook_id: str, *, keep: int) -> None:
+        body = {"filter": subjects.delivery(webhook_id, "*"), **({"keep": keep} if keep else {})}
+        await self._bus.api(f"STREAM.PURGE.{DELIVERIES}", body)
+
+    async def _last(self, webhook_id: str, event_id: str) -> tuple[DeliveryRecord | None, int]:
+        subject = subjects.delivery(webhook_id, event_id)
+        message = await get_last(self._bus, DELIVERIES, subject)
+        if message is None:
+            return None, 0
+        return _decoded(message), sequence_of(message)
+
+
+def _decoded(message: Received) -> DeliveryRecord | None:
+    try:
+        return DeliveryRecord.decode(message.data)
+    except ValidationError as error:
+        logger.error(
+            "delivery record cannot be read, taken as absent",
+            extra={
+                "action": "delivery_unreadable",
+                "subject": message.headers.get("Nats-Subject"),
+                "error": str(error),
+            },
+        )
+        return None
