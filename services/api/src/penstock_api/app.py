@@ -18,7 +18,6 @@ from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
-from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import MAX_STREAMS, LogReader, OpenStreams
@@ -57,6 +56,8 @@ from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
+from penstock_common.events.catalogue import Service
+from penstock_common.events.publisher import EventPublisher
 from penstock_common.kv import Bucket
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import QueueReport
@@ -211,7 +212,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 clock,
                 store,
                 Loads(),
-                EventPublisher(bus, clock),
+                EventPublisher(bus, clock, Service.API),
                 sealer,
                 repeats,
                 limits,

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
 from penstock_api.log_reader import LogReader
@@ -13,6 +12,7 @@ from penstock_api.usage_reader import UsageReader
 from penstock_api.webhooks.deliveries import DeliveryLog
 from penstock_api.webhooks.outbox import Outbox
 from penstock_common.clock import Clock
+from penstock_common.events.publisher import EventPublisher
 from penstock_common.sealing import Sealer
 
 

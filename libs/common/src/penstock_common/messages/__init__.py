@@ -10,7 +10,7 @@ from penstock_common.messages.access import (
     RegistryAuthRecord,
     RepeatRecord,
 )
-from penstock_common.messages.base import Message, cloud_event
+from penstock_common.messages.base import Message
 from penstock_common.messages.endpoints import (
     Canary,
     EndpointRecord,
@@ -21,12 +21,21 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
+from penstock_common.messages.events import (
+    EndpointNews,
+    GpuNews,
+    ImageRemoved,
+    NodeDrained,
+    NodeLost,
+    NodeOrdered,
+    ScaleDecided,
+    WorkerAssigned,
+)
 from penstock_common.messages.logs import GapReason, LogBatch, LogGap, LogLine, OutputName
 from penstock_common.messages.node_orders import NodeOrder
 from penstock_common.messages.nodes import (
     EngineProblem,
     Gpu,
-    GpuNews,
     GpuReading,
     NodeRecord,
     RouterRecord,
@@ -45,7 +54,6 @@ from penstock_common.messages.slots import (
     Tally,
 )
 from penstock_common.messages.storage import (
-    ImageRemoved,
     PrewarmRecord,
     PrewarmState,
     PrewarmStatus,
@@ -72,6 +80,7 @@ __all__ = [
     "DeliveryRecord",
     "DeliveryState",
     "EarlierFilter",
+    "EndpointNews",
     "EndpointRecord",
     "EndpointStatus",
     "EngineProblem",
@@ -90,7 +99,10 @@ __all__ = [
     "LogGap",
     "LogLine",
     "Message",
+    "NodeDrained",
+    "NodeLost",
     "NodeOrder",
+    "NodeOrdered",
     "NodeRecord",
     "OutputName",
     "PrewarmRecord",
@@ -105,6 +117,7 @@ __all__ = [
     "RevisionRecord",
     "RouterRecord",
     "RuntimeKind",
+    "ScaleDecided",
     "ScaleDecision",
     "ScaleHistory",
     "ScaleInputs",
@@ -116,8 +129,8 @@ __all__ = [
     "VolumeRecord",
     "WebhookRecord",
     "WebhookStatus",
+    "WorkerAssigned",
     "WorkerAssignment",
     "WorkerLoad",
     "WorkerStatus",
-    "cloud_event",
 ]

@@ -28,23 +28,6 @@ class VolumeRecord(Message):
         return cls.model_validate_json(data, extra="ignore")
 
 
-class ImageRemoved(Message):
-    """A node agent removed an image that nothing used. Event `penstock.node.image_removed`."""
-
-    node_id: str
-    #: the engine's id of it
-    image_id: str
-    #: what it was called there
-    references: tuple[str, ...]
-    #: its size, layers that other images share included
-    size_bytes: int
-    #: the disk of the engine's images, and what was free on it
-    disk_total_bytes: int
-    free_before_bytes: int
-    #: null = could not be read
-    free_after_bytes: int | None = None
-
-
 class PrewarmRecord(Message):
     """An image that is to be on nodes ahead of need. Bucket PREWARMS; written by the api."""
 
