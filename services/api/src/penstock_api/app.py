@@ -44,6 +44,7 @@ from penstock_api.routes import (
     registry_auths,
     usage,
     volumes,
+    webhooks,
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
@@ -52,6 +53,9 @@ from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_api.usage_reader import UsageReader
+from penstock_api.webhooks.deliveries import DeliveryLog
+from penstock_api.webhooks.outbox import Outbox
+from penstock_api.webhooks.service import ack_wait_s, run_webhooks
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
@@ -77,6 +81,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *volumes.ROUTES,
     *prewarms.ROUTES,
     *api_keys.ROUTES,
+    *webhooks.ROUTES,
     *usage.ROUTES,
     *health.ROUTES,
     *documentation.ROUTES,
@@ -218,6 +223,8 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 limits,
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
+                Outbox(bus, ack_wait_s=ack_wait_s(settings)),
+                DeliveryLog(bus),
             )
             await _serve_http(api, bus, streams, stopping)
         finally:
@@ -276,6 +283,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                     name="retreat",
                 ),
                 group.create_task(api.events.run(), name="events"),
+                group.create_task(run_webhooks(api, bus), name="webhooks"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
                 group.create_task(
                     sweep.run(lambda: server.connections, api.clock.monotonic), name="sweep"

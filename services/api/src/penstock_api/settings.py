@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from penstock_api.webhooks.addresses import parse_networks
+from penstock_api.webhooks.addresses import AddressPolicy, parse_networks
 from penstock_common.settings import ServiceSettings
 
 
@@ -54,6 +54,11 @@ class ApiSettings(ServiceSettings):
     #: between the first and the second attempt of a delivery; further waits are three times as long
     #: as the one before, six hours at most
     webhook_retry_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+
+    @property
+    def webhook_addresses(self) -> AddressPolicy:
+        """Which addresses webhooks may be sent to."""
+        return AddressPolicy(self.webhook_allowed_networks, self.webhook_denied_networks)
 
     @field_validator("webhook_allowed_networks", "webhook_denied_networks", mode="before")
     @classmethod

@@ -1,11 +1,10 @@
 """Nodes: what they are, who runs there, and what operators want of them."""
 
-from typing import Final, TypeVar
+from typing import Final
 
 from aiohttp import web
-from pydantic import ValidationError
 
-from penstock_api.bodies import read_json
+from penstock_api.bodies import JSON, read_request
 from penstock_api.context import Api
 from penstock_api.node_orders import plan_order
 from penstock_api.node_views import node_document
@@ -19,7 +18,6 @@ from penstock_client.documents import (
     NodeDocument,
     NodeList,
 )
-from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.events.catalogue import (
     NODE_CORDONED,
     NODE_DRAINING,
@@ -27,10 +25,6 @@ from penstock_common.events.catalogue import (
     EventType,
 )
 from penstock_common.messages import NodeOrdered, WorkerAssignment
-
-JSON: Final = "application/json"
-
-R = TypeVar("R", bound=CordonRequest)
 
 
 async def show_nodes(api: Api, request: web.Request) -> web.Response:
@@ -53,12 +47,14 @@ async def show_node(api: Api, request: web.Request) -> web.Response:
 
 async def cordon(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/cordon."""
-    return await _order(api, request, await _read(api, request, CordonRequest), NODE_CORDONED)
+    wanted = await read_request(request, CordonRequest, api.settings.body_timeout_s)
+    return await _order(api, request, wanted, NODE_CORDONED)
 
 
 async def drain(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/drain."""
-    return await _order(api, request, await _read(api, request, DrainRequest), NODE_DRAINING)
+    wanted = await read_request(request, DrainRequest, api.settings.body_timeout_s)
+    return await _order(api, request, wanted, NODE_DRAINING)
 
 
 async def uncordon(api: Api, request: web.Request) -> web.Response:
@@ -81,22 +77,6 @@ async def _order(
         order = api.store.node_order(node_id)
         api.events.announce(what.of(NodeOrdered(node_id=node_id, order=order)))
     return answer(shown)
-
-
-async def _read(api: Api, request: web.Request, model: type[R]) -> R:
-    """The request's document; without a body, one that says nothing."""
-    if not request.body_exists:
-        return model()
-    document = await read_json(request, (JSON,), api.settings.body_timeout_s)
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise InvalidDocumentError(
-            [
-                Problem("".join(f"/{part}" for part in e["loc"]), e["msg"].lower())
-                for e in error.errors()
-            ]
-        ) from None
 
 
 def _document(api: Api, node_id: str, placed: list[WorkerAssignment] | tuple[()]) -> NodeDocument:

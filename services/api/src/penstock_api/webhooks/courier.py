@@ -12,6 +12,7 @@ receiver nor a slow event holds up another webhook.
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,13 +37,15 @@ from penstock_common.errors import (
     NoRespondersError,
     PenstockError,
 )
-from penstock_common.events.cloud_event import STRUCTURED, CloudEvent, NoCloudEventError
+from penstock_common.events.cloud_event import STRUCTURED, CloudEvent
 from penstock_common.messages import DeliveryRecord, DeliveryState, WebhookRecord
 from penstock_common.pull_loop import Delivered, PullLoop
 from penstock_common.sealing import SealBrokenError, Sealer
 
 logger = logging.getLogger(__name__)
 
+#: The id is a token of a NATS subject, and a part of what is signed.
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 #: A message that comes so much before its next try is tried all the same.
 _EARLY_S: Final = 1.0
 #: A message that came while there was no capacity, or NATS away, comes again after so long.
@@ -157,8 +160,8 @@ class Courier:
 
     async def _handle(self, pull: PullLoop, message: Delivered) -> None:
         try:
-            event = CloudEvent.of_message(message.headers, message.data)
-        except NoCloudEventError as error:
+            event = _readable(message)
+        except ValueError as error:
             logger.warning(
                 "message in the stream of events is none, not sent",
                 extra={"action": "event_unreadable", "sequence": message.sequence}
@@ -230,7 +233,7 @@ class Courier:
         return Made(at, clock.monotonic() - began, result, verdict)
 
     async def _send(self, record: WebhookRecord, event: CloudEvent, at: datetime) -> Result:
-        body = json.dumps(event.document, ensure_ascii=False, separators=(",", ":")).encode()
+        body = json.dumps(event.document, separators=(",", ":")).encode()
         sealed = {name: record.sealed[name] for name in valid_secrets(record, at)}
         try:
             secrets = self._parts.sealer.open(sealed)
@@ -295,3 +298,17 @@ class Courier:
                         return
         except TimeoutError:
             raise BusTimeoutError from None
+
+
+def _readable(message: Delivered) -> CloudEvent:
+    """The event in this message.
+
+    Raises:
+        ValueError: it holds none, or none that can be delivered.
+    """
+    event = CloudEvent.of_message(message.headers, message.data)
+    if not _ID.fullmatch(event.attributes["id"]):
+        raise ValueError("its id holds more than letters, digits, - and _")
+    if event.time is None:
+        raise ValueError("it does not say when it happened")
+    return event

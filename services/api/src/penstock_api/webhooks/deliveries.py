@@ -51,13 +51,15 @@ class DeliveryLog:
         event_id: str,
         plan: Callable[[DeliveryRecord | None], DeliveryRecord],
     ) -> DeliveryRecord:
-        """Write what `plan` makes of the record as it is; gives what was written.
+        """Write what `plan` makes of the record as it is, unless that is the same object; gives it.
 
         `plan` is called again when somebody else wrote first.
         """
         for _ in range(_MAX_TRIES):
             old, sequence = await self._last(webhook_id, event_id)
             new = plan(old)
+            if new is old:
+                return new
             headers = {"Nats-Expected-Last-Subject-Sequence": str(sequence)}
             try:
                 await self._bus.store(

@@ -189,6 +189,28 @@ def note_attempt(
     )
 
 
+def note_handed_in(
+    old: DeliveryRecord | None,
+    event: CloudEvent,
+    *,
+    webhook_id: str,
+    sequence: int,
+    now: datetime,
+) -> DeliveryRecord:
+    """The record of a delivery that is to be made; `old` itself once something is known of it."""
+    return old or DeliveryRecord(
+        webhook_id=webhook_id,
+        event_id=event.attributes["id"],
+        event_type=event.type,
+        about=event.attributes.get("subject", ""),
+        event_time=event.time or now,
+        event_sequence=sequence,
+        state=DeliveryState.WAITING,
+        next_try_at=now,
+        updated_at=now,
+    )
+
+
 def note_status(
     old: WebhookStatus | None, made: Made, *, webhook_id: str, now: datetime
 ) -> WebhookStatus | None:

@@ -26,9 +26,9 @@ class Answered:
     @property
     def error(self) -> str | None:
         """Why this is no success, one sentence; None = it is one."""
-        if 200 <= self.status < 300:  # noqa: PLR2004
+        if 200 <= self.status < 300:
             return None
-        if 300 <= self.status < 400:  # noqa: PLR2004
+        if 300 <= self.status < 400:
             return f"the receiver answered {self.status}; redirects are not followed"
         return f"the receiver answered {self.status}"
 
