@@ -1,4 +1,4 @@
-"""The `penstock-router` process, started as its supervisor starts it."""
+"""A process of a service, started as its supervisor starts it."""
 
 import asyncio
 import contextlib
@@ -7,13 +7,14 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from penstock_common.entropy import random_id
 
 
 class Process:
-    """One router process and what it told its supervisor."""
+    """One process and what it told its supervisor."""
 
     def __init__(self, process: asyncio.subprocess.Process, told: socket.socket) -> None:
         self.process = process
@@ -33,18 +34,20 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def router_process(folder: Path, **settings: str) -> AsyncIterator[Process]:
+async def service_process(service: str, folder: Path, **settings: object) -> AsyncIterator[Process]:
+    """A process of this service (`router`, `api`) within the block."""
     path = folder / random_id("notify")
+    prefix = f"PENSTOCK_{service.upper()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(path))
         told.setblocking(False)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "penstock_router",
+            f"penstock_{service}",
             env=os.environ
             | {"NOTIFY_SOCKET": str(path)}
-            | {f"PENSTOCK_ROUTER_{name.upper()}": value for name, value in settings.items()},
+            | {f"{prefix}_{name.upper()}": str(value) for name, value in settings.items()},
             stderr=asyncio.subprocess.DEVNULL,
         )
         try:
@@ -53,3 +56,8 @@ async def router_process(folder: Path, **settings: str) -> AsyncIterator[Process
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+def router_process(folder: Path, **settings: str) -> AbstractAsyncContextManager[Process]:
+    """A router process within the block."""
+    return service_process("router", folder, **settings)
