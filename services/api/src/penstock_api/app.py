@@ -20,14 +20,16 @@ from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
-from penstock_api.log_reader import MAX_STREAMS, LogReader, OpenStreams
+from penstock_api.log_reader import LogReader
 from penstock_api.novita import (
     v1_catalog,
     v1_endpoints,
     v1_prewarms,
     v1_registry_auths,
+    v1_storages,
     v2_endpoints,
 )
+from penstock_api.open_streams import MAX_STREAMS, OpenStreams
 from penstock_api.openapi import openapi_document
 from penstock_api.problems import RefusedError, refused, refused_by_aiohttp
 from penstock_api.rate_limits import RateLimits
@@ -87,6 +89,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *documentation.ROUTES,
     *v1_endpoints.ROUTES,
     *v1_registry_auths.ROUTES,
+    *v1_storages.ROUTES,
     *v1_catalog.ROUTES,
     *v1_prewarms.ROUTES,
     *v2_endpoints.ROUTES,

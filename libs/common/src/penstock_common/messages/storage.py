@@ -1,5 +1,6 @@
 """What outlives workers: network volumes, and images on nodes."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Self
 
@@ -18,6 +19,10 @@ class VolumeRecord(Message):
     #: for people
     name: str
     source: VolumeSource
+    #: labels of the nodes that reach the data
+    node_selector: Mapping[str, str] = {}
+    #: GB that its users agreed on; null = they did not say
+    size_gb: int | None = None
     created_at: AwareDatetime
     updated_at: AwareDatetime
 

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from penstock_common import subjects
 from penstock_common.connection import Bus, Received
-from penstock_common.direct_gets import get_at, get_batch, get_last, sequence_of
 from penstock_common.errors import PenstockError, WrongRevisionError
 from penstock_common.events.cloud_event import CloudEvent, NoCloudEventError
 from penstock_common.messages import DeliveryRecord
+from penstock_common.stream_reader import StreamReader, sequence_of
 from penstock_common.subjects import DELIVERIES, EVENTS
 
 logger = logging.getLogger(__name__)
@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 KEPT: Final = 1_000
 #: Older ones are dropped after so many writes for the webhook by one api.
 TRIM_EVERY: Final = 100
-_BATCH: Final = 256
-_BATCH_BYTES: Final = 512 * 1024
 #: Lost races in a row after which a write gives up; somebody else got on each time.
 _MAX_TRIES: Final = 8
 
@@ -39,6 +37,8 @@ class DeliveryLog:
     def __init__(self, bus: Bus) -> None:
         """Over this bus; nothing is sent."""
         self._bus = bus
+        self._reader = StreamReader(bus, DELIVERIES)
+        self._events = StreamReader(bus, EVENTS)
         self._writes: dict[str, int] = {}
 
     async def find(self, webhook_id: str, event_id: str) -> DeliveryRecord | None:
@@ -74,23 +74,16 @@ class DeliveryLog:
     async def all_of(self, webhook_id: str) -> list[DeliveryRecord]:
         """Every delivery of this webhook that is known, in the order of their last changes."""
         found: list[DeliveryRecord] = []
-        sequence = 0
-        while True:
-            question = {
-                "seq": sequence + 1,
-                "next_by_subj": subjects.delivery(webhook_id, "*"),
-                "batch": _BATCH,
-                "max_bytes": _BATCH_BYTES,
-            }
-            messages = await get_batch(self._bus, DELIVERIES, question)
-            found += [record for m in messages if (record := _decoded(m)) is not None]
-            if not messages or messages[-1].headers.get("Nats-Num-Pending", "0") == "0":
-                return found
-            sequence = sequence_of(messages[-1])
+        sequence, more = 0, True
+        while more:
+            page = await self._reader.after(sequence, subjects.delivery(webhook_id, "*"))
+            found += [record for m in page.messages if (record := _decoded(m)) is not None]
+            sequence, more = page.upto or sequence, page.more
+        return found
 
     async def event_of(self, record: DeliveryRecord) -> CloudEvent | None:
         """The event of this delivery; None = it is too old."""
-        message = await get_at(self._bus, EVENTS, record.event_sequence)
+        message = await self._events.at(record.event_sequence)
         if message is None:
             return None
         try:
@@ -115,7 +108,7 @@ class DeliveryLog:
 
     async def _last(self, webhook_id: str, event_id: str) -> tuple[DeliveryRecord | None, int]:
         subject = subjects.delivery(webhook_id, event_id)
-        message = await get_last(self._bus, DELIVERIES, subject)
+        message = await self._reader.last(subject)
         if message is None:
             return None, 0
         return _decoded(message), sequence_of(message)

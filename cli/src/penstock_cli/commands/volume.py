@@ -1,0 +1,142 @@
+"""`penstock volume`: network volumes."""
+
+from typing import Annotated, Any
+
+import typer
+
+from penstock_cli.exits import CliError
+from penstock_cli.options import (
+    DEFAULT_DATA,
+    ApiOption,
+    DataOption,
+    FileOption,
+    JsonOption,
+    ask,
+    read_document,
+)
+from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.output.storage import print_volumes
+
+volumes_app = typer.Typer(
+    help="Network volumes: data that outlive workers, reached from several nodes.",
+    no_args_is_help=True,
+)
+
+VolumeArgument = Annotated[str, typer.Argument(metavar="VOLUME", help="Its id.")]
+
+
+@volumes_app.command("create")
+def create_volume(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="For people.")] = None,
+    nfs: Annotated[
+        str | None,
+        typer.Option(
+            "--nfs", metavar="SERVER:/PATH", help="An exported directory.", show_default=False
+        ),
+    ] = None,
+    nfs_options: Annotated[
+        str | None,
+        typer.Option("--nfs-options", metavar="OPTIONS", help="Mount options.", show_default=False),
+    ] = None,
+    host_path: Annotated[
+        str | None,
+        typer.Option(
+            "--host-path",
+            metavar="/PATH",
+            help="A directory that every node has there.",
+            show_default=False,
+        ),
+    ] = None,
+    file: FileOption = None,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Make a network volume known; nothing is written to it."""
+    document = read_document(file) if file is not None else {}
+    if name is not None:
+        document["name"] = name
+    source = _source(nfs, nfs_options, host_path)
+    if source is not None:
+        document["source"] = source
+    if not document.get("name") or not document.get("source"):
+        raise CliError("give a NAME and one of --nfs, --host-path; or a document with -f")
+    made = ask(api, data, lambda client: client.volumes.create(document))
+    if as_json:
+        print_json(made)
+    else:
+        print_line(f"made {made.id} ({made.name})")
+
+
+def _source(nfs: str | None, options: str | None, host_path: str | None) -> dict[str, Any] | None:
+    if nfs is not None and host_path is not None:
+        raise CliError("give --nfs or --host-path, not both")
+    if nfs is None and options is not None:
+        raise CliError("--nfs-options goes with --nfs")
+    if host_path is not None:
+        return {"type": "host_path", "path": host_path}
+    if nfs is None:
+        return None
+    server, colon, path = nfs.rpartition(":")
+    if not colon or not server:
+        raise CliError(f"--nfs takes SERVER:/PATH, not '{nfs}'")
+    source = {"type": "nfs", "server": server, "path": path}
+    return source if options is None else {**source, "options": options}
+
+
+@volumes_app.command("list")
+def list_volumes(
+    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+) -> None:
+    """List the network volumes."""
+    listed = ask(api, data, lambda client: client.volumes.list().whole())
+    if as_json:
+        print_json(listed)
+    else:
+        print_volumes(listed.volumes)
+
+
+@volumes_app.command("show")
+def show_volume(
+    volume: VolumeArgument,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Show a network volume."""
+    shown = ask(api, data, lambda client: client.volumes.show(volume))
+    if as_json:
+        print_json(shown)
+    else:
+        print_volumes((shown,))
+
+
+@volumes_app.command("rename")
+def rename_volume(
+    volume: VolumeArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new one.")],
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Give a network volume another name."""
+    changed = ask(api, data, lambda client: client.volumes.rename(volume, name))
+    if as_json:
+        print_json(changed)
+    else:
+        print_line(f"{changed.id} is called {changed.name}")
+
+
+@volumes_app.command("delete")
+def delete_volume(
+    volume: VolumeArgument,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Forget a network volume that nothing uses; its data stay where they lie."""
+    removed = ask(api, data, lambda client: client.volumes.delete(volume))
+    if as_json:
+        print_json(removed)
+    else:
+        print_line(f"forgot {removed.id} ({removed.name}); its data stay")

@@ -1,0 +1,82 @@
+"""Prints lines of workers as they come: for a person, or as JSON, one document a line."""
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from typing import Annotated, Final
+
+import typer
+
+from penstock_cli.output.printing import plain
+from penstock_client.documents import (
+    LogEndDocument,
+    LogEntryDocument,
+    LogGapDocument,
+)
+
+FollowOption = Annotated[
+    bool, typer.Option("--follow", "-f", help="Go on with the lines that come.")
+]
+TailOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=10_000, metavar="N", help="Begin with the last N lines."),
+]
+
+_COLOURS: Final = ("cyan", "green", "magenta", "blue", "bright_cyan", "bright_green")
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is how one leaves a stream: no word about it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+async def print_logs(
+    lines: AsyncGenerator[LogEntryDocument | LogEndDocument, None],
+    *,
+    as_json: bool,
+    with_workers: bool,
+) -> None:
+    """Print all of them; returns at their end."""
+    printer = LinePrinter(colours=sys.stdout.isatty(), with_workers=with_workers)
+    async with contextlib.aclosing(lines):
+        async for document in lines:
+            if isinstance(document, LogEndDocument):
+                if document.why == "gone":
+                    typer.echo("the worker is gone, and its node said no more", err=True)
+                return
+            text = json.dumps(document.raw) if as_json else printer.text(document)
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+
+
+class LinePrinter:
+    """Makes the text of a line; workers have colours in the order in which they come."""
+
+    def __init__(self, *, colours: bool, with_workers: bool) -> None:
+        """On a terminal there are colours, and control characters of a worker do not get there."""
+        self._colours = colours
+        self._with_workers = with_workers
+        self._workers: dict[str, str] = {}
+
+    def text(self, document: LogEntryDocument) -> str:
+        """The text for a person."""
+        if isinstance(document, LogGapDocument):
+            return self._prefix(document.worker_id) + self._styled(document.sentence, "yellow")
+        text = plain(document.text) if self._colours else document.text
+        text += " …" if document.cut else ""
+        colour = "red" if document.stream == "stderr" else None
+        return self._prefix(document.worker_id) + self._styled(text, colour)
+
+    def _prefix(self, worker_id: str) -> str:
+        if not self._with_workers:
+            return ""
+        colour = self._workers.setdefault(worker_id, _COLOURS[len(self._workers) % len(_COLOURS)])
+        return self._styled(worker_id, colour) + " "
+
+    def _styled(self, text: str, colour: str | None) -> str:
+        return typer.style(text, fg=colour) if self._colours and colour else text
