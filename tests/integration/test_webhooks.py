@@ -84,10 +84,13 @@ async def test_an_event_is_delivered_signed_and_written_down(
     (attempt,) = detail["attempts"]
     assert (attempt["n"], attempt["status"], attempt["error"]) == (1, 200, None)
     assert attempt["response"] == "thanks"
-    shown = (await api.ask("GET", f"{PATH}/{made['id']}")).document
-    assert shown["failing_since"] is None
-    assert shown["last_success_at"] is not None
-    assert shown["waiting"] == 0
+
+    async def is_well() -> bool:
+        shown = (await api.ask("GET", f"{PATH}/{made['id']}")).document
+        well = shown["failing_since"] is None and shown["last_success_at"] is not None
+        return bool(well and shown["waiting"] == 0)
+
+    await eventually(is_well)
 
 
 async def test_a_receiver_that_fails_is_asked_again_until_it_recovers(

@@ -13,6 +13,7 @@ from penstock_cli.commands.prewarm import prewarms_app
 from penstock_cli.commands.registry import registry_app
 from penstock_cli.commands.usage import usage
 from penstock_cli.commands.volume import volumes_app
+from penstock_cli.commands.webhook import webhooks_app
 from penstock_cli.commands.worker import workers_app
 from penstock_cli.doctor.command import doctor
 from penstock_cli.exits import CliError
@@ -41,6 +42,7 @@ app.add_typer(volumes_app, name="volume")
 app.add_typer(prewarms_app, name="prewarm")
 app.add_typer(keys_app, name="key")
 app.add_typer(registry_app, name="registry")
+app.add_typer(webhooks_app, name="webhook")
 
 
 def _print_version(wanted: bool) -> None:

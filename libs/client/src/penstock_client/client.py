@@ -20,6 +20,7 @@ from penstock_client.calls.prewarms import PrewarmCalls
 from penstock_client.calls.registry_auths import RegistryAuthCalls
 from penstock_client.calls.usage import UsageCalls
 from penstock_client.calls.volumes import VolumeCalls
+from penstock_client.calls.webhooks import WebhookCalls
 from penstock_client.calls.workers import WorkerCalls
 from penstock_client.transport import Transport
 
@@ -35,6 +36,7 @@ class PenstockClient:
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
     usage: UsageCalls
+    webhooks: WebhookCalls
 
     def __init__(self, url: str, key: str, *, timeout_s: float = 30.0) -> None:
         """A client that has not connected yet.
@@ -53,6 +55,7 @@ class PenstockClient:
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
         self.usage = UsageCalls(transport)
+        self.webhooks = WebhookCalls(transport)
 
     async def __aenter__(self) -> Self:
         await self._transport.open()

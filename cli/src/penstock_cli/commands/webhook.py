@@ -1,0 +1,288 @@
+"""`penstock webhook`: events sent to a URL, and what became of them."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from penstock_cli.exits import CliError, ExitCode
+from penstock_cli.options import (
+    DEFAULT_DATA,
+    ApiOption,
+    DataOption,
+    JsonOption,
+    WaitTimeoutOption,
+    ask,
+)
+from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.output.webhooks import (
+    print_deliveries,
+    print_delivery,
+    print_webhook,
+    print_webhooks,
+)
+from penstock_client.client import PenstockClient
+from penstock_client.documents import DeliveryDetail, DeliveryDocument, WebhookMade
+from penstock_common.messages import DeliveryState
+
+webhooks_app = typer.Typer(
+    help="Webhooks: events sent to a URL, signed and tried again.", no_args_is_help=True
+)
+
+WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id.")]
+EventArgument = Annotated[str, typer.Argument(metavar="EVENT", help="Id of the event.")]
+TypeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type",
+        metavar="TYPE",
+        help="Events to send, e.g. penstock.worker.failed or penstock.endpoint.*; repeatable, "
+        "none or * = all.",
+        show_default=False,
+    ),
+]
+EndpointOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint",
+        metavar="APP",
+        help="Only events about this endpoint and its workers; repeatable, none = all.",
+        show_default=False,
+    ),
+]
+DescriptionOption = Annotated[
+    str | None, typer.Option("--description", help="For people.", show_default=False)
+]
+
+
+@webhooks_app.command("create")
+def create(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where events are sent.")],
+    types: TypeOption = None,
+    endpoints: EndpointOption = None,
+    description: DescriptionOption = None,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Have events sent to a URL, and print the secret that they are signed with.
+
+    It is never shown again. How a receiver verifies what comes: docs/webhooks.md.
+    """
+    document = {"url": url, **_given(types, endpoints, description)}
+    made = ask(api, data, lambda client: client.webhooks.create(document))
+    _print_secret(made, f"made {made.id}", as_json=as_json)
+
+
+@webhooks_app.command("list")
+def list_webhooks(
+    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+) -> None:
+    """List the webhooks and how their receivers do."""
+    listed = ask(api, data, lambda client: client.webhooks.list().whole())
+    if as_json:
+        print_json(listed)
+    else:
+        print_webhooks(listed.webhooks)
+
+
+@webhooks_app.command("show")
+def show(
+    webhook: WebhookArgument,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Show a webhook and how its receiver does."""
+    shown = ask(api, data, lambda client: client.webhooks.show(webhook))
+    if as_json:
+        print_json(shown)
+    else:
+        print_webhook(shown)
+
+
+@webhooks_app.command("update")
+def update(
+    webhook: WebhookArgument,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="The new one.", show_default=False)
+    ] = None,
+    types: TypeOption = None,
+    endpoints: EndpointOption = None,
+    any_endpoint: Annotated[
+        bool, typer.Option("--any-endpoint", help="Events about anything again.")
+    ] = False,
+    description: DescriptionOption = None,
+    enabled: Annotated[
+        bool | None,
+        typer.Option(
+            "--enable/--disable",
+            help="What happens while it is disabled is never sent.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Change, disable or enable a webhook; what is not named stays."""
+    if any_endpoint and endpoints:
+        raise CliError("give --endpoint or --any-endpoint, not both")
+    patch = _given(types, endpoints, description)
+    patch |= {"url": url} if url is not None else {}
+    patch |= {"endpoints": []} if any_endpoint else {}
+    patch |= {"enabled": enabled} if enabled is not None else {}
+    if not patch:
+        raise CliError("nothing to change; see `penstock webhook update --help`")
+    changed = ask(api, data, lambda client: client.webhooks.update(webhook, patch))
+    if as_json:
+        print_json(changed)
+    else:
+        print_line(f"updated {changed.id}")
+
+
+@webhooks_app.command("delete")
+def delete(
+    webhook: WebhookArgument,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Delete a webhook; what waits for it is not sent any more."""
+    gone = ask(api, data, lambda client: client.webhooks.delete(webhook))
+    if as_json:
+        print_json(gone)
+    else:
+        print_line(f"deleted {gone.id}")
+
+
+@webhooks_app.command("rotate-secret")
+def rotate_secret(
+    webhook: WebhookArgument,
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            "--grace",
+            min=0,
+            metavar="SECONDS",
+            help="So long the secret before signs as well; left out = a day.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Give a webhook another secret, and print it."""
+    made = ask(api, data, lambda client: client.webhooks.rotate_secret(webhook, grace_s=grace))
+    _print_secret(made, f"{made.id} has another secret", as_json=as_json)
+
+
+@webhooks_app.command("deliveries")
+def deliveries(
+    webhook: WebhookArgument,
+    event: Annotated[
+        str | None,
+        typer.Argument(metavar="[EVENT]", help="Only this event, with each attempt."),
+    ] = None,
+    state: Annotated[
+        DeliveryState | None, typer.Option(help="Only those in this state.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Show what became of a webhook's events, the newest first."""
+    if event is not None:
+        detail = ask(api, data, lambda client: client.webhooks.show_delivery(webhook, event))
+        if as_json:
+            print_json(detail)
+        else:
+            print_delivery(detail)
+        return
+    listed = ask(api, data, lambda client: client.webhooks.deliveries(webhook, state=state).whole())
+    if as_json:
+        print_json(listed)
+    else:
+        print_deliveries(listed.deliveries)
+
+
+@webhooks_app.command("redeliver")
+def redeliver(
+    webhook: WebhookArgument,
+    event: EventArgument,
+    wait_timeout: WaitTimeoutOption = 30.0,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Send an event again, and wait for what the receiver answers."""
+
+    async def send(client: PenstockClient) -> DeliveryDetail:
+        begun = await client.webhooks.redeliver(webhook, event)
+        return await _attempted(client, webhook, begun, wait_timeout)
+
+    _print_attempted(api, data, send, as_json=as_json)
+
+
+@webhooks_app.command("test")
+def send_test(
+    webhook: WebhookArgument,
+    wait_timeout: WaitTimeoutOption = 30.0,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Send an event that means nothing, and wait for what the receiver answers."""
+
+    async def send(client: PenstockClient) -> DeliveryDetail:
+        begun = await client.webhooks.test(webhook)
+        return await _attempted(client, webhook, begun, wait_timeout)
+
+    _print_attempted(api, data, send, as_json=as_json)
+
+
+async def _attempted(
+    client: PenstockClient, webhook: str, begun: DeliveryDocument, wait_timeout: float
+) -> DeliveryDetail:
+    return await client.webhooks.wait_for_attempt(
+        webhook, begun.event_id, after=begun.n_attempts, timeout_s=wait_timeout
+    )
+
+
+def _print_attempted(
+    api: str | None,
+    data: Path,
+    send: Callable[[PenstockClient], Awaitable[DeliveryDetail]],
+    *,
+    as_json: bool,
+) -> None:
+    done = ask(api, data, send)
+    if as_json:
+        print_json(done)
+    last = done.attempts[-1]
+    if last.error is not None:
+        raise CliError(f"{done.event_id} was not delivered: {last.error}", code=ExitCode.REFUSED)
+    if not as_json:
+        print_line(f"delivered {done.event_id} in {last.duration_s * 1000:.0f} ms: {last.status}")
+
+
+def _given(
+    types: list[str] | None, endpoints: list[str] | None, description: str | None
+) -> dict[str, Any]:
+    given = {"event_types": types, "endpoints": endpoints, "description": description}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _print_secret(made: WebhookMade, told: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(made)
+    else:
+        print_line(f"{told}; the secret is shown this once:")
+        print_line(made.secret)
+
+
+@webhooks_app.callback()
+def _group() -> None:
+    """Webhooks: events sent to a URL, signed and tried again."""
