@@ -196,8 +196,9 @@ async def test_a_given_up_event_is_sent_again_on_request(
     assert again[1].body == first.body
     detail = await becomes(api, made["id"], first.id, state="delivered")
     assert [attempt["n"] for attempt in detail["attempts"]] == [1, 2, 3]
-    unknown = await api.ask("POST", path.replace(first.id, "ev-none"))
-    assert (unknown.status, unknown.document["reason"]) == (404, "delivery_not_found")
+    for other in ("ev-none", "*", "%3E", "a.b", "a%20b", "%0D%0A"):
+        unknown = await api.ask("POST", path.replace(first.id, other))
+        assert (unknown.status, unknown.document["reason"]) == (404, "delivery_not_found")
 
 
 async def test_a_test_event_comes_whatever_the_filter_says(

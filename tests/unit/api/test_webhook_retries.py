@@ -18,7 +18,7 @@ DELIVERED = Verdict(Ending.DELIVERED)
 
 
 def waits(ratio: float) -> list[float]:
-    found = []
+    found: list[float] = []
     while (wait_s := SCHEDULE.wait_s(len(found) + 1, ratio)) is not None:
         found.append(wait_s)
     return found

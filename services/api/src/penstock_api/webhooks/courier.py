@@ -12,13 +12,12 @@ receiver nor a slow event holds up another webhook.
 import asyncio
 import json
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from penstock_api.webhooks.deliveries import DeliveryLog
+from penstock_api.webhooks.deliveries import DeliveryLog, is_event_id
 from penstock_api.webhooks.filters import wants
 from penstock_api.webhooks.outbox import TRIED, Outbox
 from penstock_api.webhooks.pace import Pace
@@ -44,8 +43,6 @@ from penstock_common.sealing import SealBrokenError, Sealer
 
 logger = logging.getLogger(__name__)
 
-#: The id is a token of a NATS subject, and a part of what is signed.
-_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 #: A message that comes so much before its next try is tried all the same.
 _EARLY_S: Final = 1.0
 #: A message that came while there was no capacity, or NATS away, comes again after so long.
@@ -307,7 +304,7 @@ def _readable(message: Delivered) -> CloudEvent:
         ValueError: it holds none, or none that can be delivered.
     """
     event = CloudEvent.of_message(message.headers, message.data)
-    if not _ID.fullmatch(event.attributes["id"]):
+    if not is_event_id(event.attributes["id"]):
         raise ValueError("its id holds more than letters, digits, - and _")
     if event.time is None:
         raise ValueError("it does not say when it happened")

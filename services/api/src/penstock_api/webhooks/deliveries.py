@@ -1,6 +1,7 @@
 """What became of each event at each webhook, in the stream DELIVERIES: one record a delivery."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import ClassVar, Final
 
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 KEPT: Final = 1_000
 #: Older ones are dropped after so many writes for the webhook by one api.
 TRIM_EVERY: Final = 100
+#: The id is a token of a NATS subject, and a part of what is signed.
+_EVENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 #: Lost races in a row after which a write gives up; somebody else got on each time.
 _MAX_TRIES: Final = 8
 
@@ -43,7 +46,7 @@ class DeliveryLog:
 
     async def find(self, webhook_id: str, event_id: str) -> DeliveryRecord | None:
         """What became of this event at this webhook; None = nothing is known."""
-        return (await self._last(webhook_id, event_id))[0]
+        return (await self._last(webhook_id, event_id))[0] if is_event_id(event_id) else None
 
     async def change(
         self,
@@ -112,6 +115,11 @@ class DeliveryLog:
         if message is None:
             return None, 0
         return _decoded(message), sequence_of(message)
+
+
+def is_event_id(text: str) -> bool:
+    """Whether an event with this id can be delivered; all of Penstock's can."""
+    return _EVENT_ID.fullmatch(text) is not None
 
 
 def _decoded(message: Received) -> DeliveryRecord | None:
