@@ -10,6 +10,7 @@ from aiohttp import web
 
 from penstock_common import subjects
 from penstock_common.events.cloud_event import STRUCTURED
+from penstock_common.stream_reader import StreamReader
 from tests.support.api_server import ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
 from tests.support.webhook_receiver import Receiver, Taken, running_receiver
@@ -62,6 +63,17 @@ async def becomes(api: ApiServer, webhook_id: str, event_id: str, **fields: Any)
     found = await eventually(is_so)
     assert found is not None
     return found
+
+
+async def until_stored(api: ApiServer, event_type: str, about: str) -> None:
+    """Return once this event lies in the stream: it is published behind its request."""
+    reader = StreamReader(api.bus, subjects.EVENTS)
+
+    async def is_stored() -> bool:
+        page = await reader.after(0, subjects.events_of_endpoint(about))
+        return any(m.headers["ce-type"] == event_type for m in page.messages)
+
+    await eventually(is_stored)
 
 
 async def test_an_event_is_delivered_signed_and_written_down(
@@ -164,7 +176,8 @@ async def test_a_receiver_that_is_gone_gets_nothing_more(
     assert gone["state"] == "failed"
     refused = await api.ask("POST", f"{PATH}/{made['id']}/test")
     assert (refused.status, refused.document["reason"]) == (409, "webhook_disabled")
-    await api.create("meanwhile")
+    meanwhile = await api.create("meanwhile")
+    await until_stored(api, "penstock.endpoint.created", meanwhile["id"])
 
     again = await api.ask("PATCH", f"{PATH}/{made['id']}", {"enabled": True})
     assert (again.document["enabled"], again.document["disabled_reason"]) == (True, None)
@@ -221,6 +234,7 @@ async def test_an_edited_filter_counts_from_the_answer_on(
 ) -> None:
     made = await make(api, receiver.url, event_types=["penstock.endpoint.deleted"])
     before = await api.create("before")
+    await until_stored(api, "penstock.endpoint.created", before["id"])
     changed = await api.ask(
         "PATCH",
         f"{PATH}/{made['id']}",

@@ -119,7 +119,7 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
         "discard": "old",
         "max_age": EVENTS_KEPT_DAYS * 24 * 3600 * _NS,
         # The api keeps each webhook's share small; this is the end for all of them together.
-        "max_bytes": 512 * 1024 * 1024,
+        "max_bytes": 256 * 1024 * 1024,
         "max_msgs_per_subject": 1,
         "max_msg_size": 64 * 1024,
         "allow_direct": True,

@@ -75,8 +75,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
         sealed_secret=_seal(api, secret),
         at=await _instants(api),
     )
-    await create_webhook(api.store, record)
-    await _apply(api, record)
+    await create_webhook(api.store, record)  # the couriers make its consumer, from `since` on
     made = WebhookMade(**dict(await _document(api, record)), secret=secret)
     return answer(made, status=201, location=f"/v1/webhooks/{record.webhook_id}")
 

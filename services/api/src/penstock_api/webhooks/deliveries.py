@@ -37,9 +37,11 @@ class DeliveryNotFoundError(PenstockError):
 class DeliveryLog:
     """The stream DELIVERIES. Every call raises as `Bus.request` does when NATS is away."""
 
-    def __init__(self, bus: Bus) -> None:
-        """Over this bus; nothing is sent."""
+    def __init__(self, bus: Bus, *, kept: int = KEPT, trim_every: int = TRIM_EVERY) -> None:
+        """Over this bus; nothing is sent. `kept`, `trim_every`: as `KEPT` and `TRIM_EVERY`."""
         self._bus = bus
+        self._kept = kept
+        self._trim_every = trim_every
         self._reader = StreamReader(bus, DELIVERIES)
         self._events = StreamReader(bus, EVENTS)
         self._writes: dict[str, int] = {}
@@ -102,8 +104,8 @@ class DeliveryLog:
 
     async def _count_write(self, webhook_id: str) -> None:
         writes = self._writes[webhook_id] = self._writes.get(webhook_id, 0) + 1
-        if writes % TRIM_EVERY == 0:
-            await self._purge(webhook_id, keep=KEPT)
+        if writes % self._trim_every == 0:
+            await self._purge(webhook_id, keep=self._kept)
 
     async def _purge(self, webhook_id: str, *, keep: int) -> None:
         body = {"filter": subjects.delivery(webhook_id, "*"), **({"keep": keep} if keep else {})}

@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from typing import Final
@@ -21,12 +20,13 @@ from penstock_api.webhooks.addresses import AddressPolicy, is_address
 from penstock_api.webhooks.schedule import parse_retry_after
 from penstock_api.webhooks.verdicts import Answered, Result, Unanswered
 from penstock_common.clock import Clock
+from penstock_common.daemon_threads import DaemonThreads
 
 #: So much of an answer is read, and so many characters of it are kept.
 RESPONSE_BYTES: Final = 1_024
 RESPONSE_CHARACTERS: Final = 256
-#: Names looked up at once. Threads of our own: one that hangs holds nobody else in the api.
-_RESOLVER_THREADS: Final = 16
+#: Names looked up at once: one for each webhook, so that none waits for another's name server.
+_LOOK_UPS: Final = 128
 _KEEPALIVE_S: Final = 15.0
 #: The beginning of an answer's body is awaited for so long.
 _BODY_TIMEOUT_S: Final = 1.0
@@ -50,7 +50,7 @@ class _GuardedResolver(AbstractResolver):
 
     def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
-        self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, "webhook-names")
+        self._threads = DaemonThreads(_LOOK_UPS, "webhook-names")
 
     @override
     async def resolve(
@@ -64,7 +64,7 @@ class _GuardedResolver(AbstractResolver):
             type=socket.SOCK_STREAM,
             flags=socket.AI_ADDRCONFIG,
         )
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        found = await self._threads.run(look_up)
         allowed = [
             ResolveResult(
                 hostname=host,
@@ -83,7 +83,7 @@ class _GuardedResolver(AbstractResolver):
 
     @override
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
 
 class Sender:
@@ -122,11 +122,12 @@ class Sender:
             return Unanswered(str(AddressDeniedError(target.host or "")))
         try:
             async with (
-                asyncio.timeout(self._timeout_s),
+                asyncio.timeout(self._timeout_s) as limit,
                 self._session.post(
                     target, data=body, headers=headers, allow_redirects=False
                 ) as response,
             ):
+                limit.reschedule(None)  # the status has come in time; the body has a limit of its own
                 retry_after = response.headers.get(hdrs.RETRY_AFTER)
                 return Answered(
                     response.status,
