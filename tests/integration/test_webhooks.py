@@ -229,6 +229,30 @@ async def test_a_test_event_comes_whatever_the_filter_says(
     assert await deliveries(api, other["id"]) == []
 
 
+async def test_a_test_event_goes_to_a_receiver_that_is_held_back(
+    api: ApiServer, receiver: Receiver
+) -> None:
+    receiver.answer(503, headers={"Retry-After": "3600"})
+    made = await make(api, receiver.url)
+    await api.create("one")
+    await receiver.until(1)
+    held = await becomes(api, made["id"], receiver.taken[0].id, n_attempts=1)
+    assert held["state"] == "waiting"
+    two = await api.create("two")
+    await until_stored(api, "penstock.endpoint.created", two["id"])
+    answer = await api.ask("POST", f"{PATH}/{made['id']}/test")
+    await becomes(api, made["id"], answer.document["event_id"], state="delivered")
+    assert [taken.event["type"] for taken in receiver.taken] == [
+        "penstock.endpoint.created",
+        "penstock.webhook.test",
+    ]
+
+    async def two_wait() -> bool:
+        return bool((await api.ask("GET", f"{PATH}/{made['id']}")).document["waiting"] == 2)
+
+    await eventually(two_wait)
+
+
 async def test_an_edited_filter_counts_from_the_answer_on(
     api: ApiServer, receiver: Receiver
 ) -> None:

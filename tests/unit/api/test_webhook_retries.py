@@ -121,7 +121,9 @@ def test_a_receiver_that_fails_is_asked_ever_more_slowly() -> None:
     assert holds[:4] == [1, 2, 4, 8]
     assert holds == sorted(holds)
     assert holds[-1] == MAX_HOLD_S
-    assert pace.after(DELIVERED, now).limit(now) == CONCURRENCY
+    failing = pace.after(FAILED, now)
+    assert failing.limit(now) == 0
+    assert failing.after(DELIVERED, now).limit(now) == CONCURRENCY
 
 
 def test_retry_after_holds_up_the_whole_webhook() -> None:

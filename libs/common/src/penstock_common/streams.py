@@ -247,22 +247,21 @@ def ticket_consumer(endpoint_id: str) -> Mapping[str, Any]:
 
 
 def webhook_consumer(
-    webhook_id: str, epoch: int, wanted: Sequence[str], *, since: datetime, ack_wait_s: float
+    name: str, wanted: Sequence[str], *, since: datetime, ack_wait_s: float
 ) -> Mapping[str, Any]:
-    """Configuration of the durable consumer of what one webhook is still to be sent.
+    """Configuration of a durable consumer with events that a webhook is still to be sent.
 
     Every api pulls from it. It stays until the api deletes it, whatever happens to the apis.
 
     Args:
-        webhook_id: of the webhook.
-        epoch: counts how often the webhook was enabled.
-        wanted: subjects of its events, none of which overlaps another.
-        since: it holds what was stored from then on; stays the same in one epoch.
+        name: of the consumer.
+        wanted: subjects of the events, none of which overlaps another.
+        since: it holds what was stored from then on; never changes.
         ack_wait_s: an api that has not settled a delivery by then has died with it.
     """
     return {
-        "durable_name": subjects.webhook_consumer(webhook_id, epoch),
-        "filter_subjects": [*wanted, subjects.webhook_event(webhook_id)],
+        "durable_name": name,
+        "filter_subjects": [*wanted],
         "deliver_policy": "by_start_time",
         "opt_start_time": since.isoformat(),
         "replay_policy": "instant",

@@ -50,7 +50,6 @@ USAGE_ALL: Final = f"{PREFIX}.usage.*"
 LOGS_ALL: Final = f"{PREFIX}.logs.*.*"
 DELIVERIES_ALL: Final = f"{PREFIX}.deliveries.*.*"
 WEBHOOK_EVENTS_ALL: Final = f"{PREFIX}.webhook_events.*"
-WEBHOOK_CONSUMER_PREFIX: Final = "webhook-"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
 
@@ -180,8 +179,13 @@ def webhook_event(webhook_id: str) -> str:
 
 
 def webhook_consumer(webhook_id: str, epoch: int) -> str:
-    """The durable consumer on `EVENTS` that holds what a webhook is still to be sent."""
-    return f"{WEBHOOK_CONSUMER_PREFIX}{webhook_id}-{epoch}"
+    """The durable consumer on `EVENTS` with the events that a webhook's filter wants."""
+    return f"webhook-{webhook_id}-{epoch}"
+
+
+def webhook_consumer_alone(webhook_id: str, epoch: int) -> str:
+    """The durable consumer on `EVENTS` with the events for this webhook alone."""
+    return f"webhook-alone-{webhook_id}-{epoch}"
 
 
 def delivery(webhook_id: str, event_id: str) -> str:

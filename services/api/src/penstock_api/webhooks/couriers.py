@@ -9,7 +9,8 @@ import logging
 from typing import Final
 
 from penstock_api.store import Store
-from penstock_api.webhooks.courier import Courier, Parts
+from penstock_api.webhooks.courier import Courier
+from penstock_api.webhooks.delivery import Parts
 from penstock_api.webhooks.records import Made, disable_gone, note_status
 from penstock_api.webhooks.verdicts import Ending
 from penstock_common.clock import Clock
@@ -139,7 +140,7 @@ class Couriers:
     async def _sweep(self, now: float) -> None:
         """Delete consumers of webhooks that are deleted, disabled, or enabled anew since."""
         try:
-            for webhook_id, epoch in await self._parts.outbox.consumers():
+            for webhook_id, epoch in sorted(await self._parts.outbox.consumers()):
                 courier = self._running.get(webhook_id)
                 if courier is not None and courier.record.epoch == epoch:
                     continue

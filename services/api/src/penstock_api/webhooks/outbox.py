@@ -1,6 +1,7 @@
-"""The durable outbox of webhooks: one JetStream consumer a webhook on the stream of events."""
+"""The durable outbox of webhooks: JetStream consumers of each on the stream of events."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from penstock_common.subjects import EVENTS
 #: Header of an event for one webhook alone: attempts that were made before.
 TRIED: Final = "Penstock-Tried"
 
+_NAME: Final = re.compile(r"webhook(-alone)?-(?P<webhook_id>.+)-(?P<epoch>[0-9]+)")
 _CONSUMER_NOT_FOUND: Final = 10014  # JetStream's err_code
 _API_TIMEOUT_S: Final = 5.0
 
@@ -39,26 +41,34 @@ class Outbox:
         answer = await self._bus.api(f"STREAM.INFO.{EVENTS}", timeout_s=_API_TIMEOUT_S)
         return datetime.fromisoformat(str(answer["ts"]))
 
-    def consumer_of(self, record: WebhookRecord) -> Mapping[str, Any]:
-        """Configuration of the consumer with what this webhook is still to be sent."""
-        return webhook_consumer(
-            record.webhook_id,
-            record.epoch,
-            subjects_of(record.filter),
-            since=record.since,
-            ack_wait_s=self._ack_wait_s,
-        )
+    def consumer_of_wanted(self, record: WebhookRecord) -> Mapping[str, Any]:
+        """Configuration of the consumer with the events that this webhook's filter wants."""
+        name = subjects.webhook_consumer(record.webhook_id, record.epoch)
+        return self._consumer(record, name, subjects_of(record.filter))
+
+    def consumer_of_alone(self, record: WebhookRecord) -> Mapping[str, Any]:
+        """Configuration of the consumer with the events for this webhook alone."""
+        name = subjects.webhook_consumer_alone(record.webhook_id, record.epoch)
+        return self._consumer(record, name, (subjects.webhook_event(record.webhook_id),))
+
+    def _consumer(
+        self, record: WebhookRecord, name: str, wanted: Sequence[str]
+    ) -> Mapping[str, Any]:
+        return webhook_consumer(name, wanted, since=record.since, ack_wait_s=self._ack_wait_s)
 
     async def ensure(self, record: WebhookRecord) -> None:
-        """Have this webhook's consumer, with the filter that the record says."""
-        config = self.consumer_of(record)
+        """Have this webhook's consumer of wanted events, with the filter that the record says."""
+        config = self.consumer_of_wanted(record)
         name = config["durable_name"]
         body = {"stream_name": EVENTS, "config": {"name": name, **config}, "action": ""}
         await self._bus.api(f"CONSUMER.CREATE.{EVENTS}.{name}", body, timeout_s=_API_TIMEOUT_S)
 
     async def waiting(self, record: WebhookRecord) -> int:
-        """How many events wait for this webhook, those under way included; 0 = no consumer."""
-        name = subjects.webhook_consumer(record.webhook_id, record.epoch)
+        """How many events wait for this webhook, those under way included."""
+        counts = [await self._waiting(name) for name in _names(record.webhook_id, record.epoch)]
+        return sum(counts)
+
+    async def _waiting(self, name: str) -> int:
         try:
             info = await self._bus.api(f"CONSUMER.INFO.{EVENTS}.{name}", timeout_s=_API_TIMEOUT_S)
         except BusRefusedError as error:
@@ -85,32 +95,38 @@ class Outbox:
         )
         return stored.sequence
 
-    async def consumers(self) -> list[tuple[str, int]]:
+    async def consumers(self) -> set[tuple[str, int]]:
         """Webhook id and epoch of every consumer that there is."""
-        found: list[tuple[str, int]] = []
+        found: set[tuple[str, int]] = set()
         offset = 0
         while True:
             answer = await self._bus.api(
                 f"CONSUMER.NAMES.{EVENTS}", {"offset": offset}, timeout_s=_API_TIMEOUT_S
             )
             names = answer.get("consumers") or ()
-            found += [parsed for name in names if (parsed := _parse(name)) is not None]
+            found |= {parsed for name in names if (parsed := _parse(name)) is not None}
             offset += len(names)
             if not names or offset >= int(answer["total"]):
                 return found
 
     async def drop(self, webhook_id: str, epoch: int) -> None:
-        """Delete a consumer, with all that waits in it. Deleting an absent one is fine."""
-        name = subjects.webhook_consumer(webhook_id, epoch)
-        try:
-            await self._bus.api(f"CONSUMER.DELETE.{EVENTS}.{name}", timeout_s=_API_TIMEOUT_S)
-        except BusRefusedError as error:
-            if error.code != _CONSUMER_NOT_FOUND:
-                raise
+        """Delete a webhook's consumers, with all that waits. Deleting absent ones is fine."""
+        for name in _names(webhook_id, epoch):
+            try:
+                await self._bus.api(f"CONSUMER.DELETE.{EVENTS}.{name}", timeout_s=_API_TIMEOUT_S)
+            except BusRefusedError as error:
+                if error.code != _CONSUMER_NOT_FOUND:
+                    raise
+
+
+def _names(webhook_id: str, epoch: int) -> tuple[str, str]:
+    return (
+        subjects.webhook_consumer(webhook_id, epoch),
+        subjects.webhook_consumer_alone(webhook_id, epoch),
+    )
 
 
 def _parse(name: str) -> tuple[str, int] | None:
-    webhook_id, _, epoch = name.removeprefix(subjects.WEBHOOK_CONSUMER_PREFIX).rpartition("-")
-    if not name.startswith(subjects.WEBHOOK_CONSUMER_PREFIX) or not epoch.isdigit():
-        return None
-    return webhook_id, int(epoch)
+    """Webhook id and epoch of a consumer with this name; None = it is no webhook's."""
+    match = _NAME.fullmatch(name)
+    return (match["webhook_id"], int(match["epoch"])) if match else None

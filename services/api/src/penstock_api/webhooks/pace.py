@@ -5,7 +5,7 @@ waits for it stays in the stream unharmed instead of using up its attempts. One 
 gets what it can take again.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from penstock_api.webhooks.verdicts import Ending, Verdict
@@ -15,7 +15,7 @@ CONCURRENCY: Final = 8
 #: From so many failures in a row on the receiver counts as failing.
 FAILING_AFTER: Final = 5
 FIRST_HOLD_S: Final = 1.0
-MAX_HOLD_S: Final = 60.0
+MAX_HOLD_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,15 @@ class Pace:
 
     #: attempts that failed since the last that succeeded
     failures: int = 0
-    #: monotonic seconds before which it is not asked at all
-    hold_until: float = 0.0
+    #: monotonic seconds before which it has asked for nothing …
+    asked_until: float = 0.0
+    #: … and before which it is spared, as it fails
+    spared_until: float = 0.0
+
+    @property
+    def hold_until(self) -> float:
+        """Monotonic seconds before which nothing is sent."""
+        return max(self.asked_until, self.spared_until)
 
     def limit(self, now: float) -> int:
         """How many requests it may be sent at once."""
@@ -36,10 +43,11 @@ class Pace:
     def after(self, verdict: Verdict, now: float) -> "Pace":
         """What is known after an attempt."""
         if verdict.ending is Ending.DELIVERED:
-            return Pace(hold_until=self.hold_until if now < self.hold_until else 0.0)
+            return Pace(asked_until=self.asked_until)
         failures = self.failures + 1
-        hold_s = verdict.hold_s
+        spared_until = self.spared_until
         if failures >= FAILING_AFTER:
             doublings = min(failures - FAILING_AFTER, 16)
-            hold_s = max(hold_s, min(FIRST_HOLD_S * 2**doublings, MAX_HOLD_S))
-        return replace(self, failures=failures, hold_until=max(self.hold_until, now + hold_s))
+            spare_s = min(FIRST_HOLD_S * 2**doublings, MAX_HOLD_S)
+            spared_until = max(spared_until, now + spare_s)
+        return Pace(failures, max(self.asked_until, now + verdict.hold_s), spared_until)

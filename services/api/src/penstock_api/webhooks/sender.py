@@ -127,7 +127,9 @@ class Sender:
                     target, data=body, headers=headers, allow_redirects=False
                 ) as response,
             ):
-                limit.reschedule(None)  # the status has come in time; the body has a limit of its own
+                limit.reschedule(
+                    None
+                )  # the status has come in time; the body has a limit of its own
                 retry_after = response.headers.get(hdrs.RETRY_AFTER)
                 return Answered(
                     response.status,

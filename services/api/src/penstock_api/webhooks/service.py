@@ -2,8 +2,8 @@
 
 from penstock_api.context import Api
 from penstock_api.settings import ApiSettings
-from penstock_api.webhooks.courier import Parts
 from penstock_api.webhooks.couriers import Couriers, WebhookBooks
+from penstock_api.webhooks.delivery import Parts
 from penstock_api.webhooks.schedule import RetrySchedule
 from penstock_api.webhooks.sender import Sender
 from penstock_common.connection import Bus
