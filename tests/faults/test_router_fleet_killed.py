@@ -14,7 +14,7 @@ from penstock_common import subjects
 from penstock_common.kv import Bucket
 from tests.fakes.router_world import World, http_client, running_world, until
 from tests.support.nats_server import NatsServer
-from tests.support.service_process import Process, router_process
+from tests.support.router_process import Process, router_process
 from tests.support.upstream import running_upstream
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(180)]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.router_world import http_client, running_world, until
 from tests.support.nats_server import NatsServer
-from tests.support.service_process import router_process
+from tests.support.router_process import router_process
 from tests.support.upstream import running_upstream
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(120)]

@@ -1,18 +1,18 @@
 """Deliveries of webhooks outlive the api that makes them and the server that holds them."""
 
 import asyncio
+import os
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
-from penstock_common import sealing
+from tests.support.api_process import api_process
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
-from tests.support.service_process import service_process
 from tests.support.webhook_receiver import Taken, running_receiver
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
@@ -42,35 +42,27 @@ async def test_an_api_killed_before_it_noted_the_answer_means_the_same_event_aga
 ) -> None:
     folder = tmp_path / "api"
     folder.mkdir()
-    (folder / "admin.key").write_text(ADMIN_KEY)
-    (folder / "secret.key").write_text(sealing.new_key())
-    own = {
-        "nats_url": nats_server.url,
-        "port": 0,
-        "admin_key_file": folder / "admin.key",
-        "secret_key_file": folder / "secret.key",
-    }
+    environment = {f"PENSTOCK_API_{name.upper()}": str(value) for name, value in SETTINGS.items()}
     async with (
         running_receiver() as receiver,
-        service_process("api", tmp_path, **own, **SETTINGS) as first,
-        aiohttp.ClientSession(headers=HEADERS) as session,
+        api_process(nats_server, folder, **environment) as first,
     ):
+        killed = asyncio.Event()
 
-        async def die_first(_: Taken) -> web.Response:
-            if first.process.returncode is None:
-                first.process.kill()
-                await first.process.wait()
+        async def kill_first(_: Taken) -> web.Response:
+            if not killed.is_set():
+                os.kill(first.pid, signal.SIGKILL)
+                killed.set()
             return web.Response()
 
-        receiver.respond = die_first
-        url = (await first.ready())["X_URL"]
-        async with session.post(url + PATH, json={"url": receiver.url}) as answer:
+        receiver.respond = kill_first
+        document = {"url": receiver.url}
+        async with first.session.post(PATH, json=document, headers=HEADERS) as answer:
             made = await answer.json()
         endpoint = {"app_name": "echo", "image": {"image": "acme/echo"}}
-        async with session.post(f"{url}/v1/endpoints", json=endpoint) as answer:
+        async with first.session.post("/v1/endpoints", json=endpoint, headers=HEADERS) as answer:
             assert answer.status == 201
-        await receiver.until(1)
-        await first.process.wait()
+        await killed.wait()
 
         async with running_api(nats_server, folder, **SETTINGS) as second:
             once, again = await receiver.until(2)

@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.router_world import running_world, until
 from tests.support.bulk import BulkWorker, download, upload
 from tests.support.nats_server import NatsServer
-from tests.support.service_process import router_process
+from tests.support.router_process import router_process
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(240)]
 

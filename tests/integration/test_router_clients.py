@@ -21,7 +21,7 @@ from penstock_common.kv import Bucket
 from tests.fakes.router_world import running_world, until
 from tests.support.nats_server import NatsServer
 from tests.support.requirements import require
-from tests.support.service_process import router_process
+from tests.support.router_process import router_process
 from tests.support.upstream import UpstreamServer, running_upstream
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]

@@ -11,7 +11,7 @@ from penstock_common import subjects
 from penstock_common.kv import Bucket
 from tests.fakes.router_world import http_client, running_world, until
 from tests.support.nats_server import NatsServer, free_port
-from tests.support.service_process import router_process
+from tests.support.router_process import router_process
 from tests.support.upstream import running_upstream
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]

@@ -18,6 +18,7 @@ from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
+from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import LogReader
@@ -39,9 +40,11 @@ from penstock_api.routes import (
     api_keys,
     documentation,
     endpoints,
+    events,
     health,
     logs,
     nodes,
+    offers,
     prewarms,
     registry_auths,
     usage,
@@ -78,7 +81,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
     *workers.ROUTES,
     *logs.ROUTES,
+    *events.ROUTES,
     *nodes.ROUTES,
+    *offers.ROUTES,
     *registry_auths.ROUTES,
     *volumes.ROUTES,
     *prewarms.ROUTES,
@@ -132,7 +137,7 @@ def _bind(api: Api, route: Route) -> Handler:
         if caller is not None:
             request[CALLER] = caller
             _take_turn(api, request.headers[hdrs.AUTHORIZATION])
-        if route.method != "POST" or idempotency.HEADER not in request.headers:
+        if route.method == "GET" or idempotency.HEADER not in request.headers:
             return await route.handler(api, request)
         body = await read_bytes(request, api.settings.body_timeout_s)
         return await api.repeats.once(request, body, lambda: route.handler(api, request))
@@ -228,6 +233,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 LogReader(LogStream(bus), store, clock, streams),
                 Outbox(bus, ack_wait_s=ack_wait_s(settings)),
                 DeliveryLog(bus),
+                EventReader(bus, streams),
             )
             await _serve_http(api, bus, streams, stopping)
         finally:
@@ -280,7 +286,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
         async with asyncio.TaskGroup() as group:
             # Each of these runs for ever: when one dies, the group ends the process.
             loops = [
-                group.create_task(Reaper(api.store).run(), name="reaper"),
+                group.create_task(Reaper(api.store, api.clock).run(), name="reaper"),
                 group.create_task(
                     Retreat(api.store, api.clock).run(partial(endpoints.announce_retreat, api)),
                     name="retreat",

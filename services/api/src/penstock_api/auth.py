@@ -76,7 +76,17 @@ def authorize(
     for record in known:
         if scope in _GRANTED[record.scope]:
             return record
-    raise RefusedError(403, "forbidden", f"this needs an API key with the right '{scope}'")
+    raise _forbidden(scope)
+
+
+def check_right(caller: ApiKeyRecord, scope: Scope) -> None:
+    """Nothing, when this caller has this right.
+
+    Raises:
+        RefusedError: 403: it has not.
+    """
+    if scope not in _GRANTED[caller.scope]:
+        raise _forbidden(scope)
 
 
 def check_owner(caller: ApiKeyRecord, endpoint: EndpointRecord) -> None:
@@ -87,6 +97,10 @@ def check_owner(caller: ApiKeyRecord, endpoint: EndpointRecord) -> None:
     """
     if caller.scope != "admin" and endpoint.owner != caller.key_id:
         raise RefusedError(403, "forbidden", "this endpoint was made with another API key")
+
+
+def _forbidden(scope: Scope) -> RefusedError:
+    return RefusedError(403, "forbidden", f"this needs an API key with the right '{scope}'")
 
 
 def _unauthorized(challenge: str, detail: str) -> RefusedError:

@@ -2,17 +2,12 @@
 
 import asyncio
 import json
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel, ValidationError
 
 from penstock_api.problems import RefusedError
-from penstock_common.errors import InvalidDocumentError, Problem
 
-M = TypeVar("M", bound=BaseModel)
-
-JSON: Final = "application/json"
 #: Larger bodies are refused with 413.
 MAX_BODY_BYTES: Final = 1024 * 1024
 #: No document of ours is deeper than 6; recursion over a body stays far from Python's limit.
@@ -32,26 +27,6 @@ async def read_json(request: web.Request, media_types: tuple[str, ...], timeout_
     """
     _check_headers(request, media_types)
     return parse_json(await read_bytes(request, timeout_s))
-
-
-async def read_request(request: web.Request, model: type[M], timeout_s: float) -> M:
-    """The request's JSON body as this document; without a body, one that says nothing.
-
-    Raises:
-        RefusedError: as `read_json`.
-        InvalidDocumentError: it is no such document.
-    """
-    if not request.body_exists:
-        return model()
-    try:
-        return model.model_validate(await read_json(request, (JSON,), timeout_s))
-    except ValidationError as error:
-        raise InvalidDocumentError(
-            [
-                Problem("".join(f"/{part}" for part in e["loc"]), e["msg"].lower())
-                for e in error.errors()
-            ]
-        ) from None
 
 
 async def read_bytes(request: web.Request, timeout_s: float) -> bytes:

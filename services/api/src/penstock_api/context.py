@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
 from penstock_api.log_reader import LogReader
@@ -32,3 +33,4 @@ class Api:
     logs: LogReader
     outbox: Outbox
     deliveries: DeliveryLog
+    event_reader: EventReader

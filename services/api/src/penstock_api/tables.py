@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from penstock_api.router_sight import RouterSight
@@ -31,6 +31,7 @@ from penstock_common.messages import (
     WebhookRecord,
     WebhookStatus,
     WorkerAssignment,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.subjects import (
@@ -50,6 +51,7 @@ from penstock_common.subjects import (
     WEBHOOK_STATUS,
     WEBHOOKS,
     WORKER_KEYS,
+    WORKER_ORDERS,
     WORKER_STATUS,
     WORKERS,
 )
@@ -88,6 +90,7 @@ class Tables:
         self.worker_status = self._table(WORKER_STATUS, WorkerStatus.decode, keys=WORKER_KEYS)
         self.nodes = self._table(NODES, NodeRecord.decode)
         self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
+        self.worker_orders = self._table(WORKER_ORDERS, WorkerOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
         self.templates = self._table(TEMPLATES, TemplateRecord.decode)
@@ -107,6 +110,7 @@ class Tables:
             WORKER_STATUS: self.worker_status,
             NODES: self.nodes,
             NODE_ORDERS: self.node_orders,
+            WORKER_ORDERS: self.worker_orders,
             API_KEYS: self.api_keys,
             REGISTRY_AUTHS: self.registry_auths,
             TEMPLATES: self.templates,
@@ -153,6 +157,21 @@ class Tables:
         """Whether a worker has an assignment under this key; while that is not known, it has."""
         row = self._workers.rows.get(key)
         return not self._workers.synced or (row is not None and row.value is not None)
+
+    def held(self) -> Iterator[tuple[WorkerAssignment, WorkerStatus | None]]:
+        """Every worker that is assigned, with what its node says."""
+        statuses = self.worker_status.rows
+        for key, row in self._workers.rows.items():
+            if row.value is not None:
+                status = statuses.get(key)
+                yield row.value, status.value if status else None
+
+    def find_assignment(self, worker_id: str) -> WorkerAssignment | None:
+        """The assignment of the worker with this id; None = it has none."""
+        for row in self._workers.rows.values():
+            if row.value is not None and row.value.worker_id == worker_id:
+                return row.value
+        return None
 
     def assignments_by_node(self) -> dict[str, list[WorkerAssignment]]:
         """Node id → the assignments placed on it."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from penstock_client.api_requests import quoted
 from penstock_client.calls.listing import Listing
 from penstock_client.documents import (
     DeliveryDetail,
@@ -14,10 +15,12 @@ from penstock_client.documents import (
     WebhookMade,
 )
 from penstock_client.errors import WaitTimeoutError
-from penstock_client.transport import Transport, quoted
+from penstock_client.transport import Transport
+from penstock_common.clock import SystemClock
 from penstock_common.messages import DeliveryState
 
 PATH: Final = "/v1/webhooks"
+CLOCK: Final = SystemClock()
 
 
 class WebhookCalls:
@@ -26,9 +29,17 @@ class WebhookCalls:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def create(self, document: Mapping[str, Any]) -> WebhookMade:
-        """The webhook made from this document (docs/webhooks.md); its `secret` is shown this once."""
-        return await self._transport.ask(WebhookMade, "POST", PATH, document)
+    async def create(
+        self, document: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> WebhookMade:
+        """The webhook made from this document (docs/webhooks.md); its `secret` is shown this once.
+
+        Sent again with the same `idempotency_key` within a day, it makes no second one and is
+        answered with the first. None = a fresh key for this call and what the client repeats of it.
+        """
+        return await self._transport.ask(
+            WebhookMade, "POST", PATH, document, idempotency_key=idempotency_key
+        )
 
     def list(self) -> Listing[WebhookDocument, WebhookList]:
         """The webhooks, oldest first."""
@@ -98,17 +109,13 @@ class WebhookCalls:
             ApiError: the api refused; 404 when there is no such delivery.
             UnreachableError: it could not be asked.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    seen = await self.show_delivery(webhook, event)
-                    if seen.n_attempts > after:
-                        return seen
-                    await asyncio.sleep(poll_s)
-        except TimeoutError:
-            raise WaitTimeoutError(
-                f"no attempt to deliver '{event}' was made within {timeout_s:g} s"
-            ) from None
+        deadline = CLOCK.monotonic() + timeout_s
+        while CLOCK.monotonic() < deadline:
+            seen = await self.show_delivery(webhook, event)
+            if seen.n_attempts > after:
+                return seen
+            await asyncio.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
+        raise WaitTimeoutError(f"no attempt to deliver '{event}' was made within {timeout_s:g} s")
 
 
 def _path(webhook: str) -> str:

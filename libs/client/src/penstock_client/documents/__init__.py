@@ -31,6 +31,12 @@ from penstock_client.documents.endpoints import (
     RollbackRequest,
     SpecChange,
 )
+from penstock_client.documents.events import (
+    EventDocument,
+    EventEndDocument,
+    EventGapDocument,
+    EventList,
+)
 from penstock_client.documents.logs import (
     LogEndDocument,
     LogEntryDocument,
@@ -46,6 +52,15 @@ from penstock_client.documents.nodes import (
     NodeDocument,
     NodeList,
     NodeOrderDocument,
+)
+from penstock_client.documents.offers import (
+    FieldLimits,
+    LimitsDocument,
+    ProductDocument,
+    ProductList,
+    ProductNode,
+    QuotaDocument,
+    RequestLimits,
 )
 from penstock_client.documents.storage import (
     PrewarmDocument,
@@ -65,7 +80,12 @@ from penstock_client.documents.webhooks import (
     WebhookList,
     WebhookMade,
 )
-from penstock_client.documents.workers import WorkerDocument, WorkerList
+from penstock_client.documents.workers import (
+    StopRequest,
+    WorkerDocument,
+    WorkerList,
+    WorkerOrderDocument,
+)
 
 __all__ = [
     "ApiKeyDocument",
@@ -85,9 +105,15 @@ __all__ = [
     "EndpointList",
     "EngineProblemDocument",
     "ErrorItem",
+    "EventDocument",
+    "EventEndDocument",
+    "EventGapDocument",
+    "EventList",
+    "FieldLimits",
     "GpuDocument",
     "GroupBy",
     "HealthDocument",
+    "LimitsDocument",
     "Load",
     "LogEndDocument",
     "LogEntryDocument",
@@ -102,13 +128,19 @@ __all__ = [
     "PrewarmList",
     "PrewarmProgress",
     "ProblemDocument",
+    "ProductDocument",
+    "ProductList",
+    "ProductNode",
+    "QuotaDocument",
     "RegistryAuthDocument",
     "RegistryAuthList",
+    "RequestLimits",
     "RevisionDocument",
     "RevisionList",
     "RollbackRequest",
     "RotateRequest",
     "SpecChange",
+    "StopRequest",
     "UsageReport",
     "UsageRow",
     "VolumeDocument",
@@ -118,4 +150,5 @@ __all__ = [
     "WebhookMade",
     "WorkerDocument",
     "WorkerList",
+    "WorkerOrderDocument",
 ]

@@ -21,6 +21,8 @@ class RegistryAuthList(Document):
     """The registry auths, oldest first."""
 
     registry_auths: tuple[RegistryAuthDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class ApiKeyDocument(Document):
@@ -53,3 +55,5 @@ class ApiKeyList(Document):
     """The API keys, oldest first."""
 
     api_keys: tuple[ApiKeyDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None

@@ -48,6 +48,8 @@ class WebhookList(Document):
     """The webhooks, oldest first."""
 
     webhooks: tuple[WebhookDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class RotateRequest(Document):
@@ -104,5 +106,5 @@ class DeliveryList(Document):
     """Deliveries of a webhook, those of the newest events first."""
 
     deliveries: tuple[DeliveryDocument, ...]
-    #: for the next page; null = this is the last
+    #: `cursor` of the next page; null = this is the last
     next_cursor: str | None = None

@@ -70,6 +70,7 @@ from penstock_common.messages.webhooks import (
     WebhookRecord,
     WebhookStatus,
 )
+from penstock_common.messages.worker_orders import WorkerOrder
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -132,5 +133,6 @@ __all__ = [
     "WorkerAssigned",
     "WorkerAssignment",
     "WorkerLoad",
+    "WorkerOrder",
     "WorkerStatus",
 ]

@@ -6,11 +6,13 @@ from typing import Final
 
 from aiohttp import web
 
-from penstock_api.bodies import JSON, read_json, read_request
+from penstock_api.bodies import read_json
 from penstock_api.context import Api
-from penstock_api.paging import parse_page
+from penstock_api.filters import one_of
+from penstock_api.paging import oldest, parse_page
 from penstock_api.problems import RefusedError
 from penstock_api.routes.endpoints import MERGE_PATCH
+from penstock_api.routes.requests import JSON, read_request
 from penstock_api.routes.route import PAGE, Body, Query, Route, answer
 from penstock_api.webhooks.changes import (
     WebhookDisabledError,
@@ -82,10 +84,11 @@ async def create(api: Api, request: web.Request) -> web.Response:
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/webhooks."""
+    page = parse_page(request.query)
     records = (row.value for row in api.store.webhooks.rows.values())
-    oldest_first = sorted(records, key=lambda record: (record.created_at, record.webhook_id))
-    shown = await asyncio.gather(*(_document(api, record) for record in oldest_first))
-    return answer(WebhookList(webhooks=tuple(shown)))
+    listed, cursor = page.of(records, lambda r: oldest(r.created_at, r.webhook_id))
+    shown = await asyncio.gather(*(_document(api, record) for record in listed))
+    return answer(WebhookList(webhooks=tuple(shown), next_cursor=cursor))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:
@@ -135,7 +138,7 @@ async def delete(api: Api, request: web.Request) -> web.Response:
 async def rotate(api: Api, request: web.Request) -> web.Response:
     """POST /v1/webhooks/{webhook}/rotate-secret."""
     _named(api, request)
-    wanted = await read_request(request, RotateRequest, api.settings.body_timeout_s)
+    wanted = await read_request(api, request, RotateRequest)
     secret = secret_of(random_key())
     sealed, now = _seal(api, secret), api.clock.utc()
     record = await change_webhook_record(
@@ -213,12 +216,8 @@ async def _delivery(api: Api, request: web.Request) -> DeliveryRecord:
 
 
 def _state_of(request: web.Request) -> DeliveryState | None:
-    text = request.query.get("state")
-    try:
-        return None if text is None else DeliveryState(text)
-    except ValueError:
-        known = ", ".join(DeliveryState)
-        raise RefusedError(400, "malformed_filter", f"state is one of {known}") from None
+    state = one_of(request.query, "state", DeliveryState)
+    return None if state is None else DeliveryState(state)
 
 
 async def _instants(api: Api) -> Instants:
@@ -257,7 +256,15 @@ ROUTES: Final = (
         status=201,
         body=Body((JSON,), WebhookSpec),
     ),
-    Route("GET", "/v1/webhooks", show_all, "admin", "List the webhooks.", WebhookList),
+    Route(
+        "GET",
+        "/v1/webhooks",
+        show_all,
+        "admin",
+        "List the webhooks.",
+        WebhookList,
+        query=PAGE,
+    ),
     Route(
         "GET",
         _ONE,

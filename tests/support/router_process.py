@@ -1,4 +1,4 @@
-"""A process of a service, started as its supervisor starts it."""
+"""The `penstock-router` process, started as its supervisor starts it."""
 
 import asyncio
 import contextlib
@@ -7,14 +7,13 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from penstock_common.entropy import random_id
 
 
 class Process:
-    """One process and what it told its supervisor."""
+    """One router process and what it told its supervisor."""
 
     def __init__(self, process: asyncio.subprocess.Process, told: socket.socket) -> None:
         self.process = process
@@ -34,20 +33,18 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def service_process(service: str, folder: Path, **settings: object) -> AsyncIterator[Process]:
-    """A process of this service (`router`, `api`) within the block."""
+async def router_process(folder: Path, **settings: str) -> AsyncIterator[Process]:
     path = folder / random_id("notify")
-    prefix = f"PENSTOCK_{service.upper()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(path))
         told.setblocking(False)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            f"penstock_{service}",
+            "penstock_router",
             env=os.environ
             | {"NOTIFY_SOCKET": str(path)}
-            | {f"{prefix}_{name.upper()}": str(value) for name, value in settings.items()},
+            | {f"PENSTOCK_ROUTER_{name.upper()}": value for name, value in settings.items()},
             stderr=asyncio.subprocess.DEVNULL,
         )
         try:
@@ -56,8 +53,3 @@ async def service_process(service: str, folder: Path, **settings: object) -> Asy
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-
-
-def router_process(folder: Path, **settings: str) -> AbstractAsyncContextManager[Process]:
-    """A router process within the block."""
-    return service_process("router", folder, **settings)
