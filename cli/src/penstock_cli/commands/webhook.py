@@ -37,8 +37,8 @@ TypeOption = Annotated[
     typer.Option(
         "--type",
         metavar="TYPE",
-        help="Events to send, e.g. penstock.worker.failed or penstock.endpoint.*; repeatable, "
-        "none or * = all.",
+        help="Events to send, e.g. penstock.worker.failed, or penstock.endpoint. for all that begin "
+        "so; repeatable, none = all.",
         show_default=False,
     ),
 ]

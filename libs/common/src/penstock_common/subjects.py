@@ -174,11 +174,6 @@ def logs(endpoint_id: str, worker_id: str) -> str:
     return f"{PREFIX}.logs.{endpoint_id}.{worker_id}"
 
 
-def events_of_endpoint(endpoint_id: str) -> str:
-    """Where every event lies that concerns an endpoint, whatever its family."""
-    return f"{PREFIX}.events.*.{endpoint_id}.>"
-
-
 def webhook_event(webhook_id: str) -> str:
     """In the stream EVENTS: an event for this webhook alone, a test or one to be sent again."""
     return f"{PREFIX}.webhook_events.{webhook_id}"

@@ -44,10 +44,8 @@ def _check_url(url: str) -> str:
 
 
 Url = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_check_url)]
-#: the type of an event, the beginning of one (`penstock.worker.*`), or `*`
-EventType = Annotated[
-    str, Field(max_length=200, pattern=r"^(\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?)$")
-]
+#: the type of an event, or the beginning of some with its dot
+EventType = Annotated[str, Field(max_length=200, pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?$")]
 EndpointName = Annotated[str, Field(min_length=1, max_length=100)]
 EventTypes = Annotated[tuple[EventType, ...], Field(max_length=50)]
 EndpointNames = Annotated[tuple[EndpointName, ...], Field(max_length=50)]
@@ -62,8 +60,8 @@ class WebhookSpec(BaseModel):
 
     #: where events are sent, http or https; redirects are not followed
     url: Url
-    #: types of the events to send, e.g. `penstock.worker.failed`; `penstock.worker.*` = all that
-    #: begin so; empty = every type
+    #: types of the events to send, e.g. `penstock.worker.failed`, or the beginning of some with
+    #: its dot, `penstock.worker.`; empty = every type
     event_types: EventTypes = ()
     #: ids or `app_name`s: only events about these endpoints and their workers; empty = all events
     endpoints: EndpointNames = ()

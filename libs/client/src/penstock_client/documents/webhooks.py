@@ -15,7 +15,7 @@ class WebhookDocument(Document):
 
     id: str
     url: str
-    #: types, beginnings of types (`penstock.worker.*`) or `*`; empty = every type
+    #: types, or beginnings of types with their dot (`penstock.worker.`); empty = every type
     event_types: tuple[str, ...]
     #: ids of endpoints; empty = events about anything
     endpoints: tuple[str, ...]

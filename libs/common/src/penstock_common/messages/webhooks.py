@@ -9,10 +9,10 @@ from pydantic import AwareDatetime
 from penstock_common.messages.base import Message
 
 
-class EventFilter(Message):
+class WebhookFilter(Message):
     """Which events a webhook wants."""
 
-    #: types, beginnings of types (`penstock.worker.*`) or `*`; empty = every type
+    #: types, or beginnings of types with their dot (`penstock.worker.`); empty = every type
     event_types: tuple[str, ...] = ()
     #: ids or `app_name`s of endpoints; empty = events about anything
     endpoints: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class EventFilter(Message):
 class EarlierFilter(Message):
     """A filter that stood until an instant."""
 
-    filter: EventFilter
+    filter: WebhookFilter
     #: by the clock of NATS, as instants of stored events are
     until: AwareDatetime
 
@@ -32,7 +32,7 @@ class WebhookRecord(Message):
     webhook_id: str
     url: str
     description: str = ""
-    filter: EventFilter
+    filter: WebhookFilter
     #: what stood before, newest first: an event that waits must have been wanted all along
     earlier: tuple[EarlierFilter, ...] = ()
     enabled: bool = True

@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 from penstock_api.store import EndpointNotFoundError, Store
 from penstock_api.webhooks.addresses import AddressPolicy, is_address
-from penstock_api.webhooks.filters import subjects_of, unknown_types
+from penstock_api.webhooks.filters import subjects_of
 from penstock_common.errors import InvalidDocumentError, PenstockError, Problem
-from penstock_common.messages import EventFilter, WebhookRecord
+from penstock_common.events.filters import UnknownTypeError, check_type
+from penstock_common.messages import WebhookFilter, WebhookRecord
 from penstock_common.subjects import WEBHOOK_STATUS, WEBHOOKS
 from penstock_common.webhooks import WebhookSpec
 
@@ -65,10 +66,12 @@ def resolve(
             would be sent, or the URL's address may not be reached.
     """
     problems = [*_problems_of_url(spec.url, policy)]
-    for place in unknown_types(spec.event_types):
-        if old is None or spec.event_types[place] not in old.event_types:
-            told = "no event is of this type; docs/events.md lists them"
-            problems.append(Problem(f"/event_types/{place}", told))
+    for place, wanted in enumerate(spec.event_types):
+        if old is None or wanted not in old.event_types:
+            try:
+                check_type(wanted)
+            except UnknownTypeError as error:
+                problems.append(Problem(f"/event_types/{place}", str(error)))
     ids: list[str] = []
     for place, name in enumerate(spec.endpoints):
         if old is not None and name in old.endpoints:
@@ -80,7 +83,7 @@ def resolve(
             problems.append(Problem(f"/endpoints/{place}", str(error)))
     resolved = spec.model_copy(update={"endpoints": tuple(dict.fromkeys(ids))})
     if not problems and not subjects_of(
-        EventFilter(event_types=resolved.event_types, endpoints=resolved.endpoints)
+        WebhookFilter(event_types=resolved.event_types, endpoints=resolved.endpoints)
     ):
         told = "events of these types are about no endpoint: nothing would be sent"
         problems.append(Problem("/endpoints", told))

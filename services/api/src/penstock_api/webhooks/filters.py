@@ -5,14 +5,15 @@ looked at here, exactly. The second look also says what an edited filter means f
 wait: one must have been wanted by every filter that stood since it was stored.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from penstock_common import subjects
 from penstock_common.events.catalogue import CATALOGUE, FAMILIES, Family, Ids
 from penstock_common.events.cloud_event import CloudEvent
-from penstock_common.messages import EarlierFilter, EventFilter, WebhookRecord
+from penstock_common.events.filters import fits
+from penstock_common.messages import EarlierFilter, WebhookFilter, WebhookRecord
 
 #: A consumer with more subjects than this gets slow; then ids are left to the second look.
 MAX_SUBJECTS: Final = 100
@@ -22,10 +23,10 @@ _MAX_EARLIER: Final = 20
 _ANY: Final = "*"
 
 
-def matches(wanted: EventFilter, event: CloudEvent) -> bool:
+def matches(wanted: WebhookFilter, event: CloudEvent) -> bool:
     """Whether a webhook with this filter wants the event."""
     types = wanted.event_types
-    if types and not any(covers(pattern, event.type) for pattern in types):
+    if types and not any(fits(event.type, wanted_type) for wanted_type in types):
         return False
     return not wanted.endpoints or event.attributes.get("endpointid") in wanted.endpoints
 
@@ -36,31 +37,13 @@ def wants(record: WebhookRecord, event: CloudEvent, stored_at: datetime) -> bool
     return all(matches(wanted, event) for wanted in (record.filter, *stood_since))
 
 
-def covers(pattern: str, event_type: str) -> bool:
-    """Whether a type, the beginning of one (`penstock.worker.*`) or `*` covers this type."""
-    if pattern == _ANY:
-        return True
-    if pattern.endswith(".*"):
-        return event_type.startswith(pattern[:-1])
-    return event_type == pattern
-
-
-def unknown_types(patterns: Sequence[str]) -> list[int]:
-    """Places of the patterns that cover no event of the catalogue."""
-    return [
-        place
-        for place, pattern in enumerate(patterns)
-        if not any(covers(pattern, name) for name in CATALOGUE)
-    ]
-
-
-def subjects_of(wanted: EventFilter) -> tuple[str, ...]:
+def subjects_of(wanted: WebhookFilter) -> tuple[str, ...]:
     """NATS subjects, no two of which overlap, with all events of this filter and perhaps others.
 
     Empty = no event can match.
     """
     ids = wanted.endpoints or (_ANY,)
-    if not wanted.event_types or _ANY in wanted.event_types:
+    if not wanted.event_types:
         found = _everything(ids)
     else:
         pairs = list(_verbs(wanted.event_types, about_endpoint=bool(wanted.endpoints)))
@@ -70,7 +53,7 @@ def subjects_of(wanted: EventFilter) -> tuple[str, ...]:
     return tuple(sorted(set(found)))
 
 
-def change_filter(record: WebhookRecord, wanted: EventFilter, *, at: datetime) -> WebhookRecord:
+def change_filter(record: WebhookRecord, wanted: WebhookFilter, *, at: datetime) -> WebhookRecord:
     """The webhook with another filter from `at` (by the clock of NATS) on."""
     if wanted == record.filter:
         return record
@@ -80,20 +63,20 @@ def change_filter(record: WebhookRecord, wanted: EventFilter, *, at: datetime) -
 
 
 def _everything(ids: Iterable[str]) -> list[str]:
-    return [subjects.EVENTS_ALL if i == _ANY else subjects.events_of_endpoint(i) for i in ids]
+    return [subjects.EVENTS_ALL if i == _ANY else subjects.events(_ANY, i) for i in ids]
 
 
-def _verbs(patterns: Iterable[str], *, about_endpoint: bool) -> Iterable[tuple[Family[Any], str]]:
-    """Family and verb of every event that these patterns cover; `*` = every verb."""
+def _verbs(types: Iterable[str], *, about_endpoint: bool) -> Iterable[tuple[Family[Any], str]]:
+    """Family and verb of every event of these types; `*` = every verb."""
     for family in FAMILIES:
         rows = [row for row in CATALOGUE.values() if row.family is family]
         if about_endpoint and not any(_concerns_endpoints(row.family) for row in rows):
             continue
-        if any(covers(pattern, f"penstock.{family.name}.{_ANY}") for pattern in patterns):
+        if any(fits(f"penstock.{family.name}.", wanted) for wanted in types):
             yield family, _ANY
             continue
         for row in rows:
-            if any(covers(pattern, row.name) for pattern in patterns):
+            if any(fits(row.name, wanted) for wanted in types):
                 yield family, row.verb
 
 

@@ -11,7 +11,7 @@ from penstock_common.messages import (
     Attempt,
     DeliveryRecord,
     DeliveryState,
-    EventFilter,
+    WebhookFilter,
     WebhookRecord,
     WebhookStatus,
 )
@@ -231,8 +231,8 @@ def note_status(
     )
 
 
-def _filter_of(spec: WebhookSpec) -> EventFilter:
-    return EventFilter(
+def _filter_of(spec: WebhookSpec) -> WebhookFilter:
+    return WebhookFilter(
         event_types=tuple(dict.fromkeys(spec.event_types)),
         endpoints=tuple(dict.fromkeys(spec.endpoints)),
     )
