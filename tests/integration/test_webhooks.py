@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from penstock_api.webhooks.outbox import Outbox
 from penstock_common import subjects
 from penstock_common.events.cloud_event import STRUCTURED
+from penstock_common.kv import Bucket, Entry
+from penstock_common.messages import WebhookRecord
 from penstock_common.stream_reader import StreamReader
 from tests.support.api_server import ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
@@ -63,6 +66,12 @@ async def becomes(api: ApiServer, webhook_id: str, event_id: str, **fields: Any)
     found = await eventually(is_so)
     assert found is not None
     return found
+
+
+async def stored(api: ApiServer, webhook_id: str) -> Entry:
+    entry = await Bucket(api.bus, subjects.WEBHOOKS).get(webhook_id)
+    assert entry is not None
+    return entry
 
 
 async def until_stored(api: ApiServer, event_type: str, about: str) -> None:
@@ -275,6 +284,25 @@ async def test_an_edited_filter_counts_from_the_answer_on(
         assert (await api.ask("POST", f"/v1/endpoints/{name}/pause")).status == 200
     last = (await receiver.until(2))[1]
     assert last.event["subject"] == before["id"]
+
+
+async def test_consumers_that_belong_to_no_webhook_are_swept(
+    api: ApiServer, receiver: Receiver
+) -> None:
+    outbox = Outbox(api.bus, ack_wait_s=30)
+    made = await make(api, receiver.url)
+    kept = await make(api, receiver.url)
+    record = WebhookRecord.decode((await stored(api, made["id"])).value)
+    for left_over in ({"webhook_id": "wh-gone"}, {"epoch": 7}):
+        await outbox.ensure(record.model_copy(update=left_over))
+    assert {("wh-gone", 1), (made["id"], 7)} <= await outbox.consumers()
+    off = await api.ask("PATCH", f"{PATH}/{made['id']}", {"enabled": False})
+    assert off.document["disabled_reason"] == "by_hand"
+
+    async def the_rest_is_gone() -> bool:
+        return await outbox.consumers() == {(kept["id"], 1)}
+
+    await eventually(the_rest_is_gone)
 
 
 async def test_a_deleted_webhook_leaves_nothing(api: ApiServer, receiver: Receiver) -> None:

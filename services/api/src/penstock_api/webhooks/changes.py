@@ -65,7 +65,9 @@ def resolve(
         InvalidDocumentError: an endpoint does not exist, no event is of a type, nothing at all
             would be sent, or the URL's address may not be reached.
     """
-    problems = [*_problems_of_url(spec.url, policy)]
+    problems: list[Problem] = []
+    if old is None or spec.url != old.url:
+        problems += _problems_of_url(spec.url, policy)
     for place, wanted in enumerate(spec.event_types):
         if old is None or wanted not in old.event_types:
             try:
