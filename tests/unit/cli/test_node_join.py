@@ -33,7 +33,7 @@ def test_the_script_makes_the_keys_and_starts_an_agent_that_reads_them(tmp_path:
 
     assert (folder / "keys/secret.key").read_text() == key + "\n"
     assert (folder / "keys/secret.key").stat().st_mode & 0o777 == 0o600
-    assert (folder / "keys/nats.password").read_text() == password + "\n"
+    assert (folder / "keys/nats.node-agent.password").read_text() == password + "\n"
     assert (tmp_path / "docker.args").read_text().split() == [
         *("compose", "-f", "gpu-node.yml", "up", "-d")
     ]
@@ -52,7 +52,8 @@ def test_the_script_makes_the_keys_and_starts_an_agent_that_reads_them(tmp_path:
     assert {name.lower() for name in told} < set(Settings.model_fields)
     settings = Settings.model_validate({name.lower(): value for name, value in told.items()})
     assert settings.nats_url == "nats://10.0.0.1:4222"
-    assert (settings.nats_user, settings.nats_password.get_secret_value()) == ("penstock", password)
+    assert settings.nats_user == "node-agent"
+    assert settings.nats_password.get_secret_value() == password
     assert (settings.node_address, settings.data_dir) == ("10.0.0.2", folder / "node")
     assert settings.secret_key_file == folder / "keys/secret.key"
 

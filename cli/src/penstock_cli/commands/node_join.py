@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 import typer
 
 from penstock_cli.exits import CliError
-from penstock_cli.local.data_dir import NATS_USER
+from penstock_cli.local.data_dir import nats_password_name
 from penstock_cli.options import DEFAULT_DATA, DataOption
+from penstock_common.events.catalogue import Service
 
 #: Where other hosts cannot reach, or which is no address to reach at all.
 _NO_ADDRESS: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::", ""})  # noqa: S104
+#: Of the NATS user of node agents.
+_PASSWORD: Final = nats_password_name(Service.NODE_AGENT)
 _LISTEN: Final = re.compile(r'^listen: "(?P<address>.+)"$', re.MULTILINE)
 
 
@@ -41,7 +44,7 @@ def join(
     typer.echo(
         script(
             nats_url=nats_url or find_nats_url(data),
-            password=_secret(data, "nats.password"),
+            password=_secret(data, _PASSWORD),
             secret_key=_secret(data, "secret.key"),
             address=address,
         ),
@@ -54,7 +57,7 @@ def script(*, nats_url: str, password: str, secret_key: str, address: str | None
 
     Args:
         nats_url: NATS, as the new host reaches it.
-        password: of NATS's user.
+        password: of the NATS user of node agents.
         secret_key: the key that opens secrets.
         address: of the new host; None = its first one, found there.
     """
@@ -64,7 +67,7 @@ def script(*, nats_url: str, password: str, secret_key: str, address: str | None
 # Run on the new host, in a folder of its own. The keys open every secret: keep them from others.
 mkdir -p keys && chmod 700 keys
 (umask 077
-printf '%s\\n' {shlex.quote(password)} > keys/nats.password
+printf '%s\\n' {shlex.quote(password)} > keys/{_PASSWORD}
 printf '%s\\n' {shlex.quote(secret_key)} > keys/secret.key)
 
 # Either with Docker, from deploy/compose/gpu-node.yml of the same version:
@@ -73,8 +76,8 @@ PENSTOCK_NATS_URL={url} PENSTOCK_NODE_ADDRESS={host} PENSTOCK_KEYS="$PWD/keys" \
 
 # Or the agent alone, from the package penstock-node-agent:
 PENSTOCK_NODE_AGENT_NATS_URL={url} \\
-PENSTOCK_NODE_AGENT_NATS_USER={NATS_USER} \\
-PENSTOCK_NODE_AGENT_NATS_PASSWORD="$(cat keys/nats.password)" \\
+PENSTOCK_NODE_AGENT_NATS_USER={Service.NODE_AGENT} \\
+PENSTOCK_NODE_AGENT_NATS_PASSWORD="$(cat keys/{_PASSWORD})" \\
 PENSTOCK_NODE_AGENT_SECRET_KEY_FILE="$PWD/keys/secret.key" \\
 PENSTOCK_NODE_AGENT_NODE_ADDRESS={host} \\
 PENSTOCK_NODE_AGENT_DATA_DIR="$PWD/node" \\

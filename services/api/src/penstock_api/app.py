@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from penstock_api import auth, idempotency
+from penstock_api.answers import Answer
 from penstock_api.bodies import MAX_BODY_BYTES, read_bytes
 from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
@@ -53,6 +54,9 @@ from penstock_api.routes import (
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
+from penstock_api.rpc.asyncapi import asyncapi_document
+from penstock_api.rpc.asyncapi_page import asyncapi_page
+from penstock_api.rpc.service import OPERATIONS, CallService
 from penstock_api.runpod import endpoints as runpod_endpoints
 from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
@@ -65,7 +69,7 @@ from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
-from penstock_common.events.catalogue import Service
+from penstock_common.events.catalogue import CATALOGUE, Service
 from penstock_common.events.publisher import EventPublisher
 from penstock_common.kv import Bucket
 from penstock_common.log_stream import LogStream
@@ -104,6 +108,8 @@ ROUTES: Final[tuple[Route, ...]] = (
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
 #: gets to read the answer before the connection ends.
 LINGER_S: Final = 1.0
+#: Headers of an answer that the same request gets again.
+KEPT: Final = ("Content-Type", "Location", "ETag")
 #: Events announced before the stop get so long to be published.
 FLUSH_S: Final = 1.0
 
@@ -117,6 +123,11 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
     document = openapi_document(ROUTES, version=version("penstock-api"))
     app[documentation.OPENAPI_JSON] = json.dumps(document, indent=1)
     app[documentation.DOCS_PAGE] = docs_page(document)
+    over_nats = asyncapi_document(
+        OPERATIONS, tuple(CATALOGUE.values()), version=version("penstock-api")
+    )
+    app[documentation.ASYNCAPI_JSON] = json.dumps(over_nats, indent=1)
+    app[documentation.ASYNCAPI_PAGE] = asyncapi_page(over_nats)
     for route in ROUTES:
         handler = _bind(api, route)
         app.router.add_route(route.method, route.path, handler)
@@ -139,10 +150,29 @@ def _bind(api: Api, route: Route) -> Handler:
             _take_turn(api, request.headers[hdrs.AUTHORIZATION])
         if route.method == "GET" or idempotency.HEADER not in request.headers:
             return await route.handler(api, request)
-        body = await read_bytes(request, api.settings.body_timeout_s)
-        return await api.repeats.once(request, body, lambda: route.handler(api, request))
+        return await _once(api, route, request)
 
     return handle
+
+
+async def _once(api: Api, route: Route, request: web.Request) -> web.Response:
+    """The answer to a request with an Idempotency-Key."""
+
+    async def handle() -> Answer:
+        response = await route.handler(api, request)
+        assert isinstance(response, web.Response), "an answer that streams cannot be kept"
+        assert isinstance(response.body, bytes)
+        headers = {name: response.headers[name] for name in KEPT if name in response.headers}
+        return Answer(response.status, headers, response.body)
+
+    repeatable = idempotency.Repeatable(
+        caller=request.headers.get(hdrs.AUTHORIZATION, ""),
+        target=(request.method, request.path),
+        key=request.headers[idempotency.HEADER],
+        body=await read_bytes(request, api.settings.body_timeout_s),
+    )
+    known = await api.repeats.once(repeatable, handle)
+    return web.Response(status=known.status, headers=known.headers, body=known.body)
 
 
 def _take_turn(api: Api, caller: str) -> None:
@@ -211,7 +241,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
     clock = SystemClock()
     bus = await Bus.connect(settings, name="api", clock=clock)
     try:
-        await ensure_streams(bus, replicas=settings.nats_replicas)
+        await ensure_streams(bus, replicas=settings.nats_replicas, may_change=True)
         await check_durability(bus, settings.nats_monitor_url)
         store = Store(bus, clock)
         try:
@@ -276,6 +306,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
     server = runner.server
     assert server is not None
     metrics = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
+    calls = CallService(api, bus)
     try:
         try:
             await web.TCPSite(runner, settings.host, settings.port).start()
@@ -298,12 +329,15 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                     sweep.run(lambda: server.connections, api.clock.monotonic), name="sweep"
                 ),
             ]
+            await calls.start()
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             url = f"http://{host}:{runner.addresses[0][1]}"
             lifecycle.notify_ready(health_url=f"{url}/readyz", url=url)
             await stopping.wait()
             streams.close()  # else they would be waited for
-            await runner.cleanup()
+            async with asyncio.TaskGroup() as ends:
+                ends.create_task(calls.stop(settings.shutdown_timeout_s), name="end of calls")
+                ends.create_task(runner.cleanup(), name="end of HTTP")
             await api.events.flush(FLUSH_S)
             for loop in loops:
                 loop.cancel()

@@ -13,6 +13,7 @@ from penstock_client.documents.access import (
     RegistryAuthList,
 )
 from penstock_client.documents.base import (
+    AsyncApiDocument,
     Document,
     ErrorItem,
     HealthDocument,
@@ -91,6 +92,7 @@ __all__ = [
     "ApiKeyDocument",
     "ApiKeyList",
     "ApiKeyMade",
+    "AsyncApiDocument",
     "AttemptDocument",
     "CanaryDocument",
     "CanaryRequest",
