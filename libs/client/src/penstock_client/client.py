@@ -23,6 +23,7 @@ from penstock_client.calls.prewarms import PrewarmCalls
 from penstock_client.calls.registry_auths import RegistryAuthCalls
 from penstock_client.calls.usage import UsageCalls
 from penstock_client.calls.volumes import VolumeCalls
+from penstock_client.calls.webhooks import WebhookCalls
 from penstock_client.calls.workers import WorkerCalls
 from penstock_client.retrying import RetryPolicy
 from penstock_client.transport import Transport
@@ -44,6 +45,7 @@ class PenstockClient:
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
     usage: UsageCalls
+    webhooks: WebhookCalls
     products: ProductCalls
     limits: LimitCalls
     events: EventCalls
@@ -68,6 +70,7 @@ class PenstockClient:
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
         self.usage = UsageCalls(transport)
+        self.webhooks = WebhookCalls(transport)
         self.products = ProductCalls(transport)
         self.limits = LimitCalls(transport)
         self.events = EventCalls(transport)

@@ -18,6 +18,7 @@ REGISTRY_AUTH: Final = "ra"
 VOLUME: Final = "vol"
 TEMPLATE: Final = "tpl"
 PREWARM: Final = "pw"
+WEBHOOK: Final = "wh"
 
 #: Characters of an id behind its prefix, and what they are taken from.
 DIGITS: Final = 13

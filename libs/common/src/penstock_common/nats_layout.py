@@ -14,6 +14,7 @@ from penstock_common.events.catalogue import Service
 from penstock_common.messages import (
     ApiKeyRecord,
     Claim,
+    DeliveryRecord,
     EndpointRecord,
     EndpointStatus,
     Grant,
@@ -39,6 +40,8 @@ from penstock_common.messages import (
     Ticket,
     UsageRecord,
     VolumeRecord,
+    WebhookRecord,
+    WebhookStatus,
     WorkerAssignment,
     WorkerOrder,
     WorkerStatus,
@@ -54,6 +57,8 @@ _DAY_S: Final = 24 * 3600
 
 #: So long it is known what a worker has used: a year, and a month to look back on it.
 USAGE_KEPT_DAYS: Final = 400
+#: So long events are kept, and what became of them at webhooks.
+EVENTS_KEPT_DAYS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,8 @@ class Consumer:
     made_by: tuple[Service, ...]
     kind: str
     meaning: str
+    #: who makes it also lists those that there are, and asks how much waits in one
+    watched: bool = False
 
 
 def pattern(form: str) -> str:
@@ -273,6 +280,22 @@ BUCKETS: Final = (
         expires_s=_DAY_S,
     ),
     Bucket(
+        subjects.WEBHOOKS,
+        "<webhook_id>",
+        WebhookRecord,
+        API,
+        (),
+        "a webhook: its URL, filter, sealed secrets",
+    ),
+    Bucket(
+        subjects.WEBHOOK_STATUS,
+        "<webhook_id>",
+        WebhookStatus,
+        API,
+        (),
+        "how its receiver does: the last success, since when it fails",
+    ),
+    Bucket(
         subjects.NODES,
         "<node_id>",
         NodeRecord,
@@ -327,14 +350,29 @@ STREAMS: Final = (
     ),
     Stream(
         subjects.EVENTS,
-        (subjects.EVENTS_ALL,),
+        (subjects.EVENTS_ALL, subjects.webhook_event("<webhook_id>")),
         None,
         writers=(API, SCHEDULER, NODE_AGENT),
         readers=(API,),
-        meaning="what has happened, as CloudEvents 1.0 in binary mode",
-        max_age_s=7 * _DAY_S,
+        meaning="what has happened, as CloudEvents 1.0 in binary mode; and, by the api, tests of"
+        " webhooks and events to be sent to one again",
+        max_age_s=EVENTS_KEPT_DAYS * _DAY_S,
         max_bytes=512 * _MIB,
         max_msg_bytes=256 * 1024,
+    ),
+    Stream(
+        subjects.DELIVERIES,
+        (subjects.delivery("<webhook_id>", "<event_id>"),),
+        DeliveryRecord,
+        writers=(API,),
+        readers=(API,),
+        meaning="what became of an event at a webhook; the last 1,000 of each",
+        max_age_s=EVENTS_KEPT_DAYS * _DAY_S,
+        # The api keeps each webhook's share small; this is the end for all of them together.
+        trimmed=True,
+        max_msgs_per_subject=1,
+        max_bytes=256 * _MIB,
+        max_msg_bytes=64 * 1024,
     ),
     Stream(
         subjects.LOGS,
@@ -371,6 +409,22 @@ CONSUMERS: Final = (
         (ROUTER,),
         "durable, pull, each message acknowledged within 5 s or given out again",
         "hands out one endpoint's tickets in their order; gone a day after the last pull",
+    ),
+    Consumer(
+        subjects.webhook_consumer("<webhook_id>", "<epoch>"),
+        subjects.EVENTS,
+        (API,),
+        "durable, pull, each message acknowledged within 31 s or given out again",
+        "the events that a webhook's filter wants; deleted with the webhook",
+        watched=True,
+    ),
+    Consumer(
+        subjects.webhook_consumer_alone("<webhook_id>", "<epoch>"),
+        subjects.EVENTS,
+        (API,),
+        "durable, pull, each message acknowledged within 31 s or given out again",
+        "the events for one webhook alone; deleted with the webhook",
+        watched=True,
     ),
 )
 

@@ -53,6 +53,7 @@ from penstock_api.routes import (
     replacements,
     usage,
     volumes,
+    webhooks,
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
@@ -64,6 +65,9 @@ from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_api.usage_reader import UsageReader
+from penstock_api.webhooks.deliveries import DeliveryLog
+from penstock_api.webhooks.outbox import Outbox
+from penstock_api.webhooks.service import ack_wait_s, run_webhooks
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
@@ -93,6 +97,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *volumes.ROUTES,
     *prewarms.ROUTES,
     *api_keys.ROUTES,
+    *webhooks.ROUTES,
     *usage.ROUTES,
     *health.ROUTES,
     *documentation.ROUTES,
@@ -265,6 +270,8 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
                 LoadHistory(clock.utc().timestamp()),
+                Outbox(bus, ack_wait_s=ack_wait_s(settings)),
+                DeliveryLog(bus),
                 EventReader(bus, streams),
             )
             await _serve_http(api, bus, streams, stopping)
@@ -325,6 +332,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                     name="retreat",
                 ),
                 group.create_task(api.events.run(), name="events"),
+                group.create_task(run_webhooks(api, bus), name="webhooks"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
                 group.create_task(_keep_history(api), name="history"),
                 group.create_task(

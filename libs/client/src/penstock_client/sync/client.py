@@ -25,6 +25,7 @@ from penstock_client.sync.calls.prewarms import PrewarmCalls
 from penstock_client.sync.calls.registry_auths import RegistryAuthCalls
 from penstock_client.sync.calls.usage import UsageCalls
 from penstock_client.sync.calls.volumes import VolumeCalls
+from penstock_client.sync.calls.webhooks import WebhookCalls
 from penstock_client.sync.calls.workers import WorkerCalls
 from penstock_client.sync.transport import Transport
 
@@ -45,6 +46,7 @@ class PenstockSyncClient:
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
     usage: UsageCalls
+    webhooks: WebhookCalls
     products: ProductCalls
     limits: LimitCalls
     events: EventCalls
@@ -69,6 +71,7 @@ class PenstockSyncClient:
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
         self.usage = UsageCalls(transport)
+        self.webhooks = WebhookCalls(transport)
         self.products = ProductCalls(transport)
         self.limits = LimitCalls(transport)
         self.events = EventCalls(transport)

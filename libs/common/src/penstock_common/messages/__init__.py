@@ -61,13 +61,26 @@ from penstock_common.messages.storage import (
 )
 from penstock_common.messages.templates import TemplateRecord
 from penstock_common.messages.usage import UsageRecord
+from penstock_common.messages.webhooks import (
+    Attempt,
+    DeliveryRecord,
+    DeliveryState,
+    EarlierFilter,
+    WebhookFilter,
+    WebhookRecord,
+    WebhookStatus,
+)
 from penstock_common.messages.worker_orders import WorkerOrder
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
     "ApiKeyRecord",
+    "Attempt",
     "Canary",
     "Claim",
+    "DeliveryRecord",
+    "DeliveryState",
+    "EarlierFilter",
     "EndpointNews",
     "EndpointRecord",
     "EndpointStatus",
@@ -114,6 +127,9 @@ __all__ = [
     "Ticket",
     "UsageRecord",
     "VolumeRecord",
+    "WebhookFilter",
+    "WebhookRecord",
+    "WebhookStatus",
     "WorkerAssigned",
     "WorkerAssignment",
     "WorkerLoad",
