@@ -71,9 +71,6 @@ def create(
 @with_session
 def list_webhooks(
     session: Session,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """List the webhooks and how their receivers do."""
     listed = session.ask(lambda client: client.webhooks.list().whole())
