@@ -115,7 +115,7 @@ def _bind(api: Api, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         keys = (row.value for row in api.store.api_keys.rows.values())
         try:
-            caller = auth.authorize(request, route.scope, keys)
+            caller = auth.authorize(request, route.scope, keys, api.clock.utc())
         except RefusedError as refusal:
             if refusal.status == HTTPStatus.UNAUTHORIZED:  # so that nobody guesses keys quickly
                 _take_turn(api, f"address {request.remote}")

@@ -1,4 +1,4 @@
-"""Removes the records of deleted endpoints once nothing of them runs any more."""
+"""Removes the records of deleted endpoints once nothing of them runs, and of API keys that ended."""
 
 import asyncio
 import logging
@@ -26,6 +26,7 @@ class Reaper:
         """Tick for ever."""
         while True:
             await self.tick()
+            await self.clean_keys()
             try:
                 async with asyncio.timeout(TICK_S):
                     await self._poked.wait()
@@ -63,6 +64,22 @@ class Reaper:
                     extra={"action": "endpoint_removed", "endpoint_id": endpoint_id},
                 )
         return removed
+
+    async def clean_keys(self) -> list[str]:
+        """Remove keys that ended and serve nothing any more; gives their ids."""
+        if self._store.missing():  # whose endpoints exist is not known
+            return []
+        try:
+            ended = await self._store.clean_api_keys()
+        except PenstockError as error:
+            logger.warning(
+                "API keys not cleaned up",
+                extra={"action": "api_keys_not_cleaned", "error": str(error)},
+            )
+            return []  # the next tick tries again
+        for key_id in ended:
+            logger.info("API key ended", extra={"action": "api_key_ended", "key_id": key_id})
+        return ended
 
     def _gone(self) -> list[str]:
         store = self._store

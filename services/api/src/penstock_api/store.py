@@ -9,18 +9,21 @@ Uniqueness of `app_name` is held by a lock within this process. Two api processe
 same name within the same few milliseconds; `docs/http-api.md` says so.
 """
 
-import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from penstock_api.api_keys import ApiKeyFixedError, ApiKeyNotFoundError, plan_revocation
+from penstock_api.api_keys import (
+    ApiKeyFixedError,
+    ApiKeyNotFoundError,
+    plan_cleanup,
+    plan_revocation,
+)
 from penstock_api.auth import ADMIN_KEY_ID
 from penstock_api.endpoint_changes import check_app_name_free
 from penstock_api.preconditions import ANY, IfMatch
 from penstock_api.revisions import outdated, present_revision
-from penstock_api.tables import MAX_ATTEMPTS, SETTLE_TIMEOUT_S, Tables
+from penstock_api.tables import MAX_ATTEMPTS, Tables
 from penstock_common.errors import (
     BusDisconnectedError,
     PenstockError,
@@ -268,18 +271,43 @@ class Store(Tables):
         """
         async with self._writing():
             old = self._own_api_key(key_id)
-            owned = (row.value for row in self.endpoints.rows.values())
-            new = plan_revocation(old.value, owned, now=self._clock.utc())
-            if new is not None:
-                await self._put_api_key(new, revision=old.revision)
-                return new
-            await self._api_keys_bucket.delete(key_id, revision=old.revision)
-            with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
-                async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                    while key_id in self.api_keys.rows:
-                        await self._next_change()
+            new = plan_revocation(old.value, self._endpoint_records(), now=self._clock.utc())
+            await self._end_api_key(old, new)
+        return new or old.value.model_copy(update={"revoked_at": self._clock.utc()})
+
+    async def clean_api_keys(self) -> list[str]:
+        """End what is left of keys that expired long ago or serve nothing; gives their ids.
+
+        Raises:
+            PenstockError: another api wrote one in the same moment; NATS is away, or timed out.
+        """
+        ended = []
+        for key_id, seen in tuple(self.api_keys.rows.items()):
+            now = self._clock.utc()
+            if plan_cleanup(seen.value, self._endpoint_records(), now=now) is seen.value:
+                continue
+            async with self._writing():
+                row = self.api_keys.rows.get(key_id)
+                if row is None:
+                    continue
+                new = plan_cleanup(row.value, self._endpoint_records(), now=now)
+                if new is not row.value:
+                    await self._end_api_key(row, new)
+                    ended.append(key_id)
+        return ended
+
+    async def _end_api_key(self, old: Row[ApiKeyRecord], new: ApiKeyRecord | None) -> None:
+        """Write what is left of a key; None = nothing."""
+        if new is not None:
+            await self._put_api_key(new, revision=old.revision)
+            return
+        key_id = old.value.key_id
+        await self._api_keys_bucket.delete(key_id, revision=old.revision)
+        await self._settle_removal(self.api_keys, key_id)
         await self._router_sight.wait(API_KEYS, key_id, 0)
-        return old.value.model_copy(update={"revoked_at": self._clock.utc()})
+
+    def _endpoint_records(self) -> Iterator[EndpointRecord]:
+        return (row.value for row in self.endpoints.rows.values())
 
     def _own_api_key(self, key_id: str) -> Row[ApiKeyRecord]:
         if key_id == ADMIN_KEY_ID:
@@ -306,7 +334,7 @@ class Store(Tables):
     def _check_app_name(self, record: EndpointRecord) -> None:
         if not self.endpoints.synced:
             raise BusDisconnectedError("the list of endpoints is not current; try again")
-        check_app_name_free(record, (row.value for row in self.endpoints.rows.values()))
+        check_app_name_free(record, self._endpoint_records())
 
 
 def _encode(record: EndpointRecord) -> bytes:

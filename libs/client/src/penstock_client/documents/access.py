@@ -40,6 +40,10 @@ class ApiKeyDocument(Document):
     created_at: AwareDatetime
     #: set = it opens nothing any more, and stays for the quota of the endpoints it has made
     revoked_at: AwareDatetime | None
+    #: from then on it opens nothing; null = it does not expire
+    expires_at: AwareDatetime | None = None
+    #: until then the secret opens that it had before it was rotated; null = there is none
+    old_expires_at: AwareDatetime | None = None
 
 
 class ApiKeyMade(ApiKeyDocument):
