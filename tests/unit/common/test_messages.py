@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from penstock_common import messages
 from penstock_common.messages import (
     ApiKeyRecord,
+    AuditChange,
+    AuditRecord,
+    AuditTarget,
     Canary,
     Claim,
     EndpointRecord,
@@ -226,6 +229,16 @@ EXAMPLES: list[Message] = [
         updated_at=AT,
     ),
     ApiKeyRecord(key_id="key-1", sha256="0" * 64, scope="invoke", created_at=AT),
+    AuditRecord(
+        audit_id="au-1",
+        at=AT,
+        last_at=AT,
+        action="endpoints_update",
+        route="PATCH /v1/endpoints/{endpoint}",
+        targets=(AuditTarget(kind="endpoint", id="ep-1", name="echo"),),
+        status=200,
+        changes=(AuditChange(target="ep-1", pointer="/env/A", before=None, after="1"),),
+    ),
     QueueReport(
         router_id="rt-1",
         endpoint_id="ep-1",
@@ -299,6 +312,8 @@ def test_every_wire_type_has_an_example() -> None:
         ScaleDecision,
         ScaleInputs,
         Canary,
+        AuditChange,
+        AuditTarget,
     }
     types = {
         value

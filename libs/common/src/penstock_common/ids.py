@@ -18,6 +18,8 @@ REGISTRY_AUTH: Final = "ra"
 VOLUME: Final = "vol"
 TEMPLATE: Final = "tpl"
 PREWARM: Final = "pw"
+AUDIT: Final = "au"
+REQUEST: Final = "req"
 
 #: Characters of an id behind its prefix, and what they are taken from.
 DIGITS: Final = 13

@@ -8,18 +8,18 @@ The server acknowledges a batch before it is on disk (`persist_mode: async`), so
 killed may lose the last ones; the numbers of the lines show it.
 """
 
-import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
 from penstock_common import subjects
+from penstock_common.batched_get import batched_get
 from penstock_common.connection import Bus, Received, Subscription
-from penstock_common.errors import BusDisconnectedError, BusRefusedError, BusTimeoutError
+from penstock_common.errors import BusRefusedError
 from penstock_common.messages import LogBatch
 from penstock_common.nats_wire import status_of
 
@@ -80,18 +80,22 @@ class LogStream:
 
     async def last_of_each(self, endpoint_id: str) -> tuple[StoredBatch, ...]:
         """The last batch of each worker of an endpoint that the stream knows."""
-        messages = await self._ask({"multi_last": [subjects.logs(endpoint_id, "*")]})
+        messages = await batched_get(
+            self._bus, subjects.LOGS, {"multi_last": [subjects.logs(endpoint_id, "*")]}
+        )
         return tuple(found for m in messages if (found := _one(m)) is not None)
 
     async def after(self, sequence: int, endpoint_id: str, worker_id: str = "*") -> Page:
         """The page behind this sequence of one worker's batches, or of all of an endpoint's."""
-        messages = await self._ask(
+        messages = await batched_get(
+            self._bus,
+            subjects.LOGS,
             {
                 "seq": sequence + 1,
                 "next_by_subj": subjects.logs(endpoint_id, worker_id),
                 "batch": PAGE_BATCHES,
                 "max_bytes": PAGE_BYTES,
-            }
+            },
         )
         if not messages:
             return Page((), sequence, more=False)
@@ -115,34 +119,6 @@ class LogStream:
         """Call `poke` for each batch, perhaps a moment before it can be read; `*` = any worker."""
         subject = subjects.logs(endpoint_id, worker_id)
         return self._bus.subscribe_nowait(subject, lambda _: poke())
-
-    async def _ask(self, body: Mapping[str, Any]) -> list[Received]:
-        """All messages of the answer to a direct get for several."""
-        found: list[Received] = []
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def on_message(message: Received) -> None:
-            status = status_of(message)
-            if not status:
-                found.append(message)
-            elif not done.done():
-                done.set_result(status)
-
-        if not self._bus.connected:
-            raise BusDisconnectedError
-        inbox = self._bus.new_inbox()
-        subscription = self._bus.subscribe_nowait(inbox, on_message)
-        try:
-            self._bus.publish_nowait(_DIRECT_GET, json.dumps(body).encode(), reply=inbox)
-            async with asyncio.timeout(_TIMEOUT_S):
-                status = await done
-        except TimeoutError:
-            raise BusTimeoutError(f"no page of {subjects.LOGS} within {_TIMEOUT_S:g} s") from None
-        finally:
-            await subscription.close()
-        if status not in (_END_OF_PAGE, _NOTHING):
-            raise BusRefusedError(f"direct get from {subjects.LOGS}: status {status}")
-        return found
 
 
 def _one(message: Received) -> StoredBatch | None:

@@ -26,6 +26,8 @@ _STREAM_NOT_FOUND: Final = 10059
 _STREAM_EXISTS: Final = 10058
 
 
+#: So long it is known who changed what: a year, and a month to look back on it.
+AUDIT_KEPT_DAYS: Final = 400
 #: So long it is known what a worker has used: a year, and a month to look back on it.
 USAGE_KEPT_DAYS: Final = 400
 
@@ -103,6 +105,23 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
         "max_age": 7 * 24 * 3600 * _NS,
         "max_bytes": 512 * 1024 * 1024,
         "max_msg_size": 256 * 1024,
+        "allow_direct": True,
+        "max_consumers": _MAX_CONSUMERS,
+    },
+    {
+        "name": subjects.AUDIT,
+        "subjects": [subjects.AUDIT_ALL],
+        "retention": "limits",
+        "storage": "file",
+        # A record is some 600 bytes. The api bounds each caller's records (penstock_api/audit), so
+        # that one alone does not push out the others'.
+        "discard": "old",
+        "max_age": AUDIT_KEPT_DAYS * 24 * 3600 * _NS,
+        "max_bytes": 1024 * 1024 * 1024,
+        # The outcome of a request takes the place of its attempt.
+        "max_msgs_per_subject": 1,
+        "max_msg_size": 512 * 1024,
+        "deny_delete": True,
         "allow_direct": True,
         "max_consumers": _MAX_CONSUMERS,
     },

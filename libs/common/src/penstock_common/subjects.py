@@ -40,11 +40,15 @@ TICKETS: Final = "PENSTOCK_TICKETS"
 EVENTS: Final = "PENSTOCK_EVENTS"
 USAGE: Final = "PENSTOCK_USAGE"
 LOGS: Final = "PENSTOCK_LOGS"
+AUDIT: Final = "PENSTOCK_AUDIT"
 
 TICKETS_ALL: Final = f"{PREFIX}.tickets.*"
 EVENTS_ALL: Final = f"{PREFIX}.events.>"
 USAGE_ALL: Final = f"{PREFIX}.usage.*"
 LOGS_ALL: Final = f"{PREFIX}.logs.*.*"
+AUDIT_ALL: Final = f"{PREFIX}.audit.*.*"
+#: Stands for callers that no key names.
+AUDIT_NOBODY: Final = "nobody"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
 
@@ -165,3 +169,8 @@ def scale_event(endpoint_id: str) -> str:
 def logs(endpoint_id: str, worker_id: str) -> str:
     """Where node agents publish the lines of one worker (`LogBatch`); `*` = any worker."""
     return f"{PREFIX}.logs.{endpoint_id}.{worker_id}"
+
+
+def audit(caller: str, audit_id: str) -> str:
+    """Where the `AuditRecord` lies of what this key or join token asked for; `*` = any."""
+    return f"{PREFIX}.audit.{caller}.{audit_id}"

@@ -13,6 +13,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from penstock_api import auth, idempotency
+from penstock_api.audit.reader import AuditReader
+from penstock_api.audit.requests import audited, note_denial
+from penstock_api.audit.trail import AuditTrail
 from penstock_api.bodies import MAX_BODY_BYTES, read_bytes
 from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
@@ -33,9 +36,11 @@ from penstock_api.openapi import openapi_document
 from penstock_api.problems import RefusedError, refused, refused_by_aiohttp
 from penstock_api.rate_limits import RateLimits
 from penstock_api.reaper import Reaper
+from penstock_api.request_ids import request_id, tell_request_id
 from penstock_api.retreat import Retreat
 from penstock_api.routes import (
     api_keys,
+    audit,
     documentation,
     endpoints,
     health,
@@ -77,6 +82,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *prewarms.ROUTES,
     *api_keys.ROUTES,
     *usage.ROUTES,
+    *audit.ROUTES,
     *health.ROUTES,
     *documentation.ROUTES,
     *v1_endpoints.ROUTES,
@@ -100,6 +106,7 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
         client_max_size=MAX_BODY_BYTES,
         middlewares=[_note_connections(sweep), _answer_and_log(api)],
     )
+    app.on_response_prepare.append(tell_request_id)
     document = openapi_document(ROUTES, version=version("penstock-api"))
     app[documentation.OPENAPI_JSON] = json.dumps(document, indent=1)
     app[documentation.DOCS_PAGE] = docs_page(document)
@@ -117,6 +124,7 @@ def _bind(api: Api, route: Route) -> Handler:
         try:
             caller = auth.authorize(request, route.scope, keys, api.clock.utc())
         except RefusedError as refusal:
+            note_denial(api, route, request, refusal)
             if refusal.status == HTTPStatus.UNAUTHORIZED:  # so that nobody guesses keys quickly
                 _take_turn(api, f"address {request.remote}")
             raise
@@ -124,9 +132,9 @@ def _bind(api: Api, route: Route) -> Handler:
             request[CALLER] = caller
             _take_turn(api, request.headers[hdrs.AUTHORIZATION])
         if route.method != "POST" or idempotency.HEADER not in request.headers:
-            return await route.handler(api, request)
+            return await audited(api, route, request)
         body = await read_bytes(request, api.settings.body_timeout_s)
-        return await api.repeats.once(request, body, lambda: route.handler(api, request))
+        return await api.repeats.once(request, body, lambda: audited(api, route, request))
 
     return handle
 
@@ -164,7 +172,10 @@ def _answer_and_log(api: Api) -> Middleware:
         except web.HTTPException as error:
             response = error_response(request.path, refused_by_aiohttp(error))
         except Exception:
-            logger.exception("request failed", extra={"action": "request_failed"})
+            logger.exception(
+                "request failed",
+                extra={"action": "request_failed", "request_id": request_id(request)},
+            )
             response = error_response(
                 request.path,
                 RefusedError(500, "internal", "the api met an error; its log says more"),
@@ -175,6 +186,7 @@ def _answer_and_log(api: Api) -> Middleware:
             "request answered",
             extra={
                 "action": "request_answered",
+                "request_id": request_id(request),
                 "http.request.method": request.method,
                 "http.route": resource.canonical if resource else None,
                 "http.response.status_code": response.status,
@@ -217,6 +229,8 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 limits,
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
+                AuditTrail(bus, clock),
+                AuditReader(bus),
             )
             await _serve_http(api, bus, streams, stopping)
         finally:
@@ -275,6 +289,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                     name="retreat",
                 ),
                 group.create_task(api.events.run(), name="events"),
+                group.create_task(api.audit.run(), name="audit"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
                 group.create_task(
                     sweep.run(lambda: server.connections, api.clock.monotonic), name="sweep"
@@ -287,6 +302,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
             streams.close()  # else they would be waited for
             await runner.cleanup()
             await api.events.flush(FLUSH_S)
+            await api.audit.flush(FLUSH_S)
             for loop in loops:
                 loop.cancel()
     finally:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from penstock_api.audit.reader import AuditReader
+from penstock_api.audit.trail import AuditTrail
 from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
@@ -28,3 +30,5 @@ class Api:
     limits: RateLimits
     usage: UsageReader
     logs: LogReader
+    audit: AuditTrail
+    audit_reader: AuditReader

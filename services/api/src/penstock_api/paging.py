@@ -49,7 +49,7 @@ class Page:
             (item for item in items if after is None or place(item) > after), key=place
         )
         shown = ordered[: self.limit]
-        return shown, _cursor(place(shown[-1])) if len(ordered) > self.limit else None
+        return shown, cursor_of(place(shown[-1])) if len(ordered) > self.limit else None
 
 
 def parse_page(query: Mapping[str, str]) -> Page:
@@ -65,7 +65,8 @@ def parse_page(query: Mapping[str, str]) -> Page:
     return Page(int(text), None if cursor is None else _place(cursor))
 
 
-def _cursor(place: tuple[str, ...]) -> str:
+def cursor_of(place: tuple[str, ...]) -> str:
+    """The cursor of the page behind the item at this place."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 

@@ -39,6 +39,7 @@ from penstock_common.messages import (
 from penstock_common.subjects import (
     API_KEYS,
     ENDPOINTS,
+    NODE_ORDERS,
     revision_key,
 )
 
@@ -100,6 +101,13 @@ class Store(Tables):
                 return row
         raise EndpointNotFoundError(f"there is no endpoint '{name}'")
 
+    def try_find(self, name: str) -> EndpointRecord | None:
+        """The endpoint with this id or this `app_name`; None = there is none."""
+        try:
+            return self.find(name)
+        except EndpointNotFoundError:
+            return None
+
     def node_ids(self) -> list[str]:
         """Every node that reports, has a worker, or has an order; sorted."""
         placed = (assignment.node_id for assignment in self.assignments().values())
@@ -132,9 +140,11 @@ class Store(Tables):
                 return False
             if new is None:
                 await self._node_orders_bucket.delete(node_id)
+                self._note(NODE_ORDERS, node_id, old, None)
                 await self._settle_removal(self.node_orders, node_id)
             else:
                 revision = await self._node_orders_bucket.put(node_id, new.encode())
+                self._note(NODE_ORDERS, node_id, old, new)
                 await self._settle(self.node_orders, node_id, revision)
         return True
 
@@ -156,6 +166,7 @@ class Store(Tables):
             revision = await self._endpoints_bucket.put(
                 record.endpoint_id, _encode(record), revision=0
             )
+            self._note(ENDPOINTS, record.endpoint_id, None, record)
             await self._settle(self.endpoints, record.endpoint_id, revision)
         await self._router_sight.wait(ENDPOINTS, record.endpoint_id, revision)
         return revision
@@ -200,6 +211,7 @@ class Store(Tables):
                     )
                 except WrongRevisionError:
                     continue
+                self._note(ENDPOINTS, endpoint_id, old, new)
                 await self._settle(self.endpoints, endpoint_id, revision)
                 break
             else:
@@ -245,7 +257,7 @@ class Store(Tables):
             PenstockError: NATS is away, or timed out: then it may or may not have been stored.
         """
         async with self._writing():
-            await self._put_api_key(record, revision=0)
+            await self._put_api_key(None, record, revision=0)
 
     async def change_api_key(
         self, key_id: str, plan: Callable[[ApiKeyRecord], ApiKeyRecord]
@@ -260,7 +272,7 @@ class Store(Tables):
             old = self._own_api_key(key_id)
             new = plan(old.value)
             if new is not old.value:
-                await self._put_api_key(new, revision=old.revision)
+                await self._put_api_key(old.value, new, revision=old.revision)
             return new
 
     async def revoke_api_key(self, key_id: str) -> ApiKeyRecord:
@@ -299,10 +311,11 @@ class Store(Tables):
     async def _end_api_key(self, old: Row[ApiKeyRecord], new: ApiKeyRecord | None) -> None:
         """Write what is left of a key; None = nothing."""
         if new is not None:
-            await self._put_api_key(new, revision=old.revision)
+            await self._put_api_key(old.value, new, revision=old.revision)
             return
         key_id = old.value.key_id
         await self._api_keys_bucket.delete(key_id, revision=old.revision)
+        self._note(API_KEYS, key_id, old.value, None)
         await self._settle_removal(self.api_keys, key_id)
         await self._router_sight.wait(API_KEYS, key_id, 0)
 
@@ -315,9 +328,12 @@ class Store(Tables):
         self.find_api_key(key_id)
         return self.api_keys.rows[key_id]
 
-    async def _put_api_key(self, record: ApiKeyRecord, *, revision: int | None) -> None:
-        key_id = record.key_id
-        written = await self._api_keys_bucket.put(key_id, record.encode(), revision=revision)
+    async def _put_api_key(
+        self, old: ApiKeyRecord | None, new: ApiKeyRecord, *, revision: int | None
+    ) -> None:
+        key_id = new.key_id
+        written = await self._api_keys_bucket.put(key_id, new.encode(), revision=revision)
+        self._note(API_KEYS, key_id, old, new)
         await self._settle(self.api_keys, key_id, written)
         await self._router_sight.wait(API_KEYS, key_id, written)
 
@@ -329,7 +345,7 @@ class Store(Tables):
         record = ApiKeyRecord(
             key_id=key_id, sha256=sha256, scope="admin", created_at=self._clock.utc()
         )
-        await self._put_api_key(record, revision=None)
+        await self._put_api_key(row.value if row else None, record, revision=None)
 
     def _check_app_name(self, record: EndpointRecord) -> None:
         if not self.endpoints.synced:

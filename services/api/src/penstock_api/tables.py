@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, TypeVar
 
+from penstock_api.audit.notes import note_write
 from penstock_api.router_sight import RouterSight
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
@@ -56,6 +57,16 @@ WRITE_TIMEOUT_S: Final = 10.0
 SETTLE_TIMEOUT_S: Final = 2.0
 #: Lost races in a row after which a write gives up; the other writers made progress each time.
 MAX_ATTEMPTS: Final = 16
+#: Bucket → what its records are, in the audit trail; others are called like their bucket.
+_KINDS: Final = {
+    ENDPOINTS: "endpoint",
+    API_KEYS: "api_key",
+    NODE_ORDERS: "node",
+    REGISTRY_AUTHS: "registry_auth",
+    TEMPLATES: "template",
+    VOLUMES: "volume",
+    PREWARMS: "prewarm",
+}
 #: Tables whose changes are told to listeners; heartbeats of nodes are not.
 _POKING: Final = frozenset({ENDPOINTS, ENDPOINT_STATUS, WORKERS})
 
@@ -157,6 +168,7 @@ class Tables:
         """
         async with self._writing():
             revision = await Bucket(self._bus, bucket).put(key, record.encode(), revision=0)
+            self._note(bucket, key, None, record)
             await self._settle(self._tables[bucket], key, revision)
 
     async def change_record(
@@ -186,6 +198,8 @@ class Tables:
                     )
                 except WrongRevisionError:
                     continue
+                old = type(record).decode(entry.value) if entry else None
+                self._note(bucket, key, old, record)
                 await self._settle(self._tables[bucket], key, revision)
                 return record
         raise WrongRevisionError(f"'{key}' is being changed by others; try again")
@@ -199,8 +213,16 @@ class Tables:
         """
         async with self._writing():
             check()
+            row = self._tables[bucket].rows.get(key)
             await Bucket(self._bus, bucket).delete(key)
+            self._note(bucket, key, row.value if row else None, None)
             await self._settle_removal(self._tables[bucket], key)
+
+    @staticmethod
+    def _note(bucket: str, key: str, old: Message | None, new: Message | None) -> None:
+        """For the audit trail: this record was written; None = there was, or is, none."""
+        kind = _KINDS.get(bucket) or bucket.removeprefix("PENSTOCK_").lower()
+        note_write(kind, key, old, new)
 
     def _table(
         self, bucket: str, decode: Callable[[bytes], T], *, keys: str = ">"

@@ -1,23 +1,18 @@
 """Reads the records of ended workers from their stream, in batches (NATS ADR-31, batched direct get)."""
 
-import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from penstock_common.batched_get import batched_get
 from penstock_common.connection import Bus, Received
-from penstock_common.errors import BusRefusedError, BusTimeoutError
 from penstock_common.messages import UsageRecord
-from penstock_common.nats_wire import status_of
 from penstock_common.subjects import USAGE, USAGE_ALL
 
 logger = logging.getLogger(__name__)
 
 _BATCH: Final = 500
-#: Longest wait for the next record of a batch.
-_WAIT_S: Final = 5.0
 #: A record is written after its worker's end; so much may clocks differ on who says when.
 _MARGIN: Final = timedelta(hours=1)
 
@@ -39,7 +34,8 @@ class UsageReader:
         """
         where: dict[str, Any] = {"start_time": (since - _MARGIN).isoformat()}
         while True:
-            messages = await self._batch(where)
+            question = {**where, "next_by_subj": USAGE_ALL, "batch": self._n}
+            messages = await batched_get(self._bus, USAGE, question)
             for message in messages:
                 record = _decode(message)
                 if record is not None:
@@ -47,32 +43,6 @@ class UsageReader:
             if not messages:
                 return
             where = {"seq": int(messages[-1].headers["Nats-Sequence"]) + 1}
-
-    async def _batch(self, where: dict[str, Any]) -> list[Received]:
-        came: asyncio.Queue[Received] = asyncio.Queue()
-        inbox = self._bus.new_inbox()
-        subscription = self._bus.subscribe_nowait(inbox, came.put_nowait)
-        try:
-            question = {**where, "next_by_subj": USAGE_ALL, "batch": self._n}
-            self._bus.publish_nowait(
-                f"$JS.API.DIRECT.GET.{USAGE}", json.dumps(question).encode(), reply=inbox
-            )
-            messages: list[Received] = []
-            while True:
-                try:
-                    async with asyncio.timeout(_WAIT_S):
-                        message = await came.get()
-                except TimeoutError:
-                    raise BusTimeoutError from None
-                match status_of(message):
-                    case 0:
-                        messages.append(message)
-                    case 204 | 404:  # the end of the batch; nothing (more) is there
-                        return messages
-                    case status:
-                        raise BusRefusedError(f"usage cannot be read: status {status}")
-        finally:
-            await subscription.close()
 
 
 def _decode(message: Received) -> UsageRecord | None:

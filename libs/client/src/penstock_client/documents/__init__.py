@@ -12,6 +12,12 @@ from penstock_client.documents.access import (
     RegistryAuthDocument,
     RegistryAuthList,
 )
+from penstock_client.documents.audit import (
+    AuditChangeDocument,
+    AuditList,
+    AuditRecordDocument,
+    AuditTargetDocument,
+)
 from penstock_client.documents.base import (
     Document,
     ErrorItem,
@@ -61,6 +67,10 @@ __all__ = [
     "ApiKeyDocument",
     "ApiKeyList",
     "ApiKeyMade",
+    "AuditChangeDocument",
+    "AuditList",
+    "AuditRecordDocument",
+    "AuditTargetDocument",
     "CanaryDocument",
     "CanaryRequest",
     "CordonRequest",

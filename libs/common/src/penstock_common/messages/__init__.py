@@ -10,6 +10,7 @@ from penstock_common.messages.access import (
     RegistryAuthRecord,
     RepeatRecord,
 )
+from penstock_common.messages.audit import AuditChange, AuditRecord, AuditTarget
 from penstock_common.messages.base import Message, cloud_event
 from penstock_common.messages.endpoints import (
     Canary,
@@ -57,6 +58,9 @@ from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
     "ApiKeyRecord",
+    "AuditChange",
+    "AuditRecord",
+    "AuditTarget",
     "Canary",
     "Claim",
     "EndpointRecord",
