@@ -211,17 +211,17 @@ async def test_the_client_waits_for_a_drain_and_sees_it_taken_back(api: ApiServe
     await assign(api)
     await becomes(api, "ready")
     async with PenstockClient(api.url, ADMIN_KEY) as client:
-        await client.drain_node("node-a", "fan")
+        await client.nodes.drain("node-a", "fan")
         with pytest.raises(WaitTimeoutError):
-            await client.wait_until_drained("node-a", timeout_s=0.3, poll_s=0.05)
-        waiting = asyncio.create_task(client.wait_until_drained("node-a", timeout_s=10))
+            await client.nodes.wait_until_drained("node-a", timeout_s=0.3, poll_s=0.05)
+        waiting = asyncio.create_task(client.nodes.wait_until_drained("node-a", timeout_s=10))
         await unassign(api)
         assert (await waiting).state == "drained"
-        await client.uncordon_node("node-a")
+        await client.nodes.uncordon("node-a")
         with pytest.raises(DrainEndedError):
-            await client.wait_until_drained("node-a", timeout_s=10)
+            await client.nodes.wait_until_drained("node-a", timeout_s=10)
         with pytest.raises(ApiError):
-            await client.wait_until_drained("node-x", timeout_s=10)
+            await client.nodes.wait_until_drained("node-x", timeout_s=10)
 
 
 async def begin(api: ApiServer, *arguments: str) -> asyncio.subprocess.Process:

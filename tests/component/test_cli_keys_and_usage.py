@@ -1,4 +1,4 @@
-"""`penstock api-key` and `penstock usage` against a real api."""
+"""`penstock key` and `penstock usage` against a real api."""
 
 import json
 from datetime import timedelta
@@ -12,18 +12,18 @@ __all__ = ["penstock"]
 
 
 async def test_a_key_lives_its_life(penstock: Penstock) -> None:  # the fixture
-    made = await penstock("api-key", "create", "ours", "--max-gpus", "4", "--max-workers", "2")
+    made = await penstock("key", "create", "ours", "--max-gpus", "4", "--max-workers", "2")
     assert made.code == 0
     told, key = made.out.splitlines()
     key_id = told.split()[1].rstrip(";")
     assert len(key) == 43
-    listed = (await penstock("api-key", "list")).out.splitlines()
+    listed = (await penstock("key", "list")).out.splitlines()
     assert listed[2].split()[:9] == [key_id, "ours", "deploy", "0", "of", "2", "0", "of", "4"]
-    assert (await penstock("api-key", "update", key_id, "--max-workers", "-1")).code == 0
-    shown = json.loads((await penstock("api-key", "list", "--json")).out)["api_keys"][1]
+    assert (await penstock("key", "update", key_id, "--max-workers", "-1")).code == 0
+    shown = json.loads((await penstock("key", "list", "--json")).out)["api_keys"][1]
     assert (shown["max_workers"], shown["max_gpus"]) == (None, 4)
-    assert (await penstock("api-key", "revoke", key_id)).out == f"revoked {key_id}\n"
-    again = await penstock("api-key", "revoke", key_id)
+    assert (await penstock("key", "revoke", key_id)).out == f"revoked {key_id}\n"
+    again = await penstock("key", "revoke", key_id)
     assert (again.code, "no API key" in again.err) == (1, True)
 
 

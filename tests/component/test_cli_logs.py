@@ -125,7 +125,7 @@ async def test_the_client_goes_on_behind_the_last_line_when_the_api_restarts(
 ) -> None:
     port, folder = free_port(), tmp_path / "api"
     async with PenstockClient(f"http://127.0.0.1:{port}", ADMIN_KEY) as client:
-        lines = client.logs("echo", "wk-1", follow=True)
+        lines = client.workers.logs("echo", "wk-1", follow=True)
         async with running_api(nats_server, folder, port=port) as first:
             writer = await writer_of(first)
             await writer.assign()
@@ -148,5 +148,5 @@ async def test_the_client_tells_a_refusal(api: ApiServer) -> None:
     await api.create("echo")
     async with PenstockClient(api.url, ADMIN_KEY) as client:
         with pytest.raises(ApiError) as caught:
-            await anext(client.logs("echo", "wk-none"))
+            await anext(client.workers.logs("echo", "wk-none"))
     assert (caught.value.status, caught.value.reason) == (404, "worker_not_found")

@@ -30,56 +30,94 @@ async def client(api: ApiServer) -> AsyncIterator[PenstockClient]:
 
 
 async def test_every_route_has_a_typed_method(client: PenstockClient, api: ApiServer) -> None:
-    made = await client.create_endpoint({"app_name": "echo", "image": {"image": "acme/echo"}})
+    made = await client.endpoints.create({"app_name": "echo", "image": {"image": "acme/echo"}})
     assert made.raw == await api.show("echo")
-    assert (await client.show_endpoint("echo")).id == made.id
-    assert [e.id for e in (await client.list_endpoints()).endpoints] == [made.id]
-    assert (await client.update_endpoint("echo", {"public": True})).public
-    assert (await client.pause_endpoint("echo")).state is EndpointState.PAUSED
-    assert (await client.resume_endpoint("echo")).state is EndpointState.DEPLOYING
-    begun = await client.share_traffic("echo", 10, {"env": {"COLOUR": "blue"}})
+    assert (await client.endpoints.show("echo")).id == made.id
+    assert [e.id for e in (await client.endpoints.list().whole()).endpoints] == [made.id]
+    assert (await client.endpoints.update("echo", {"public": True})).public
+    assert (await client.endpoints.pause("echo")).state is EndpointState.PAUSED
+    assert (await client.endpoints.resume("echo")).state is EndpointState.DEPLOYING
+    begun = await client.endpoints.share_traffic("echo", 10, {"env": {"COLOUR": "blue"}})
     assert (begun.revision, begun.canary and begun.canary.percent) == (2, 10)
-    assert (await client.promote("echo")).canary is None
-    await client.share_traffic("echo", 10, {"env": {"COLOUR": "red"}})
-    assert (await client.abort("echo")).env == {"COLOUR": "blue"}
-    assert (await client.list_workers("echo")).workers == ()
-    assert (await client.list_nodes()).nodes == ()
-    assert (await client.delete_endpoint("echo")).deleted_at is not None
-    key = await client.create_api_key({"name": "ours", "scope": "deploy", "max_gpus": 2})
-    assert [k.id for k in (await client.list_api_keys()).api_keys] == ["key-admin", key.id]
-    assert (await client.update_api_key(key.id, {"max_gpus": 3})).max_gpus == 3
-    assert (await client.revoke_api_key(key.id)).revoked_at is not None
-    usage = await client.show_usage(since="2020-01-01T00:00:00+00:00")
+    assert (await client.endpoints.promote("echo")).canary is None
+    await client.endpoints.share_traffic("echo", 10, {"env": {"COLOUR": "red"}})
+    assert (await client.endpoints.abort("echo")).env == {"COLOUR": "blue"}
+    assert (await client.workers.list("echo").whole()).workers == ()
+    assert (await client.nodes.list().whole()).nodes == ()
+    assert (await client.endpoints.delete("echo")).deleted_at is not None
+    key = await client.api_keys.create({"name": "ours", "scope": "deploy", "max_gpus": 2})
+    assert [k.id for k in (await client.api_keys.list().whole()).api_keys] == ["key-admin", key.id]
+    assert (await client.api_keys.update(key.id, {"max_gpus": 3})).max_gpus == 3
+    assert (await client.api_keys.show(key.id)).max_gpus == 3
+    assert (await client.api_keys.revoke(key.id)).revoked_at is not None
+    usage = await client.usage.show(since="2020-01-01T00:00:00+00:00")
     assert (usage.from_.year, usage.group_by, usage.rows) == (2020, "endpoint", ())
+
+
+async def test_volumes_prewarms_and_registry_auths_have_typed_methods(
+    client: PenstockClient,
+) -> None:
+    auth = await client.registry_auths.create(name="ours", username="robot", password="secret-1")
+    assert [found.id async for found in client.registry_auths.list()] == [auth.id]
+    assert (await client.registry_auths.show(auth.id)).username == "robot"
+    source = {"type": "nfs", "server": "10.0.0.9", "path": "/models"}
+    volume = await client.volumes.create({"name": "models", "source": source})
+    assert (await client.volumes.rename(volume.id, "weights")).name == "weights"
+    assert [found.name async for found in client.volumes.list()] == ["weights"]
+    assert (await client.volumes.show(volume.id)).source == volume.source
+    assert (await client.volumes.delete(volume.id)).id == volume.id
+    prewarm = await client.prewarms.create({"image": "acme/echo", "registry_auth_id": auth.id})
+    assert [found.id async for found in client.prewarms.list()] == [prewarm.id]
+    assert (await client.prewarms.show(prewarm.id)).image == "acme/echo"
+    with pytest.raises(ApiError) as caught:
+        await client.registry_auths.delete(auth.id)
+    assert caught.value.reason == "registry_auth_in_use"
+    assert (await client.prewarms.delete(prewarm.id)).id == prewarm.id
+    assert (await client.registry_auths.delete(auth.id)).id == auth.id
+
+
+async def test_a_list_is_had_over_all_its_pages(client: PenstockClient, api: ApiServer) -> None:
+    names = [f"echo-{n}" for n in range(5)]
+    for name in names:
+        await client.endpoints.create({"app_name": name, "image": {"image": "acme/echo"}})
+    listing = client.endpoints.list(page_size=2)
+    assert [len(page.endpoints) async for page in listing.pages()] == [2, 2, 1]
+    assert [endpoint.app_name async for endpoint in listing] == names
+    assert (await listing.whole()).raw == (await client.endpoints.list().whole()).raw
+    await client.endpoints.pause("echo-3")
+    paused = client.endpoints.list(state=EndpointState.PAUSED, page_size=1)
+    assert [endpoint.app_name async for endpoint in paused] == ["echo-3"]
+    found = client.endpoints.list(name_part="O-4")
+    assert [endpoint.app_name async for endpoint in found] == ["echo-4"]
 
 
 async def test_a_refusal_carries_the_problem(client: PenstockClient) -> None:
     with pytest.raises(ApiError) as caught:
-        await client.create_endpoint({"app_name": "v1", "image": {}})
+        await client.endpoints.create({"app_name": "v1", "image": {}})
     assert (caught.value.status, caught.value.reason) == (422, "invalid_document")
     assert {e.pointer for e in caught.value.problem.errors} == {"/app_name", "/image"}
     with pytest.raises(ApiError, match="no endpoint"):
-        await client.show_endpoint("a/b ?#%")
+        await client.endpoints.show("a/b ?#%")
 
 
 async def test_the_waits_end_as_they_should(client: PenstockClient, api: ApiServer) -> None:
-    made = await client.create_endpoint({"app_name": "echo", "image": {"image": "acme/echo"}})
+    made = await client.endpoints.create({"app_name": "echo", "image": {"image": "acme/echo"}})
     with pytest.raises(WaitTimeoutError, match="is deploying"):
-        await client.wait_until_serving("echo", timeout_s=0.3)
+        await client.endpoints.wait_until_serving("echo", timeout_s=0.3)
     await api.say(made.id, EndpointState.SERVING)
-    assert (await client.wait_until_serving("echo", timeout_s=5)).id == made.id
-    await client.pause_endpoint("echo")
+    assert (await client.endpoints.wait_until_serving("echo", timeout_s=5)).id == made.id
+    await client.endpoints.pause("echo")
     with pytest.raises(NotServingError, match="paused"):
-        await client.wait_until_serving("echo", timeout_s=5)
+        await client.endpoints.wait_until_serving("echo", timeout_s=5)
     with pytest.raises(ApiError, match="nobody"):
-        await client.wait_until_serving("nobody", timeout_s=5)
+        await client.endpoints.wait_until_serving("nobody", timeout_s=5)
     async with asyncio.TaskGroup() as group:
-        group.create_task(client.wait_until_gone("echo", timeout_s=10))
-        await client.delete_endpoint("echo")
+        group.create_task(client.endpoints.wait_until_gone("echo", timeout_s=10))
+        await client.endpoints.delete("echo")
         await api.say(made.id, EndpointState.DELETING)
     async with PenstockClient(api.url, "wrong") as stranger:
         with pytest.raises(ApiError, match="not known"):
-            await stranger.wait_until_gone("echo", timeout_s=5)
+            await stranger.endpoints.wait_until_gone("echo", timeout_s=5)
 
 
 async def test_a_wait_outlives_an_api_that_is_away(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -89,7 +127,7 @@ async def test_a_wait_outlives_an_api_that_is_away(nats_server: NatsServer, tmp_
     await first.say(made["id"], EndpointState.SERVING)
     async with PenstockClient(first.url, ADMIN_KEY) as client:
         await first.stop()
-        wait = asyncio.create_task(client.wait_until_serving("echo", timeout_s=20))
+        wait = asyncio.create_task(client.endpoints.wait_until_serving("echo", timeout_s=20))
         second = ApiServer(nats_server, tmp_path / "api", port=first.settings.port)
         await second.start()
         try:
@@ -115,17 +153,17 @@ async def test_what_is_no_api_is_said_to_be_none(api: ApiServer) -> None:
     try:
         async with PenstockClient(f"http://127.0.0.1:{port}", "key") as client:
             with pytest.raises(UnreachableError, match="no Penstock api"):
-                await client.list_nodes()
+                await client.nodes.list().whole()
             with pytest.raises(UnreachableError, match="does not understand"):
-                await client.list_endpoints()
+                await client.endpoints.list().whole()
     finally:
         await runner.cleanup()
     async with PenstockClient(f"http://127.0.0.1:{port}", "key") as client:
         with pytest.raises(UnreachableError, match="cannot be reached"):
-            await client.list_nodes()
+            await client.nodes.list().whole()
     async with PenstockClient("http://[nonsense", "key") as client:
         with pytest.raises(UnreachableError):
-            await client.list_nodes()
+            await client.nodes.list().whole()
 
 
 async def test_an_answer_that_stays_away_is_given_up(api: ApiServer) -> None:
@@ -137,14 +175,14 @@ async def test_an_answer_that_stays_away_is_given_up(api: ApiServer) -> None:
     port = server.sockets[0].getsockname()[1]
     async with PenstockClient(f"http://127.0.0.1:{port}", "key", timeout_s=0.2) as client:
         with pytest.raises(UnreachableError, match=r"within 0\.2 s"):
-            await client.list_nodes()
+            await client.nodes.list().whole()
     server.close()
 
 
 async def test_code_without_a_loop_asks_by_the_facade(api: ApiServer) -> None:
     await api.create()
     listed = await asyncio.to_thread(
-        blocking.ask, api.url, ADMIN_KEY, lambda client: client.list_endpoints()
+        blocking.ask, api.url, ADMIN_KEY, lambda client: client.endpoints.list().whole()
     )
     assert [endpoint.app_name for endpoint in listed.endpoints] == ["echo"]
     await eventually(lambda: api.show("echo"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock_cli.supervisor import ChildFailedError, ChildSpec, Supervisor
+from penstock_cli.local.supervisor import ChildFailedError, ChildSpec, Supervisor
 from penstock_common.clock import SystemClock
 
 READY = """

@@ -31,22 +31,22 @@ async def test_a_key_holds_no_more_than_its_quota_and_its_use_is_counted(tmp_pat
         quota = {"name": "team", "scope": "deploy", "max_gpus": 1}
         made = await penstock.api("POST", "/v1/api-keys", quota)
         async with PenstockClient(penstock.urls["api"], made["key"]) as team:
-            first = await team.create_endpoint(gauge("first"))
-            await team.wait_until_serving("first", timeout_s=20)
-            await team.create_endpoint(gauge("second"))
+            first = await team.endpoints.create(gauge("first"))
+            await team.endpoints.wait_until_serving("first", timeout_s=20)
+            await team.endpoints.create(gauge("second"))
 
             async def refused() -> bool:
                 status, problem = await penstock.get("second", "/")
                 return status == 503 and problem["reason"] == "quota_exceeded"
 
             await eventually(refused, "the second endpoint has no quota left")
-            told = (await team.show_endpoint("second")).message
+            told = (await team.endpoints.show("second")).message
             assert told == f"API key {made['id']} (team) may hold 1 GPU and holds 1"
 
-            await team.pause_endpoint("first")
-            await team.wait_until_serving("second", timeout_s=20)
+            await team.endpoints.pause("first")
+            await team.endpoints.wait_until_serving("second", timeout_s=20)
             assert await penstock.workers("first") == []
-            report = await team.show_usage(group_by="endpoint")
+            report = await team.usage.show(group_by="endpoint")
         rows = {row.name: row for row in report.rows}
         assert rows["first"].group == first.id
         for row in rows.values():

@@ -6,19 +6,20 @@ from typing import Annotated
 
 import typer
 
-from penstock_cli.api_key import api_keys_app
-from penstock_cli.demo import demo
+from penstock_cli.commands.endpoint import endpoints_app
+from penstock_cli.commands.key import keys_app
+from penstock_cli.commands.node import nodes_app
+from penstock_cli.commands.prewarm import prewarms_app
+from penstock_cli.commands.registry import registry_app
+from penstock_cli.commands.usage import usage
+from penstock_cli.commands.volume import volumes_app
+from penstock_cli.commands.worker import workers_app
 from penstock_cli.doctor.command import doctor
-from penstock_cli.endpoint import endpoints_app
 from penstock_cli.exits import CliError
-from penstock_cli.init import init
-from penstock_cli.node import nodes_app
-from penstock_cli.prewarm import prewarms_app
-from penstock_cli.simulate import simulate
-from penstock_cli.up import up
-from penstock_cli.usage import usage
-from penstock_cli.volume import volumes_app
-from penstock_cli.worker import workers_app
+from penstock_cli.local.demo import demo
+from penstock_cli.local.init import init
+from penstock_cli.local.up import up
+from penstock_cli.simulation.command import simulate
 
 app = typer.Typer(
     name="penstock",
@@ -38,7 +39,8 @@ app.add_typer(workers_app, name="worker")
 app.add_typer(nodes_app, name="node")
 app.add_typer(volumes_app, name="volume")
 app.add_typer(prewarms_app, name="prewarm")
-app.add_typer(api_keys_app, name="api-key")
+app.add_typer(keys_app, name="key")
+app.add_typer(registry_app, name="registry")
 
 
 def _print_version(wanted: bool) -> None:

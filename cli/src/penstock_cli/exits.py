@@ -2,7 +2,7 @@
 
 import enum
 
-from penstock_cli.endpoint_flags import flag_of
+from penstock_cli.input.endpoint_flags import flag_of
 from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
 from penstock_common.errors import PenstockError
 

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock_cli.app import app
-from penstock_cli.data_dir import DataDir, DataDirBusyError
+from penstock_cli.local.data_dir import DataDir, DataDirBusyError
 
 
 def test_keys_are_private_and_stay_the_same(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_cli.endpoint_flags import PLACES, EndpointFlags, FlagError, flag_of, overlay
+from penstock_cli.input.endpoint_flags import PLACES, EndpointFlags, FlagError, flag_of, overlay
 from penstock_common.specs import EndpointSpec, parse_endpoint
 
 FULL = EndpointFlags(

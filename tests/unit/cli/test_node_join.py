@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock_cli.data_dir import DataDir
+from penstock_cli.commands.node_join import find_nats_url, script
 from penstock_cli.exits import CliError
-from penstock_cli.node_join import find_nats_url, script
+from penstock_cli.local.data_dir import DataDir
 from penstock_node_agent.settings import Settings
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from penstock_cli.node_render import drain_progress, print_node, print_nodes
+from penstock_cli.output.nodes import drain_progress, print_node, print_nodes
 from penstock_client.documents import (
     EngineProblemDocument,
     NodeDetail,

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_cli.restart import (
+from penstock_cli.local.restart import (
     LONGEST_DELAY_S,
     MAX_FAILED_STARTS,
     Deaths,

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.doctor.findings_table import print_findings
 from penstock_cli.doctor.look import look
 from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption
-from penstock_cli.render import print_findings, print_line
+from penstock_cli.output.printing import print_line
 from penstock_cli.target import find_target
 from penstock_common.clock import SystemClock
 

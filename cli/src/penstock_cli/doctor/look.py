@@ -10,7 +10,6 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
-from penstock_cli import ports
 from penstock_cli.doctor.findings import (
     Answer,
     Finding,
@@ -22,8 +21,9 @@ from penstock_cli.doctor.findings import (
     judge_port,
     judge_server,
 )
+from penstock_cli.local import ports
+from penstock_cli.local.up import UpError, nats_server_binary
 from penstock_cli.target import Target
-from penstock_cli.up import UpError, nats_server_binary
 from penstock_client.documents import NodeList
 from penstock_common.clock import Clock
 

@@ -21,7 +21,7 @@ def ask(
     Args:
         url: of the api.
         key: an API key.
-        question: e.g. `lambda client: client.list_nodes()`; may call the client several times.
+        question: e.g. `lambda client: client.nodes.show("node-a")`; may call the client several times.
         timeout_s: longest wait for one answer of the api.
 
     Raises:

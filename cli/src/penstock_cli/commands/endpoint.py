@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock_cli.endpoint_flags import EndpointFlags, FlagError, overlay
-from penstock_cli.endpoint_options import (
+from penstock_cli.input.endpoint_flags import EndpointFlags, FlagError, overlay
+from penstock_cli.input.endpoint_options import (
     App,
     AppName,
     Command,
@@ -27,7 +27,6 @@ from penstock_cli.endpoint_options import (
     Wait,
     WaitGone,
 )
-from penstock_cli.log_output import FollowOption, TailOption, interruptible, print_logs
 from penstock_cli.options import (
     DEFAULT_DATA,
     ApiOption,
@@ -39,14 +38,14 @@ from penstock_cli.options import (
     environment,
     read_document,
 )
-from penstock_cli.render import (
+from penstock_cli.output.endpoints import (
     print_decisions,
     print_endpoint,
     print_endpoints,
-    print_json,
-    print_line,
     print_revisions,
 )
+from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.output.worker_lines import FollowOption, TailOption, interruptible, print_logs
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument
 
@@ -108,7 +107,7 @@ def create(  # one parameter per flag is how typer reads them
     if not document:
         raise typer.BadParameter("say what runs: --image, --command, or a document with -f")
 
-    created = ask(api, data, lambda client: client.create_endpoint(document))
+    created = ask(api, data, lambda client: client.endpoints.create(document))
     _finish(created, "created", wait_timeout if wait else None, as_json, api, data)
 
 
@@ -117,7 +116,7 @@ def list_endpoints(
     as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """List the endpoints."""
-    listed = ask(api, data, lambda client: client.list_endpoints())
+    listed = ask(api, data, lambda client: client.endpoints.list().whole())
     if as_json:
         print_json(listed)
     else:
@@ -129,7 +128,7 @@ def show(
     app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """Show one endpoint."""
-    endpoint = ask(api, data, lambda client: client.show_endpoint(app))
+    endpoint = ask(api, data, lambda client: client.endpoints.show(app))
     if as_json:
         print_json(endpoint)
     else:
@@ -196,8 +195,8 @@ def update(  # one parameter per flag is how typer reads them
 
     async def change(client: PenstockClient) -> EndpointDocument:
         if canary is None:
-            return await client.update_endpoint(app, patch)
-        return await client.share_traffic(app, canary, patch or None)
+            return await client.endpoints.update(app, patch)
+        return await client.endpoints.share_traffic(app, canary, patch or None)
 
     updated = ask(api, data, change)
     _finish(updated, "updated", wait_timeout if wait else None, as_json, api, data)
@@ -215,9 +214,9 @@ def delete(
     """Delete an endpoint; its requests under way are finished first."""
 
     async def delete_it(client: PenstockClient) -> EndpointDocument:
-        deleted = await client.delete_endpoint(app)
+        deleted = await client.endpoints.delete(app)
         if wait:
-            await client.wait_until_gone(deleted.id, timeout_s=wait_timeout)
+            await client.endpoints.wait_until_gone(deleted.id, timeout_s=wait_timeout)
         return deleted
 
     deleted = ask(api, data, delete_it)
@@ -232,7 +231,7 @@ def pause(
     app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """Keep an endpoint at 0 workers; its requests are refused."""
-    _print_outcome(ask(api, data, lambda client: client.pause_endpoint(app)), "paused", as_json)
+    _print_outcome(ask(api, data, lambda client: client.endpoints.pause(app)), "paused", as_json)
 
 
 @endpoints_app.command()
@@ -240,7 +239,7 @@ def resume(
     app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """Let a paused endpoint run again."""
-    _print_outcome(ask(api, data, lambda client: client.resume_endpoint(app)), "resumed", as_json)
+    _print_outcome(ask(api, data, lambda client: client.endpoints.resume(app)), "resumed", as_json)
 
 
 @endpoints_app.command()
@@ -248,7 +247,7 @@ def explain(
     app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """Say why an endpoint has the workers it has: the autoscaler's last decisions."""
-    listed = ask(api, data, lambda client: client.list_decisions(app))
+    listed = ask(api, data, lambda client: client.endpoints.decisions(app))
     if as_json:
         print_json(listed)
     else:
@@ -260,7 +259,7 @@ def revisions(
     app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """List an endpoint's revisions: when, why, and what each changed."""
-    listed = ask(api, data, lambda client: client.list_revisions(app))
+    listed = ask(api, data, lambda client: client.endpoints.revisions(app))
     if as_json:
         print_json(listed)
     else:
@@ -278,7 +277,7 @@ def rollback(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Run again what an earlier revision ran; limits and policies stay as they are now."""
-    endpoint = ask(api, data, lambda client: client.roll_back(app, revision))
+    endpoint = ask(api, data, lambda client: client.endpoints.roll_back(app, revision))
     _print_outcome(endpoint, "rolled back", as_json)
 
 
@@ -287,7 +286,9 @@ def promote(
     app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """Give the canary all requests; what ran before it is replaced."""
-    _print_outcome(ask(api, data, lambda client: client.promote(app)), "promoted", as_json)
+    _print_outcome(
+        ask(api, data, lambda client: client.endpoints.promote(app)), "promoted", as_json
+    )
 
 
 @endpoints_app.command()
@@ -295,7 +296,7 @@ def abort(
     app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """End the canary; what ran before it gets all requests."""
-    _print_outcome(ask(api, data, lambda client: client.abort(app)), "aborted", as_json)
+    _print_outcome(ask(api, data, lambda client: client.endpoints.abort(app)), "aborted", as_json)
 
 
 @endpoints_app.command()
@@ -310,7 +311,7 @@ def logs(
     """Show what all workers of an endpoint wrote, each line behind its worker's id."""
 
     async def show(client: PenstockClient) -> None:
-        lines = client.logs(app, follow=follow, tail=tail)
+        lines = client.endpoints.logs(app, follow=follow, tail=tail)
         await print_logs(lines, as_json=as_json, with_workers=True)
 
     with interruptible():
@@ -337,7 +338,9 @@ def _finish(
         _print_outcome(endpoint, done, as_json=False)
     if wait_s is not None:
         endpoint = ask(
-            api, data, lambda client: client.wait_until_serving(endpoint.id, timeout_s=wait_s)
+            api,
+            data,
+            lambda client: client.endpoints.wait_until_serving(endpoint.id, timeout_s=wait_s),
         )
     if as_json:
         print_json(endpoint)

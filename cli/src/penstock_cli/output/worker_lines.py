@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from penstock_cli.render import plain
+from penstock_cli.output.printing import plain
 from penstock_client.documents import (
     LogEndDocument,
     LogEntryDocument,

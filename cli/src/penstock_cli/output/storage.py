@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from penstock_cli.render import print_rows, state_cell
+from penstock_cli.output.printing import print_rows, state_cell
 from penstock_client.documents import PrewarmDocument, VolumeDocument
 from penstock_common.volumes import (
     DriverOptionsSource,

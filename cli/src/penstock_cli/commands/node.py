@@ -5,8 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from penstock_cli.node_join import join
-from penstock_cli.node_render import drain_progress, print_node, print_nodes
+from penstock_cli.commands.node_join import join
 from penstock_cli.options import (
     DEFAULT_DATA,
     ApiOption,
@@ -15,7 +14,8 @@ from penstock_cli.options import (
     WaitTimeoutOption,
     ask,
 )
-from penstock_cli.render import plain, print_json, print_line
+from penstock_cli.output.nodes import drain_progress, print_node, print_nodes
+from penstock_cli.output.printing import plain, print_json, print_line
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument, NodeDetail
 from penstock_client.errors import ApiError
@@ -39,7 +39,7 @@ def list_nodes(
     as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """List the nodes that report, have workers, or have an order."""
-    listed = ask(api, data, lambda client: client.list_nodes())
+    listed = ask(api, data, lambda client: client.nodes.list().whole())
     if as_json:
         print_json(listed)
     else:
@@ -53,7 +53,7 @@ def show(
     """Show one node, its GPUs and its workers."""
 
     async def question(client: PenstockClient) -> tuple[NodeDetail, dict[str, str]]:
-        shown = await client.show_node(node)
+        shown = await client.nodes.show(node)
         ids = {worker.endpoint_id for worker in shown.worker_details}
         return shown, {e.id: e.app_name for e in await _endpoints(client, ids)}
 
@@ -73,7 +73,7 @@ def cordon(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Let a node take no new worker; those it has run on. Ends a drain."""
-    _print_outcome(ask(api, data, lambda client: client.cordon_node(node, reason)), as_json)
+    _print_outcome(ask(api, data, lambda client: client.nodes.cordon(node, reason)), as_json)
 
 
 @nodes_app.command()
@@ -81,7 +81,7 @@ def uncordon(
     node: Node, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """Let a node take workers again."""
-    _print_outcome(ask(api, data, lambda client: client.uncordon_node(node)), as_json)
+    _print_outcome(ask(api, data, lambda client: client.nodes.uncordon(node)), as_json)
 
 
 @nodes_app.command()
@@ -108,7 +108,7 @@ def drain(
     """Move a node's workers elsewhere, each once another runs; no request is interrupted."""
 
     async def question(client: PenstockClient) -> NodeDetail:
-        ordered = await client.drain_node(node, reason, deadline_s=deadline)
+        ordered = await client.nodes.drain(node, reason, deadline_s=deadline)
         if not wait:
             return ordered
         told = ""
@@ -120,7 +120,7 @@ def drain(
                 told = line
                 typer.echo(plain(line), err=as_json)
 
-        return await client.wait_until_drained(node, timeout_s=wait_timeout, tell=tell)
+        return await client.nodes.wait_until_drained(node, timeout_s=wait_timeout, tell=tell)
 
     drained = ask(api, data, question)
     if as_json or not wait:
@@ -135,7 +135,7 @@ async def _waiting_endpoints(client: PenstockClient, node: NodeDetail) -> list[E
 async def _endpoints(client: PenstockClient, ids: set[str]) -> list[EndpointDocument]:
     async def find(endpoint_id: str) -> EndpointDocument | None:
         try:
-            return await client.show_endpoint(endpoint_id)
+            return await client.endpoints.show(endpoint_id)
         except ApiError as error:
             if error.status == 404:  # it was deleted in between
                 return None

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from penstock_cli.exits import CliError, ExitCode
-from penstock_cli.log_output import FollowOption, TailOption, interruptible, print_logs
 from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.render import print_json, print_workers
+from penstock_cli.output.printing import print_json
+from penstock_cli.output.worker_lines import FollowOption, TailOption, interruptible, print_logs
+from penstock_cli.output.workers import print_workers
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument, WorkerDocument, WorkerList
 from penstock_client.errors import ApiError
@@ -33,7 +34,7 @@ def list_workers(
 ) -> None:
     """List the workers of one endpoint, or of all."""
     if app is not None and as_json:
-        print_json(ask(api, data, lambda client: client.list_workers(app)))
+        print_json(ask(api, data, lambda client: client.workers.list(app).whole()))
         return
     found = ask(api, data, lambda client: _workers(client, app))
     if as_json:
@@ -56,7 +57,7 @@ def show_logs(
 
     async def show(client: PenstockClient) -> None:
         endpoint = await _endpoint_of(client, worker)
-        lines = client.logs(endpoint, worker, follow=follow, tail=tail)
+        lines = client.workers.logs(endpoint, worker, follow=follow, tail=tail)
         await print_logs(lines, as_json=as_json, with_workers=False)
 
     with interruptible():
@@ -74,7 +75,7 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
     async def knows(endpoint: EndpointDocument) -> bool:
         async with turns:
             try:
-                async for _ in client.logs(endpoint.id, worker, tail=0):
+                async for _ in client.workers.logs(endpoint.id, worker, tail=0):
                     break
             except ApiError as error:
                 if error.status == 404:
@@ -82,7 +83,7 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
                 raise
         return True
 
-    endpoints = (await client.list_endpoints()).endpoints
+    endpoints = (await client.endpoints.list().whole()).endpoints
     known = await asyncio.gather(*map(knows, endpoints))
     for endpoint, knows_it in zip(endpoints, known, strict=True):
         if knows_it:
@@ -93,15 +94,15 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
 async def _workers(client: PenstockClient, app: str | None) -> list[tuple[str, WorkerDocument]]:
     endpoints: tuple[EndpointDocument, ...]
     if app is None:
-        endpoints = (await client.list_endpoints()).endpoints
+        endpoints = (await client.endpoints.list().whole()).endpoints
     else:
-        endpoints = (await client.show_endpoint(app),)
+        endpoints = (await client.endpoints.show(app),)
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def of(endpoint: EndpointDocument) -> list[tuple[str, WorkerDocument]]:
         async with turns:
             try:
-                listed = await client.list_workers(endpoint.id)
+                listed = await client.workers.list(endpoint.id).whole()
             except ApiError as error:
                 if error.status == 404:  # it was deleted in between
                     return []

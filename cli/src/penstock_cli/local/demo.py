@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from penstock_cli import ports
+from penstock_cli.local import ports
 from penstock_client.client import PenstockClient
 from penstock_client.documents import WorkerDocument
 from penstock_common.clock import SystemClock
@@ -206,10 +206,10 @@ async def _build_image(folder: Path) -> None:
 async def _deploy(client: PenstockClient, document: dict[str, Any]) -> None:
     """Create the endpoint; one of the same name from an earlier tour is replaced."""
     app = document["app_name"]
-    if any(e.app_name == app for e in (await client.list_endpoints()).endpoints):
-        await client.delete_endpoint(app)
-        await client.wait_until_gone(app, timeout_s=STEP_TIMEOUT_S)
-    await client.create_endpoint(document)
+    if any(e.app_name == app for e in (await client.endpoints.list().whole()).endpoints):
+        await client.endpoints.delete(app)
+        await client.endpoints.wait_until_gone(app, timeout_s=STEP_TIMEOUT_S)
+    await client.endpoints.create(document)
 
 
 def _curl(url: str, data: Path, request: dict[str, Any]) -> str:
@@ -256,7 +256,7 @@ def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 async def _one_worker(client: PenstockClient, app: str) -> WorkerDocument:
-    workers = (await client.list_workers(app)).workers
+    workers = (await client.workers.list(app).whole()).workers
     if len(workers) != 1:
         raise RuntimeError(f"there should be one worker, not {len(workers)}")
     return workers[0]
@@ -274,7 +274,7 @@ def _show_phases(console: Console, worker: WorkerDocument) -> None:
 
 async def _until_idle(client: PenstockClient, app: str) -> None:
     async with asyncio.timeout(STEP_TIMEOUT_S):
-        while (await client.list_workers(app)).workers:  # noqa: ASYNC110 - nothing tells us but asking
+        while (await client.workers.list(app).whole()).workers:  # noqa: ASYNC110 - nothing tells us but asking
             await asyncio.sleep(0.1)
 
 

@@ -1,15 +1,15 @@
-"""`penstock api-key`: who may do what, and how much."""
+"""`penstock key`: who may do what, and how much."""
 
 from typing import Annotated, Any
 
 import typer
 
 from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.render import print_json, print_line, print_rows
+from penstock_cli.output.printing import print_json, print_line, print_rows
 from penstock_client.documents import ApiKeyDocument
 from penstock_common.messages import KeyScope
 
-api_keys_app = typer.Typer(help="API keys: who may do what, and how much.", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys: who may do what, and how much.", no_args_is_help=True)
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key.")]
 MaxWorkersOption = Annotated[
@@ -24,7 +24,7 @@ MaxGpusOption = Annotated[
 ]
 
 
-@api_keys_app.command("create")
+@keys_app.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="For people.")],
     scope: Annotated[KeyScope, typer.Option(help="What it may do.")] = "deploy",
@@ -46,7 +46,7 @@ def create(
     document = {"name": name, "scope": scope, **_quota(max_workers, max_gpus)}
     if endpoint:
         document["endpoints"] = endpoint
-    made = ask(api, data, lambda client: client.create_api_key(document))
+    made = ask(api, data, lambda client: client.api_keys.create(document))
     if as_json:
         print_json(made)
     else:
@@ -54,12 +54,12 @@ def create(
         print_line(made.key)
 
 
-@api_keys_app.command("list")
+@keys_app.command("list")
 def list_keys(
     as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """List the keys with their quotas, and what their endpoints hold now."""
-    listed = ask(api, data, lambda client: client.list_api_keys())
+    listed = ask(api, data, lambda client: client.api_keys.list().whole())
     if as_json:
         print_json(listed)
     else:
@@ -67,7 +67,7 @@ def list_keys(
         print_rows(header, [_cells(key) for key in listed.api_keys])
 
 
-@api_keys_app.command("update")
+@keys_app.command("update")
 def update(
     key: KeyArgument,
     name: Annotated[str | None, typer.Option(help="For people.", show_default=False)] = None,
@@ -81,14 +81,14 @@ def update(
     patch = _quota(max_workers, max_gpus)
     if name is not None:
         patch["name"] = name
-    changed = ask(api, data, lambda client: client.update_api_key(key, patch))
+    changed = ask(api, data, lambda client: client.api_keys.update(key, patch))
     if as_json:
         print_json(changed)
     else:
         print_line(f"updated {changed.id}")
 
 
-@api_keys_app.command("revoke")
+@keys_app.command("revoke")
 def revoke(
     key: KeyArgument,
     as_json: JsonOption = False,
@@ -96,14 +96,14 @@ def revoke(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Let a key open nothing any more; endpoints that it has made stay, with its quota."""
-    gone = ask(api, data, lambda client: client.revoke_api_key(key))
+    gone = ask(api, data, lambda client: client.api_keys.revoke(key))
     if as_json:
         print_json(gone)
     else:
         print_line(f"revoked {gone.id}")
 
 
-@api_keys_app.callback()
+@keys_app.callback()
 def _group() -> None:
     """API keys: who may do what, and how much."""
 

@@ -18,10 +18,10 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from penstock_cli import ports
-from penstock_cli.data_dir import NATS_USER, DataDir, DataDirBusyError
-from penstock_cli.log_lines import for_person, from_nats
-from penstock_cli.supervisor import MISCONFIGURED, ChildFailedError, ChildSpec, Supervisor
+from penstock_cli.local import ports
+from penstock_cli.local.child_lines import for_person, from_nats
+from penstock_cli.local.data_dir import NATS_USER, DataDir, DataDirBusyError
+from penstock_cli.local.supervisor import MISCONFIGURED, ChildFailedError, ChildSpec, Supervisor
 from penstock_common.clock import SystemClock
 
 #: Longest wait for NATS, and for the services, to be ready.

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from penstock_cli.restart import Deaths, GiveUp, decide_restart
+from penstock_cli.local.restart import Deaths, GiveUp, decide_restart
 from penstock_common.clock import Clock
 from penstock_common.lifecycle import SUPERVISOR_VARIABLE
 

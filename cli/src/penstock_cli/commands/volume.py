@@ -14,8 +14,8 @@ from penstock_cli.options import (
     ask,
     read_document,
 )
-from penstock_cli.render import print_json, print_line
-from penstock_cli.storage_tables import print_volumes
+from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.output.storage import print_volumes
 
 volumes_app = typer.Typer(
     help="Network volumes: data that outlive workers, reached from several nodes.",
@@ -61,7 +61,7 @@ def create_volume(
         document["source"] = source
     if not document.get("name") or not document.get("source"):
         raise CliError("give a NAME and one of --nfs, --host-path; or a document with -f")
-    made = ask(api, data, lambda client: client.create_volume(document))
+    made = ask(api, data, lambda client: client.volumes.create(document))
     if as_json:
         print_json(made)
     else:
@@ -89,7 +89,7 @@ def list_volumes(
     as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """List the network volumes."""
-    listed = ask(api, data, lambda client: client.list_volumes())
+    listed = ask(api, data, lambda client: client.volumes.list().whole())
     if as_json:
         print_json(listed)
     else:
@@ -104,7 +104,7 @@ def show_volume(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show a network volume."""
-    shown = ask(api, data, lambda client: client.show_volume(volume))
+    shown = ask(api, data, lambda client: client.volumes.show(volume))
     if as_json:
         print_json(shown)
     else:
@@ -120,7 +120,7 @@ def rename_volume(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Give a network volume another name."""
-    changed = ask(api, data, lambda client: client.rename_volume(volume, name))
+    changed = ask(api, data, lambda client: client.volumes.rename(volume, name))
     if as_json:
         print_json(changed)
     else:
@@ -135,7 +135,7 @@ def delete_volume(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Forget a network volume that nothing uses; its data stay where they lie."""
-    removed = ask(api, data, lambda client: client.delete_volume(volume))
+    removed = ask(api, data, lambda client: client.volumes.delete(volume))
     if as_json:
         print_json(removed)
     else:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from penstock_cli import render
+from penstock_cli.output import endpoints, printing, workers
 from penstock_client.documents import EndpointDocument, WorkerDocument
 
 NOW = "2030-01-01T00:00:00Z"
@@ -43,7 +43,7 @@ ENDPOINT: dict[str, Any] = {
 
 
 def test_a_summary_is_plain_text_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
-    render.print_endpoint(EndpointDocument.of(ENDPOINT))
+    endpoints.print_endpoint(EndpointDocument.of(ENDPOINT))
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\x07" not in out
@@ -55,7 +55,7 @@ def test_a_summary_is_plain_text_when_piped(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_table_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
-    render.print_endpoints([EndpointDocument.of(ENDPOINT)] * 2)
+    endpoints.print_endpoints([EndpointDocument.of(ENDPOINT)] * 2)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["APP", "STATE", "WORKERS"]
     assert len(lines) == 3
@@ -63,14 +63,14 @@ def test_a_table_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_nothing_leaves_stdout_empty(capsys: pytest.CaptureFixture[str]) -> None:
-    render.print_endpoints([])
+    endpoints.print_endpoints([])
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "penstock endpoint create" in captured.err
 
 
 def test_json_keeps_what_this_client_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
-    render.print_json(EndpointDocument.of(ENDPOINT))
+    printing.print_json(EndpointDocument.of(ENDPOINT))
     assert '"colour": "of a newer api"' in capsys.readouterr().out
 
 
@@ -97,6 +97,6 @@ def test_a_worker_shows_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> 
             "log_tail": [],
         }
     )
-    render.print_workers([("llama", worker)])
+    workers.print_workers([("llama", worker)])
     row = capsys.readouterr().out.splitlines()[1].split()
     assert row == ["wk-1", "llama", "running", "node-a", "1", "1", "0", "-", "312", "ms"]

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from penstock_cli.log_output import LinePrinter
+from penstock_cli.output.worker_lines import LinePrinter
 from penstock_client.documents import LogGapDocument, LogLineDocument
 
 AT = datetime(2030, 1, 2, tzinfo=UTC)

@@ -1,7 +1,7 @@
 import json
 
-from penstock_cli.log_lines import for_person, from_nats
-from penstock_cli.supervisor import error_in
+from penstock_cli.local.child_lines import for_person, from_nats
+from penstock_cli.local.supervisor import error_in
 
 
 def test_a_json_line_becomes_one_readable_line() -> None:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from penstock_cli.data_dir import NATS_USER
 from penstock_cli.exits import CliError
+from penstock_cli.local.data_dir import NATS_USER
 from penstock_cli.options import DEFAULT_DATA, DataOption
 
 #: Where other hosts cannot reach, or which is no address to reach at all.

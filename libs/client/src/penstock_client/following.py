@@ -1,24 +1,18 @@
-"""Lines of workers as they come, over as many connections as it takes."""
+"""Documents of a stream of events as they come, over as many connections as it takes."""
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import aiohttp
-from pydantic import ValidationError
 
-from penstock_client.documents import (
-    LogEndDocument,
-    LogEntryDocument,
-    LogGapDocument,
-    LogLineDocument,
-)
 from penstock_client.errors import ApiError, UnreachableError
 from penstock_client.sse import EventReader, ServerEvent
 from penstock_common.nats_retry import Backoff
+
+T = TypeVar("T")
 
 #: The api shows every 15 s that a stream lives.
 SILENCE_S: Final = 45.0
@@ -31,12 +25,24 @@ Ask: TypeAlias = Callable[[dict[str, str]], AbstractAsyncContextManager[aiohttp.
 Refuse: TypeAlias = Callable[[aiohttp.ClientResponse], Awaitable[object]]
 
 
-async def read_lines(
-    ask: Ask, refuse: Refuse, *, patience_s: float = PATIENCE_S
-) -> AsyncGenerator[LogEntryDocument | LogEndDocument, None]:
-    """Lines, gaps, and at last an end.
+async def read_events(
+    ask: Ask,
+    refuse: Refuse,
+    parse: Callable[[ServerEvent], T | None],
+    is_last: Callable[[T], bool],
+    *,
+    patience_s: float = PATIENCE_S,
+) -> AsyncGenerator[T, None]:
+    """What `parse` makes of the events, up to the one that `is_last`.
 
-    A connection that breaks is made again, and goes on behind the last line that came.
+    A connection that breaks is made again, and goes on behind the last event that came.
+
+    Args:
+        ask: makes a request for the stream.
+        refuse: raises what an answer that is no stream says.
+        parse: of one event; None = it says nothing to this client.
+        is_last: whether this ends the stream.
+        patience_s: so long the api may be away.
 
     Raises:
         ApiError: the api refused.
@@ -55,10 +61,11 @@ async def read_lines(
                     heard_at = loop.time()
                     backoff.reset()
                     last_id = event.id or last_id
-                    document = _document(event)
-                    if document is not None:
-                        yield document
-                    if isinstance(document, LogEndDocument):
+                    parsed = parse(event)
+                    if parsed is None:
+                        continue
+                    yield parsed
+                    if is_last(parsed):
                         return
             error = ConnectionResetError("the stream ended before its end")
         except ApiError as refusal:
@@ -71,7 +78,7 @@ async def read_lines(
             if isinstance(error, ApiError):
                 raise error
             said = str(error) or type(error).__name__
-            raise UnreachableError(f"the stream of lines broke: {said}")
+            raise UnreachableError(f"the stream broke: {said}")
         await asyncio.sleep(backoff.pause_s(1.0))
 
 
@@ -90,21 +97,3 @@ async def _events(
                 return
             for event in reader.feed(data):
                 yield event
-
-
-def _document(event: ServerEvent) -> LogEntryDocument | LogEndDocument | None:
-    """What an event says; None for one that this client does not know."""
-    try:
-        match event.name:
-            case "line":
-                return LogLineDocument.of(json.loads(event.data))
-            case "missing":
-                return LogGapDocument.of(json.loads(event.data))
-            case "end":
-                return LogEndDocument.of(json.loads(event.data))
-            case _:
-                return None
-    except (ValueError, ValidationError) as error:
-        raise UnreachableError(
-            f"the api sent a line that this client does not understand (is it newer?): {error}"
-        ) from None

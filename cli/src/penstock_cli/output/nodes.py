@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from penstock_cli.render import print_facts, print_line, print_rows, print_workers, state_cell
+from penstock_cli.output.printing import print_facts, print_line, print_rows, state_cell
+from penstock_cli.output.workers import print_workers
 from penstock_client.documents import EndpointDocument, NodeDetail, NodeDocument, WorkerDocument
 from penstock_common.states import DesiredState, EndpointReason, NodeState
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.render import print_json, print_line, print_rows
+from penstock_cli.output.printing import print_json, print_line, print_rows
 from penstock_client.documents import GroupBy, UsageReport, UsageRow
 from penstock_client.usage_csv import csv_text
 
@@ -35,7 +35,7 @@ def usage(
     report = ask(
         api,
         data,
-        lambda client: client.show_usage(since=since, until=until, group_by=group_by),
+        lambda client: client.usage.show(since=since, until=until, group_by=group_by),
     )
     if as_json:
         print_json(report)

@@ -9,7 +9,7 @@ import typer
 
 from penstock_cli.exits import CliError, as_cli_error
 from penstock_cli.options import FileOption, read_document
-from penstock_cli.render import print_line, print_rows
+from penstock_cli.output.printing import print_line, print_rows
 from penstock_cli.simulation.engine import Figures, Run
 from penstock_cli.simulation.engine import simulate as run_simulation
 from penstock_cli.simulation.peers import SCALERS

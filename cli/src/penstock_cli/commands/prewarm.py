@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.render import print_json, print_line
-from penstock_cli.storage_tables import print_prewarm, print_prewarms
+from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.output.storage import print_prewarm, print_prewarms
 
 prewarms_app = typer.Typer(
     help="Prewarms: images pulled to nodes ahead of need.", no_args_is_help=True
@@ -43,7 +43,7 @@ def create_prewarm(
         "nodes": node or [],
         "products": product or [],
     }
-    made = ask(api, data, lambda client: client.create_prewarm(document))
+    made = ask(api, data, lambda client: client.prewarms.create(document))
     if as_json:
         print_json(made)
     else:
@@ -58,7 +58,7 @@ def list_prewarms(
     as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
 ) -> None:
     """List the prewarms."""
-    listed = ask(api, data, lambda client: client.list_prewarms())
+    listed = ask(api, data, lambda client: client.prewarms.list().whole())
     if as_json:
         print_json(listed)
     else:
@@ -73,7 +73,7 @@ def show_prewarm(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show how far each node is."""
-    shown = ask(api, data, lambda client: client.show_prewarm(prewarm))
+    shown = ask(api, data, lambda client: client.prewarms.show(prewarm))
     if as_json:
         print_json(shown)
     else:
@@ -88,7 +88,7 @@ def delete_prewarm(
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Forget a prewarm; its image may be cleaned up from then on."""
-    removed = ask(api, data, lambda client: client.delete_prewarm(prewarm))
+    removed = ask(api, data, lambda client: client.prewarms.delete(prewarm))
     if as_json:
         print_json(removed)
     else:

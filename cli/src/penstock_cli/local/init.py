@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from penstock_cli.data_dir import DataDir, DataDirBusyError
 from penstock_cli.exits import CliError
+from penstock_cli.local.data_dir import DataDir, DataDirBusyError
 
 
 def init(

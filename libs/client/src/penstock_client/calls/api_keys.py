@@ -1,0 +1,41 @@
+"""Calls about API keys."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from penstock_client.calls.listing import Listing
+from penstock_client.documents import ApiKeyDocument, ApiKeyList, ApiKeyMade
+from penstock_client.transport import Transport, quoted
+
+PATH: Final = "/v1/api-keys"
+
+
+class ApiKeyCalls:
+    """API keys, each named by its id."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def create(self, document: Mapping[str, Any]) -> ApiKeyMade:
+        """The new API key made from this document; its `key` is shown this once."""
+        return await self._transport.ask(ApiKeyMade, "POST", PATH, document)
+
+    def list(self) -> Listing[ApiKeyDocument, ApiKeyList]:
+        """The API keys, oldest first."""
+        return Listing(self._transport, PATH, ApiKeyList, lambda page: page.api_keys)
+
+    async def show(self, key_id: str) -> ApiKeyDocument:
+        """The API key with this id, and what its endpoints hold now."""
+        return await self._transport.ask(ApiKeyDocument, "GET", _path(key_id))
+
+    async def update(self, key_id: str, patch: Mapping[str, Any]) -> ApiKeyDocument:
+        """The API key after a JSON merge patch of its name or quota."""
+        return await self._transport.ask(ApiKeyDocument, "PATCH", _path(key_id), patch)
+
+    async def revoke(self, key_id: str) -> ApiKeyDocument:
+        """The API key, which opens nothing from now on."""
+        return await self._transport.ask(ApiKeyDocument, "DELETE", _path(key_id))
+
+
+def _path(key_id: str) -> str:
+    return f"{PATH}/{quoted(key_id)}"

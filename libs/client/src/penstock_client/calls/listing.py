@@ -1,0 +1,68 @@
+"""Lists that the api gives in pages, as one."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, Final, Generic, TypeVar
+
+from penstock_client.documents import Document
+from penstock_client.transport import Transport, with_query
+
+T = TypeVar("T", bound=Document)
+L = TypeVar("L", bound=Document)
+
+_CURSOR: Final = "next_cursor"
+
+
+class Listing(Generic[T, L]):
+    """A list that is not fetched yet: iterate over its items, its pages, or have it whole.
+
+    Pages are fetched as they are needed. What is made or deleted meanwhile may be in it or not; no
+    item comes twice. Each iteration asks anew.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        path: str,
+        page: type[L],
+        items: Callable[[L], Iterable[T]],
+        query: Mapping[str, object] | None = None,
+    ) -> None:
+        """A list at this path.
+
+        Args:
+            transport: asks for the pages.
+            path: encoded, without query.
+            page: the document that a page is; beside `next_cursor` it has one member.
+            items: of a page.
+            query: filters, and the `limit` of a page; those that are None are left out.
+        """
+        self._transport = transport
+        self._path = path
+        self._page = page
+        self._items = items
+        self._query = dict(query or {})
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        async for page in self.pages():
+            for item in self._items(page):
+                yield item
+
+    async def pages(self) -> AsyncIterator[L]:
+        """The pages as the api gives them, one after the other."""
+        cursor: object = None
+        while True:
+            path = with_query(self._path, {**self._query, "cursor": cursor})
+            page = await self._transport.ask(self._page, "GET", path)
+            yield page
+            cursor = page.raw.get(_CURSOR)
+            if cursor is None:
+                return
+
+    async def whole(self) -> L:
+        """All pages as one document, as if the api had given the list in one."""
+        pages = [page async for page in self.pages()]
+        if len(pages) == 1:
+            return pages[0]
+        (member,) = (name for name in self._page.model_fields if name != _CURSOR)
+        items: list[Any] = [item for page in pages for item in page.raw[member]]
+        return self._page.of({**pages[-1].raw, member: items})

@@ -1,0 +1,100 @@
+"""Calls about nodes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from penstock_client.calls.listing import Listing
+from penstock_client.documents import NodeDetail, NodeDocument, NodeList
+from penstock_client.errors import (
+    ApiError,
+    DrainEndedError,
+    UnreachableError,
+    WaitTimeoutError,
+)
+from penstock_client.transport import Transport, quoted
+from penstock_common.states import NodeWish
+
+PATH: Final = "/v1/nodes"
+
+
+class NodeCalls:
+    """Nodes, each named by its id."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> Listing[NodeDocument, NodeList]:
+        """The nodes that report, have workers, or have an order, by id."""
+        return Listing(self._transport, PATH, NodeList, lambda page: page.nodes)
+
+    async def show(self, node: str) -> NodeDetail:
+        """The node with this id, and its workers."""
+        return await self._transport.ask(NodeDetail, "GET", _path(node))
+
+    async def cordon(self, node: str, reason: str | None = None) -> NodeDetail:
+        """The node, from now on taking no new worker; None = keep the reason it has."""
+        document = {} if reason is None else {"reason": reason}
+        return await self._transport.ask(NodeDetail, "POST", f"{_path(node)}/cordon", document)
+
+    async def uncordon(self, node: str) -> NodeDetail:
+        """The node, from now on taking workers."""
+        return await self._transport.ask(NodeDetail, "POST", f"{_path(node)}/uncordon")
+
+    async def drain(
+        self, node: str, reason: str | None = None, *, deadline_s: float | None = None
+    ) -> NodeDetail:
+        """The node, from now on getting empty: its workers move elsewhere.
+
+        Args:
+            node: its id.
+            reason: for people; None = keep the one it has.
+            deadline_s: seconds after which workers that found no other place are drained all the
+                same; None = keep the deadline it has, at first none.
+        """
+        document: dict[str, object] = {} if reason is None else {"reason": reason}
+        if deadline_s is not None:
+            document["deadline_s"] = deadline_s
+        return await self._transport.ask(NodeDetail, "POST", f"{_path(node)}/drain", document)
+
+    async def wait_until_drained(
+        self,
+        node: str,
+        *,
+        timeout_s: float,
+        tell: Callable[[NodeDetail], Awaitable[None]] | None = None,
+        poll_s: float = 0.5,
+    ) -> NodeDetail:
+        """The node once it is drained, or is gone with all its workers.
+
+        Goes on while the api is away for a moment; `tell` is given each look.
+
+        Raises:
+            DrainEndedError: somebody took the order to drain back.
+            WaitTimeoutError: it was not drained within `timeout_s` seconds.
+            ApiError: the api refused; 404 when there is no such node.
+        """
+        seen: NodeDetail | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        seen = await self.show(node)
+                        if tell is not None:
+                            await tell(seen)
+                    except (ApiError, UnreachableError) as error:
+                        if isinstance(error, ApiError) and error.status < 500:
+                            raise
+                    else:
+                        if seen.order is None or seen.order.wish is not NodeWish.DRAINING:
+                            raise DrainEndedError(f"'{node}' is no longer to drain")
+                        if not seen.workers:
+                            return seen
+                    await asyncio.sleep(poll_s)
+        except TimeoutError:
+            left = f" has {len(seen.workers)} workers left" if seen else " was not seen"
+            raise WaitTimeoutError(f"after {timeout_s:g} s '{node}'{left}") from None
+
+
+def _path(node: str) -> str:
+    return f"{PATH}/{quoted(node)}"

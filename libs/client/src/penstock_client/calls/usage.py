@@ -1,0 +1,24 @@
+"""Calls about what was used."""
+
+from penstock_client.documents import GroupBy, UsageReport
+from penstock_client.transport import Transport, with_query
+
+
+class UsageCalls:
+    """GPU-seconds used, and their cost."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def show(
+        self, *, since: str | None = None, until: str | None = None, group_by: GroupBy = "endpoint"
+    ) -> UsageReport:
+        """The GPU-seconds used, by group, the largest first.
+
+        Args:
+            since: a date or an RFC 3339 instant; None = the beginning of this month.
+            until: likewise; None = now.
+            group_by: what is summed.
+        """
+        path = with_query("/v1/usage", {"from": since, "to": until, "group_by": group_by})
+        return await self._transport.ask(UsageReport, "GET", path)
