@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.commands.audit import audit
 from penstock_cli.commands.endpoint import endpoints_app
 from penstock_cli.commands.key import keys_app
 from penstock_cli.commands.node import nodes_app
@@ -33,6 +34,7 @@ app.command()(init)
 app.command()(demo)
 app.command()(simulate)
 app.command()(usage)
+app.command()(audit)
 app.command()(doctor)
 app.add_typer(endpoints_app, name="endpoint")
 app.add_typer(workers_app, name="worker")

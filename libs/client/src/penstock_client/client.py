@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from penstock_client.calls.api_keys import ApiKeyCalls
+from penstock_client.calls.audit import AuditCalls
 from penstock_client.calls.endpoints import EndpointCalls
 from penstock_client.calls.nodes import NodeCalls
 from penstock_client.calls.prewarms import PrewarmCalls
@@ -35,6 +36,7 @@ class PenstockClient:
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
     usage: UsageCalls
+    audit: AuditCalls
 
     def __init__(self, url: str, key: str, *, timeout_s: float = 30.0) -> None:
         """A client that has not connected yet.
@@ -53,6 +55,7 @@ class PenstockClient:
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
         self.usage = UsageCalls(transport)
+        self.audit = AuditCalls(transport)
 
     async def __aenter__(self) -> Self:
         await self._transport.open()
