@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from penstock_cli.exits import CliError, as_cli_error
+from penstock_cli.input.durations import parse_duration
 from penstock_cli.target import find_target
 from penstock_client import blocking
 from penstock_client.client import PenstockClient
@@ -66,6 +67,22 @@ def ask(api: str | None, data: Path, question: Callable[[PenstockClient], Awaita
         return blocking.ask(target.url, target.key, question)
     except PenstockError as error:
         raise as_cli_error(error) from None
+
+
+def seconds_of(duration: str, option: str) -> int:
+    """The seconds that a duration such as `30d` is.
+
+    Args:
+        duration: what was written.
+        option: where, e.g. `--expires-in`.
+
+    Raises:
+        CliError: it is none.
+    """
+    try:
+        return parse_duration(duration)
+    except ValueError as error:
+        raise CliError(f"{option}: {error}") from None
 
 
 def read_document(source: str) -> dict[str, Any]:

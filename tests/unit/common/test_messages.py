@@ -27,6 +27,8 @@ from penstock_common.messages import (
     GrantReply,
     HeldLeases,
     ImageRemoved,
+    JoinedHost,
+    JoinTokenRecord,
     LentSlot,
     LogBatch,
     LogGap,
@@ -229,6 +231,17 @@ EXAMPLES: list[Message] = [
         updated_at=AT,
     ),
     ApiKeyRecord(key_id="key-1", sha256="0" * 64, scope="invoke", created_at=AT),
+    JoinTokenRecord(
+        token_id="jt-1",
+        sha256="0" * 64,
+        labels={"rack": "7"},
+        max_uses=2,
+        uses=1,
+        hosts=(JoinedHost(at=AT, hostname="gpu-1", address="10.0.0.2"),),
+        created_at=AT,
+        expires_at=AT,
+        made_by="key-1",
+    ),
     AuditRecord(
         audit_id="au-1",
         at=AT,
@@ -314,6 +327,7 @@ def test_every_wire_type_has_an_example() -> None:
         Canary,
         AuditChange,
         AuditTarget,
+        JoinedHost,
     }
     types = {
         value

@@ -10,7 +10,7 @@ ONE = (ROOT / "docker-compose.yml").read_text()
 CONTROL_PLANE = (ROOT / "deploy/compose/control-plane.yml").read_text()
 GPU_NODE = (ROOT / "deploy/compose/gpu-node.yml").read_text()
 #: What differs on purpose: where parts listen and are reached.
-PLACES = re.compile(r"_HOST:|_ROUTER_URL:|penstock init|--nats-port|API_URL:")
+PLACES = re.compile(r"_HOST:|_ROUTER_URL:|NODE_NATS_URL:|penstock init|--nats-port|API_URL:")
 
 
 def service(text: str, name: str) -> list[str]:

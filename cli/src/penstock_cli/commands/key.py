@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock_cli.exits import CliError
-from penstock_cli.input.durations import seconds_of
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
+from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask, seconds_of
 from penstock_cli.output.printing import print_json, print_line, print_rows
 from penstock_client.documents import ApiKeyDocument
 from penstock_common.clock import SystemClock

@@ -16,6 +16,7 @@ from typing import Any, Self
 from penstock_client.calls.api_keys import ApiKeyCalls
 from penstock_client.calls.audit import AuditCalls
 from penstock_client.calls.endpoints import EndpointCalls
+from penstock_client.calls.join_tokens import JoinTokenCalls
 from penstock_client.calls.nodes import NodeCalls
 from penstock_client.calls.prewarms import PrewarmCalls
 from penstock_client.calls.registry_auths import RegistryAuthCalls
@@ -35,6 +36,7 @@ class PenstockClient:
     prewarms: PrewarmCalls
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
+    join_tokens: JoinTokenCalls
     usage: UsageCalls
     audit: AuditCalls
 
@@ -54,6 +56,7 @@ class PenstockClient:
         self.prewarms = PrewarmCalls(transport)
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
+        self.join_tokens = JoinTokenCalls(transport)
         self.usage = UsageCalls(transport)
         self.audit = AuditCalls(transport)
 

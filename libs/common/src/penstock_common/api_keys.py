@@ -1,22 +1,20 @@
 """The documents of an API key: what a person writes to make one, and to change it."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Final, Self, TypeVar
+from typing import Annotated, Final, Self
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
+from penstock_common.document_parsing import parse_document
 from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.messages import KeyScope
 
-M = TypeVar("M", bound=BaseModel)
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Limit = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 #: Seconds from now, at most ten years.
@@ -24,7 +22,6 @@ Lifetime = Annotated[int, Field(ge=1, le=10 * 366 * 24 * 3600, strict=True)]
 
 #: Scopes that may make endpoints.
 MAKES_ENDPOINTS: Final = frozenset({"admin", "deploy"})
-_TEXTS: Final = {"extra_forbidden": "is no known field; remove it", "missing": "is required"}
 
 
 class ApiKeySpec(BaseModel):
@@ -97,7 +94,7 @@ def parse_api_key(document: object) -> ApiKeySpec:
     Raises:
         InvalidDocumentError: with every problem found.
     """
-    return _parse(ApiKeySpec, document)
+    return parse_document(ApiKeySpec, document)
 
 
 def parse_api_key_change(document: object) -> ApiKeyChange:
@@ -106,7 +103,7 @@ def parse_api_key_change(document: object) -> ApiKeyChange:
     Raises:
         InvalidDocumentError: with every problem found.
     """
-    change = _parse(ApiKeyChange, document)
+    change = parse_document(ApiKeyChange, document)
     if "expires_in_s" in change.model_fields_set and change.expires_in_s is None:
         raise InvalidDocumentError([Problem("/expires_in_s", "is a number of seconds")])
     if "name" in change.model_fields_set and change.name is None:
@@ -120,21 +117,4 @@ def parse_api_key_rotation(document: object) -> ApiKeyRotation:
     Raises:
         InvalidDocumentError: with every problem found.
     """
-    return _parse(ApiKeyRotation, document)
-
-
-def _parse(model: type[M], document: object) -> M:
-    if not isinstance(document, Mapping):
-        raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise InvalidDocumentError(
-            [
-                Problem(
-                    "".join(f"/{part}" for part in found["loc"]),
-                    _TEXTS.get(found["type"], found["msg"].removeprefix("Value error, ")),
-                )
-                for found in error.errors(include_input=False, include_context=False)
-            ]
-        ) from None
+    return parse_document(ApiKeyRotation, document)

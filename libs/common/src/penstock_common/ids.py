@@ -20,6 +20,7 @@ TEMPLATE: Final = "tpl"
 PREWARM: Final = "pw"
 AUDIT: Final = "au"
 REQUEST: Final = "req"
+JOIN_TOKEN: Final = "jt"  # noqa: S105 (of what names one)
 
 #: Characters of an id behind its prefix, and what they are taken from.
 DIGITS: Final = 13

@@ -53,3 +53,5 @@ class ServiceSettings(NatsSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: key that seals secrets in KV (44 characters, urlsafe base64), in this file
     secret_key_file: Path | None = None
+    #: the same key itself, where files are no place for it; both = they must be the same
+    secret_key: SecretStr = SecretStr("")

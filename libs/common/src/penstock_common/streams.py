@@ -58,6 +58,7 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
     _bucket(subjects.WORKERS, memory=False),
     _bucket(subjects.WORKER_STATUS, memory=False),
     _bucket(subjects.API_KEYS, memory=False),
+    _bucket(subjects.JOIN_TOKENS, memory=False),
     _bucket(subjects.REGISTRY_AUTHS, memory=False),
     _bucket(subjects.TEMPLATES, memory=False),
     _bucket(subjects.VOLUMES, memory=False),

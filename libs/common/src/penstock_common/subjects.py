@@ -19,6 +19,7 @@ NODES: Final = "PENSTOCK_NODES"  # <node_id> → NodeRecord, by node-agent, expi
 NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"  # <node_id> → NodeOrder, by api
 ROUTERS: Final = "PENSTOCK_ROUTERS"  # <router_id> → RouterRecord, by router, expiring
 API_KEYS: Final = "PENSTOCK_API_KEYS"  # <key_id> → ApiKeyRecord, by api
+JOIN_TOKENS: Final = "PENSTOCK_JOIN_TOKENS"  # <token_id> → JoinTokenRecord, by api
 REPEATS: Final = (
     "PENSTOCK_REPEATS"  # hash of caller, route and key → RepeatRecord, by api, expiring
 )

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import math
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
@@ -44,6 +43,7 @@ from penstock_api.routes import (
     documentation,
     endpoints,
     health,
+    join_tokens,
     logs,
     nodes,
     prewarms,
@@ -57,6 +57,7 @@ from penstock_api.runpod import endpoints as runpod_endpoints
 from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
+from penstock_api.turns import take_turn
 from penstock_api.usage_reader import UsageReader
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
@@ -66,6 +67,7 @@ from penstock_common.kv import Bucket
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import QueueReport
 from penstock_common.sealing import Sealer
+from penstock_common.secret_keys import read_sealer
 from penstock_common.streams import check_durability, ensure_streams
 from penstock_common.subjects import QUEUE_METRICS_ALL, REPEATS
 
@@ -81,6 +83,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *volumes.ROUTES,
     *prewarms.ROUTES,
     *api_keys.ROUTES,
+    *join_tokens.ROUTES,
     *usage.ROUTES,
     *audit.ROUTES,
     *health.ROUTES,
@@ -126,28 +129,21 @@ def _bind(api: Api, route: Route) -> Handler:
         except RefusedError as refusal:
             note_denial(api, route, request, refusal)
             if refusal.status == HTTPStatus.UNAUTHORIZED:  # so that nobody guesses keys quickly
-                _take_turn(api, f"address {request.remote}")
+                take_turn(api, f"address {request.remote}")
             raise
         if caller is not None:
             request[CALLER] = caller
-            _take_turn(api, request.headers[hdrs.AUTHORIZATION])
-        if route.method != "POST" or idempotency.HEADER not in request.headers:
+            take_turn(api, request.headers[hdrs.AUTHORIZATION])
+        if (
+            route.method != "POST"
+            or caller is None  # whoever asks for no key would have answers stored for anybody
+            or idempotency.HEADER not in request.headers
+        ):
             return await audited(api, route, request)
         body = await read_bytes(request, api.settings.body_timeout_s)
         return await api.repeats.once(request, body, lambda: audited(api, route, request))
 
     return handle
-
-
-def _take_turn(api: Api, caller: str) -> None:
-    wait_s = api.limits.take(caller, api.clock.monotonic())
-    if wait_s:
-        raise RefusedError(
-            429,
-            "too_many_requests",
-            f"more than {api.settings.rate_limit_per_s:g} requests a second; slow down",
-            headers={"Retry-After": str(math.ceil(wait_s))},
-        )
 
 
 def _note_connections(sweep: ConnectionSweep) -> Middleware:
@@ -205,7 +201,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         MisconfiguredError: the settings cannot work.
     """
     admin_key = auth.read_admin_key(settings.admin_key_file)
-    sealer = read_sealer(settings)
+    sealer = _sealer(settings)
     clock = SystemClock()
     bus = await Bus.connect(settings, name="api", clock=clock)
     try:
@@ -239,23 +235,14 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         await bus.close()
 
 
-def read_sealer(settings: ApiSettings) -> Sealer:
-    """The sealer of secrets.
-
-    Raises:
-        MisconfiguredError: its key is missing or is none.
-    """
-    path = settings.secret_key_file
-    if path is None:
+def _sealer(settings: ApiSettings) -> Sealer:
+    sealer = read_sealer(settings)
+    if sealer is None:
         raise lifecycle.MisconfiguredError(
-            "PENSTOCK_API_SECRET_KEY_FILE is not set: name the file with the key of secrets"
+            "there is no key of secrets: set PENSTOCK_API_SECRET_KEY_FILE to the file that holds it, "
+            "or PENSTOCK_API_SECRET_KEY to the key"
         )
-    try:
-        return Sealer.from_file(path)
-    except (OSError, ValueError) as error:
-        raise lifecycle.MisconfiguredError(
-            f"the key of secrets in {path} cannot be used: {error}"
-        ) from None
+    return sealer
 
 
 async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""Removes the records of deleted endpoints once nothing of them runs, and of API keys that ended."""
+"""Removes the records of deleted endpoints once nothing of them runs, and of keys that ended."""
 
 import asyncio
 import logging
@@ -66,19 +66,20 @@ class Reaper:
         return removed
 
     async def clean_keys(self) -> list[str]:
-        """Remove keys that ended and serve nothing any more; gives their ids."""
+        """Remove API keys and join tokens that ended and serve nothing; gives their ids."""
         if self._store.missing():  # whose endpoints exist is not known
             return []
         try:
             ended = await self._store.clean_api_keys()
+            ended += await self._store.clean_join_tokens()
         except PenstockError as error:
             logger.warning(
-                "API keys not cleaned up",
-                extra={"action": "api_keys_not_cleaned", "error": str(error)},
+                "keys not cleaned up",
+                extra={"action": "keys_not_cleaned", "error": str(error)},
             )
             return []  # the next tick tries again
         for key_id in ended:
-            logger.info("API key ended", extra={"action": "api_key_ended", "key_id": key_id})
+            logger.info("key ended", extra={"action": "key_ended", "key_id": key_id})
         return ended
 
     def _gone(self) -> list[str]:

@@ -25,6 +25,9 @@ class ApiSettings(ServiceSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     #: where callers reach the routers; an endpoint's `url` is this, a slash and its `app_name`
     router_url: Annotated[str, AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
+    #: NATS as node agents on other hosts reach it, e.g. `nats://10.0.0.1:4222`, comma-separated for a
+    #: cluster; without it no host joins by a token
+    node_nats_url: str | None = None
     #: the administrator's API key, in this file
     admin_key_file: Path | None = None
     #: price of one GPU for an hour: `product=price`, comma-separated; in which currency is yours

@@ -21,6 +21,7 @@ from penstock_api.api_keys import (
 )
 from penstock_api.auth import ADMIN_KEY_ID
 from penstock_api.endpoint_changes import check_app_name_free
+from penstock_api.join_tokens import is_over
 from penstock_api.preconditions import ANY, IfMatch
 from penstock_api.revisions import outdated, present_revision
 from penstock_api.tables import MAX_ATTEMPTS, Tables
@@ -39,6 +40,7 @@ from penstock_common.messages import (
 from penstock_common.subjects import (
     API_KEYS,
     ENDPOINTS,
+    JOIN_TOKENS,
     NODE_ORDERS,
     revision_key,
 )
@@ -307,6 +309,14 @@ class Store(Tables):
                     await self._end_api_key(row, new)
                     ended.append(key_id)
         return ended
+
+    async def clean_join_tokens(self) -> list[str]:
+        """Remove join tokens that expired long ago; gives their ids. Raises as `remove_record`."""
+        now = self._clock.utc()
+        over = [key for key, row in self.join_tokens.rows.items() if is_over(row.value, now)]
+        for token_id in over:
+            await self.remove_record(JOIN_TOKENS, token_id, lambda: None)
+        return over
 
     async def _end_api_key(self, old: Row[ApiKeyRecord], new: ApiKeyRecord | None) -> None:
         """Write what is left of a key; None = nothing."""

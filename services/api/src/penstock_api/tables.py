@@ -18,6 +18,7 @@ from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
+    JoinTokenRecord,
     Message,
     NodeOrder,
     NodeRecord,
@@ -36,6 +37,7 @@ from penstock_common.subjects import (
     API_KEYS,
     ENDPOINT_STATUS,
     ENDPOINTS,
+    JOIN_TOKENS,
     NODE_ORDERS,
     NODES,
     PREWARM_STATUS,
@@ -61,6 +63,7 @@ MAX_ATTEMPTS: Final = 16
 _KINDS: Final = {
     ENDPOINTS: "endpoint",
     API_KEYS: "api_key",
+    JOIN_TOKENS: "join_token",
     NODE_ORDERS: "node",
     REGISTRY_AUTHS: "registry_auth",
     TEMPLATES: "template",
@@ -96,6 +99,7 @@ class Tables:
         self.nodes = self._table(NODES, NodeRecord.decode)
         self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
+        self.join_tokens = self._table(JOIN_TOKENS, JoinTokenRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
         self.templates = self._table(TEMPLATES, TemplateRecord.decode)
         self.volumes = self._table(VOLUMES, VolumeRecord.decode)
@@ -113,6 +117,7 @@ class Tables:
             NODES: self.nodes,
             NODE_ORDERS: self.node_orders,
             API_KEYS: self.api_keys,
+            JOIN_TOKENS: self.join_tokens,
             REGISTRY_AUTHS: self.registry_auths,
             TEMPLATES: self.templates,
             VOLUMES: self.volumes,

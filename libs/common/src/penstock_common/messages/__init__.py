@@ -6,6 +6,8 @@ UTC; durations are seconds. A record's one writer is named in its docstring.
 
 from penstock_common.messages.access import (
     ApiKeyRecord,
+    JoinedHost,
+    JoinTokenRecord,
     KeyScope,
     RegistryAuthRecord,
     RepeatRecord,
@@ -74,6 +76,8 @@ __all__ = [
     "GrantReply",
     "HeldLeases",
     "ImageRemoved",
+    "JoinTokenRecord",
+    "JoinedHost",
     "KeyScope",
     "LentSlot",
     "LogBatch",

@@ -47,6 +47,36 @@ class ApiKeyRecord(Message):
         return found
 
 
+class JoinedHost(Message):
+    """A host that joined with a token."""
+
+    at: AwareDatetime
+    #: what it calls itself
+    hostname: str
+    #: address that it asked from
+    address: str
+
+
+class JoinTokenRecord(Message):
+    """Lets hosts become nodes. Bucket JOIN_TOKENS; written by the api."""
+
+    token_id: str
+    #: for people
+    name: str = ""
+    #: SHA-256 of the token, hex; tokens have 256 random bits, as API keys
+    sha256: str
+    #: of the nodes that join with it, beside their own
+    labels: Mapping[str, str] = {}
+    max_uses: int
+    uses: int = 0
+    #: those that joined with it, the last ones
+    hosts: tuple[JoinedHost, ...] = ()
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    #: id of the API key that made it
+    made_by: str
+
+
 class RepeatRecord(Message):
     """A POST that may be sent again. Bucket REPEATS, expiring; written by the api."""
 
