@@ -2,7 +2,7 @@
 #
 #   make demo [ONCE=1] [RUNTIME=docker]   set up, start everything, show the whole way of a request
 #   make demo-embeddings                  the same with a real sentence-embedding model
-#   make test [AFTER_CHECK=1]             set up, run every test (AFTER_CHECK: those that check leaves out)
+#   make test [AFTER_CHECK=1] [JOBS=3]    set up, run every test (AFTER_CHECK: those that check leaves out)
 #   make test-gpu                         set up, run the tests that need an NVIDIA GPU
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
@@ -18,6 +18,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME ?= process
 VERSION ?= latest
+# Processes of the tests: many wait more than they work. 0 = all in one, for a debugger.
+JOBS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 1) + 1 )))
+# Tests of one module share what it has set up, so they stay together.
+SPREAD = -n $(JOBS) --dist loadscope
 PARTS := api scheduler router node-agent cli
 MEMBERS := libs/common libs/client libs/autoscaler services/api services/scheduler services/node-agent services/router cli
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
@@ -53,11 +57,11 @@ check: setup $(VENV)/.embeddings
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/unit -m "not nats and not docker and not gpu and not slow"
+	$(BIN)/pytest -q $(SPREAD) tests/unit -m "not nats and not docker and not gpu and not slow"
 
 test: setup $(VENV)/.embeddings
-	$(BIN)/pytest $(if $(AFTER_CHECK),--ignore=tests/unit) tests
-	$(if $(AFTER_CHECK),$(BIN)/pytest tests/unit -m "nats or docker or gpu or slow")
+	$(BIN)/pytest $(SPREAD) $(if $(AFTER_CHECK),--ignore=tests/unit) tests
+	$(if $(AFTER_CHECK),$(BIN)/pytest $(SPREAD) tests/unit -m "nats or docker or gpu or slow")
 
 test-gpu: setup
 	$(BIN)/pytest -m gpu tests/gpu

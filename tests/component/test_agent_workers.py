@@ -454,8 +454,8 @@ async def test_lives_are_told_as_cloud_events(rig: AgentRig, host: FakeHost) -> 
         "penstock.worker.stopped",
         "penstock.node.left",
     ]
-    assert told[1].subject == subjects.worker_event(worker.worker_id, "running")
-    assert told[1].headers["ce-source"] == "/nodes/node-test"
+    assert told[1].subject == subjects.worker_event(worker.endpoint_id, worker.worker_id, "running")
+    assert told[1].headers["ce-source"] == "/penstock/node-agent/node-test"
     assert WorkerStatus.decode(told[1].data).state is WorkerState.RUNNING
     assert len({event.headers["ce-id"] for event in told}) == 5
 

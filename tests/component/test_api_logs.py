@@ -330,7 +330,7 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(api: ApiServer) -> N
 async def test_a_client_that_reads_nothing_is_cut_off(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock_api.routes.logs.WRITE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("penstock_api.routes.streaming.WRITE_TIMEOUT_S", 0.2)
     writer = await writer_of(api)
     await writer.assign()
     for _ in range(60):  # more than the kernel holds for a connection

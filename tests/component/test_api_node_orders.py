@@ -15,7 +15,7 @@ from penstock_client.client import PenstockClient
 from penstock_client.errors import ApiError, DrainEndedError, WaitTimeoutError
 from penstock_common import subjects
 from penstock_common.kv import Bucket
-from penstock_common.messages import Gpu, NodeOrder, NodeRecord, WorkerAssignment
+from penstock_common.messages import Gpu, NodeOrder, NodeOrdered, NodeRecord, WorkerAssignment
 from penstock_common.specs import parse_endpoint
 from penstock_common.states import DesiredState, EndpointReason, EndpointState, NodeWish
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
@@ -121,7 +121,9 @@ async def test_a_node_goes_from_ready_through_its_orders_and_back(api: ApiServer
     await eventually(all_told)
     verbs = ["cordoned", "draining", "uncordoned"]
     assert [e.headers["ce-type"] for e in events] == [f"penstock.node.{verb}" for verb in verbs]
-    assert json.loads(events[2].data) == shown
+    told = [NodeOrdered.decode(event.data).order for event in events]
+    assert [order.wish if order else None for order in told] == ["cordoned", "draining", None]
+    assert told[1] == stored
 
 
 async def _has_worker(api: ApiServer) -> bool:

@@ -243,3 +243,70 @@ async def test_image_prewarms(api: ApiServer) -> None:
     gone = await api.ask("POST", f"{path}/delete", {"ids": made})
     assert (gone.status, gone.document) == (200, {})
     assert (await api.ask("GET", path)).document == {"data": [], "total": 0}
+
+
+async def test_network_storages_are_our_volumes(nats_server: NatsServer, tmp_path: Path) -> None:
+    async with running_api(
+        nats_server, tmp_path / "placed", novita_storage_path="/mnt/shared/novita"
+    ) as api:
+        body = {"clusterId": "as-sgp-2", "storageName": "models", "storageSize": 100}
+        made = await api.ask("POST", f"{V1}/networkstorage/create", body)
+        assert made.status == 200, made
+        storage_id: str = made.document  # a bare JSON string, as there
+        ours = (await api.ask("GET", f"/v1/volumes/{storage_id}")).document
+        path = f"/mnt/shared/novita/{storage_id}"
+        assert ours["source"] == {"type": "host_path", "path": path, "make": True}
+        assert (ours["node_selector"], ours["size_gb"]) == ({"region": "as-sgp-2"}, 100)
+
+        elsewhere = {"name": "other", "source": {"type": "nfs", "server": "nas", "path": "/x"}}
+        other = (await api.ask("POST", "/v1/volumes", elsewhere)).document["id"]
+        expected = {
+            "storageId": storage_id,
+            "storageName": "models",
+            "storageSize": 100,
+            "clusterId": "as-sgp-2",
+            "clusterName": "as-sgp-2",
+            "price": "0",
+        }
+
+        async def listed(query: str = "") -> tuple[list[dict[str, Any]], int]:
+            answer = await api.ask("GET", f"{V1}/networkstorages/list{query}")
+            assert answer.status == 200, answer
+            return answer.document["data"], answer.document["total"]
+
+        storages, total = await listed()
+        assert (storages[0], total) == (expected, 2)
+        assert (storages[1]["storageSize"], storages[1]["clusterId"]) == (0, "default")
+        assert await listed("?pageNo=1&pageSize=1") == ([expected], 2)
+        assert [s["storageId"] for s in (await listed("?pageNo=2&pageSize=1"))[0]] == [other]
+        assert await listed("?pageNo=3&pageSize=1") == ([], 2)
+        assert await listed("?storageName=odel") == ([expected], 1)
+        assert await listed(f"?storageId={storage_id}") == ([expected], 1)
+
+        larger = {"storageId": storage_id, "storageName": "weights", "storageSize": "200"}
+        changed = await api.ask("POST", f"{V1}/networkstorage/update", larger)
+        assert (changed.status, changed.document) == (200, {})
+        ours = (await api.ask("GET", f"/v1/volumes/{storage_id}")).document
+        assert (ours["name"], ours["size_gb"]) == ("weights", 200)
+
+        mounts = [{"type": "network", "id": storage_id, "mountPath": "/data"}]
+        endpoint_id = await create(api, volumeMounts=mounts)
+        gone = {"storageId": storage_id}
+        used = await api.ask("POST", f"{V1}/networkstorage/delete", gone)
+        assert (used.status, used.document["reason"]) == (409, "VOLUME_IN_USE")
+        emptied = {"id": endpoint_id, "volumeMounts": []}
+        assert (await api.ask("POST", f"{V1}/endpoint/update", emptied)).status == 200
+        deleted = await api.ask("POST", f"{V1}/networkstorage/delete", gone)
+        assert (deleted.status, deleted.document) == (200, {})
+        assert (await api.ask("POST", f"{V1}/networkstorage/delete", gone)).status == 404
+
+
+async def test_a_network_storage_without_a_place_is_refused(api: ApiServer) -> None:
+    body = {"clusterId": "", "storageName": "models", "storageSize": 10}
+    refused = await api.ask("POST", f"{V1}/networkstorage/create", body)
+    assert (refused.status, refused.document["reason"]) == (400, "NO_NETWORK_STORAGE")
+    assert "PENSTOCK_API_NOVITA_STORAGE_PATH" in refused.document["message"]
+    for wrong in ({"storageName": ""}, {"storageSize": 0}, {"storageSize": "many"}):
+        answer = await api.ask("POST", f"{V1}/networkstorage/create", body | wrong)
+        (field,) = answer.document["metadata"]
+        assert (answer.status, field) == (400, next(iter(wrong)))

@@ -36,7 +36,8 @@ async def test_a_volume_is_made_shown_renamed_and_forgotten(api: ApiServer) -> N
     path = made.headers["Location"]
     assert path == f"{PATH}/{made.document['id']}"
     assert made.document.keys() == {
-        *("id", "name", "source", "endpoints", "created_at", "updated_at"),
+        *("id", "name", "source", "node_selector", "size_gb", "endpoints"),
+        *("created_at", "updated_at"),
     }
     assert (await api.ask("GET", PATH)).document == {"volumes": [made.document]}
     assert (await api.ask("GET", path)).document == made.document
@@ -90,10 +91,21 @@ async def test_what_is_wrong_is_named(api: ApiServer, source: dict[str, Any], po
 
 async def test_a_volumes_source_never_changes(api: ApiServer) -> None:
     made = await api.ask("POST", PATH, SHARED)
-    for patch in ({"source": {"type": "host_path", "path": "/mnt/other"}}, {"source": None}):
+    other = {"type": "host_path", "path": "/mnt/other"}
+    for patch in ({"source": other}, {"source": None}, {"node_selector": {"region": "eu-1"}}):
         answer = await api.ask("PATCH", made.headers["Location"], patch)
         assert answer.status == 422
-        assert [e["pointer"] for e in answer.document["errors"]] == ["/source"]
+        assert [e["pointer"] for e in answer.document["errors"]] == [f"/{next(iter(patch))}"]
+
+
+async def test_a_volume_tells_the_size_that_was_agreed_on(api: ApiServer) -> None:
+    made = await api.ask("POST", PATH, SHARED | {"size_gb": 100, "node_selector": {"zone": "a"}})
+    assert (made.document["size_gb"], made.document["node_selector"]) == (100, {"zone": "a"})
+    path = made.headers["Location"]
+    assert (await api.ask("PATCH", path, {"size_gb": 200})).document["size_gb"] == 200
+    assert (await api.ask("PATCH", path, {"size_gb": None})).document["size_gb"] is None
+    refused = await api.ask("PATCH", path, {"size_gb": 0})
+    assert [e["pointer"] for e in refused.document["errors"]] == ["/size_gb"]
 
 
 async def test_an_endpoint_names_one_that_exists_and_keeps_it(api: ApiServer) -> None:

@@ -1,6 +1,5 @@
 """Workers and nodes as the api shows them, and the events that it writes."""
 
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from penstock_common import subjects
 from penstock_common.kv import Bucket
 from penstock_common.messages import (
+    EndpointNews,
     EngineProblem,
     Gpu,
     NodeRecord,
@@ -197,5 +197,9 @@ async def test_every_change_becomes_an_event(api: ApiServer) -> None:
     assert headers["ce-type"] == "penstock.endpoint.created"
     assert headers["ce-subject"] == made["id"]
     assert len({event.headers["ce-id"] for event in events}) == 5
-    assert json.loads(events[0].data) == made
+    news = EndpointNews.decode(events[0].data)
+    assert (news.endpoint_id, news.app_name, news.secrets) == (made["id"], "echo", ("TOKEN",))
+    assert EndpointNews.decode(events[1].data).env == ("A",)
+    assert [EndpointNews.decode(e.data).paused for e in events[2:4]] == [True, False]
+    assert EndpointNews.decode(events[4].data).deleted_at is not None
     assert b"s3cret" not in events[0].data

@@ -364,7 +364,7 @@ class World:
     def told(self, event_type: str) -> list[str]:
         """What the events of this type were about."""
         events = (event for plan in self.plans for event in plan.events)
-        return [event.about for event in events if event.type == event_type]
+        return [event.about for event in events if event.type.name == event_type]
 
     def running(self, endpoint_id: str = "ep-1") -> int:
         return sum(

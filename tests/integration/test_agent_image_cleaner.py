@@ -196,7 +196,9 @@ async def test_an_image_pulled_ahead_stays_as_long_as_it_is_ordered(rig: Rig) ->
     rig.runtime.keep_images(frozenset({image}))
     pulled = await rig.runtime.prewarm(wish, seen.append)
     assert pulled.digest is not None
-    assert seen[-1].done == seen[-1].total > 0
+    # How many bytes is tested where an image has some: of a layer this small the engine may tell
+    # nobody that it was downloading before it has it.
+    assert seen[-1].done == seen[-1].total
     assert await rig.runtime.prewarm(wish) == pulled, "it is there already"
     for name in ("one", "two"):
         await rig.remove(await rig.run(name))

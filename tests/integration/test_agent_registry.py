@@ -49,7 +49,7 @@ def engine() -> Iterator[APIClient]:
 @pytest.fixture
 def image(registry: PrivateRegistry, engine: APIClient) -> Iterator[str]:
     """An image that only the registry has."""
-    reference = registry.push(engine, "acme/private")
+    reference = registry.push(engine, "acme/private", n_bytes=8_000_000)
     yield reference
     with contextlib.suppress(APIError):
         engine.remove_image(reference, force=True)

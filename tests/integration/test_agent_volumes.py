@@ -115,6 +115,12 @@ async def test_a_host_path_is_shared_and_outlives_its_workers(rig: Rig) -> None:
     assert "Read-only file system" in line
 
 
+async def test_a_host_path_is_made_when_its_volume_says_so(rig: Rig) -> None:
+    source = rig.host_path("new").model_copy(update={"make": True})
+    assert await rig.output(rig.order(WRITE, source)) == (0, "written")
+    assert (rig.shared / "new/x").read_text() == "kept"
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [("out", "leads out of volume_paths"), ("none", "cannot be opened on this node")],

@@ -10,6 +10,8 @@ import pytest
 
 from penstock_common import subjects
 from penstock_common.clock import SystemClock
+from penstock_common.events.catalogue import Service
+from penstock_common.events.publisher import EventPublisher
 from penstock_common.kv import Bucket
 from penstock_common.leases import Lease
 from penstock_common.messages import NodeOrder
@@ -60,6 +62,7 @@ async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
         status = site.status()
         assert status is not None
         assert status.state is EndpointState.SERVING
+        await eventually(lambda: len(verbs) == 3)
         assert verbs == [
             "penstock.worker.assigned",
             "penstock.scale.decided",
@@ -194,7 +197,8 @@ async def test_a_slow_write_holds_up_its_own_endpoint_alone(nats_server: NatsSer
         )
         leadership = Leadership(lease, renew_every_s=60, retry_every_s=60, on_gained=poked.set)
         store = SlowStore(bus, leadership, clock, lost_after_s=10, settle_s=0, on_change=poke)
-        loop = SchedulerLoop(bus, store, leadership, clock, agenda=agenda, poked=poked)
+        events = EventPublisher(bus, clock, Service.SCHEDULER)
+        loop = SchedulerLoop(events, store, leadership, clock, agenda=agenda, poked=poked)
         assert await lease.try_acquire()
         await store.start()
         task = asyncio.create_task(loop.run(stopping), name="loop")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import shutil
 import socket
 import subprocess
@@ -69,12 +70,20 @@ class PrivateRegistry:
         return f"127.0.0.1:{self.port}/{name}:1"
 
     def push(
-        self, engine: APIClient, name: str, version: str = "1", program: bytes | None = None
+        self,
+        engine: APIClient,
+        name: str,
+        version: str = "1",
+        program: bytes | None = None,
+        *,
+        n_bytes: int = 0,
     ) -> str:
         """Make a small image, push it, and take it off the engine; gives its reference.
 
         The reference stays the same for every `version`, which is a label of the image. It runs
         `program`, an executable that needs nothing else; without one its workers fail to start.
+        `n_bytes` more lie in its layer, of a kind that cannot be packed: the engine tells only the
+        latest of what it does, and of a layer that is there at once no byte.
         """
         reference = self.reference(name)
         layer = io.BytesIO()
@@ -82,6 +91,10 @@ class PrivateRegistry:
             member = tarfile.TarInfo("made-for")
             member.size = len(reference)
             archive.addfile(member, io.BytesIO(reference.encode()))
+            if n_bytes:
+                member = tarfile.TarInfo("ballast")
+                member.size = n_bytes
+                archive.addfile(member, io.BytesIO(os.urandom(n_bytes)))
             if program is not None:
                 member = tarfile.TarInfo("program")
                 member.size, member.mode = len(program), 0o755

@@ -17,6 +17,7 @@ from penstock_common.messages import (
     AuditTarget,
     Canary,
     Claim,
+    EndpointNews,
     EndpointRecord,
     EndpointStatus,
     EngineProblem,
@@ -34,7 +35,10 @@ from penstock_common.messages import (
     LogGap,
     LogLine,
     Message,
+    NodeDrained,
+    NodeLost,
     NodeOrder,
+    NodeOrdered,
     NodeRecord,
     PrewarmRecord,
     PrewarmState,
@@ -46,6 +50,7 @@ from penstock_common.messages import (
     RepeatRecord,
     RevisionRecord,
     RouterRecord,
+    ScaleDecided,
     ScaleDecision,
     ScaleHistory,
     ScaleInputs,
@@ -55,10 +60,10 @@ from penstock_common.messages import (
     Ticket,
     UsageRecord,
     VolumeRecord,
+    WorkerAssigned,
     WorkerAssignment,
     WorkerLoad,
     WorkerStatus,
-    cloud_event,
 )
 from penstock_common.specs import parse_endpoint
 from penstock_common.states import (
@@ -162,6 +167,26 @@ EXAMPLES: list[Message] = [
         phases={Phase.DECIDED: AT, Phase.HEALTHY: AT},
         updated_at=AT,
     ),
+    EndpointNews.of(
+        EndpointRecord(
+            endpoint_id="ep-1",
+            revision=4,
+            created_at=AT,
+            updated_at=AT,
+            spec=SPEC,
+            canary=Canary(percent=10, stable=3, same_as=(1,), spec=SPEC),
+        )
+    ),
+    ScaleDecided(endpoint_id="ep-1", at=AT, before=1, after=0, why="1 → 0: idle for 10 s"),
+    WorkerAssigned(
+        worker_id="wk-1", endpoint_id="ep-1", node_id="node-1", revision=1, gpus=("GPU-1",)
+    ),
+    NodeOrdered(
+        node_id="node-1",
+        order=NodeOrder(node_id="node-1", wish=NodeWish.CORDONED, reason="fan", at=AT),
+    ),
+    NodeDrained(node_id="node-1"),
+    NodeLost(node_id="node-1", workers=2),
     GpuNews(
         node_id="node-1",
         hostname="h",
@@ -375,6 +400,31 @@ def test_what_a_newer_penstock_says_of_a_volumes_source_is_ignored() -> None:
     assert VolumeRecord.decode(json.dumps(document).encode()) == record
 
 
+def test_what_a_newer_penstock_says_in_a_section_of_an_event_is_ignored() -> None:
+    news = next(e for e in EXAMPLES if isinstance(e, EndpointNews))
+    document = news.model_dump(mode="json")
+    document["gpu"] |= {"newer": 1}
+    assert EndpointNews.decode(json.dumps(document).encode()) == news
+
+
+def test_an_event_tells_of_environment_and_secrets_the_names_alone() -> None:
+    spec = parse_endpoint(
+        {
+            "name": "n",
+            "app_name": "a",
+            "image": {"command": "x"},
+            "env": {"MODE": "fast"},
+            "secrets": {"TOKEN": "gAAA"},
+        }
+    )
+    news = EndpointNews.of(
+        EndpointRecord(endpoint_id="ep-1", revision=1, created_at=AT, updated_at=AT, spec=spec)
+    )
+    assert (news.env, news.secrets) == (("MODE",), ("TOKEN",))
+    assert b"fast" not in news.encode()
+    assert b"gAAA" not in news.encode()
+
+
 def test_instants_without_a_zone_are_refused() -> None:
     with pytest.raises(ValidationError, match="timezone"):
         Ticket(
@@ -390,22 +440,3 @@ def test_instants_without_a_zone_are_refused() -> None:
 def test_instants_keep_their_microseconds(at: datetime) -> None:
     ticket = Ticket(ticket_id="t", router_id="r", endpoint_id="e", enqueued_at=at, deadline_at=at)
     assert Ticket.decode(ticket.encode()).enqueued_at == at
-
-
-def test_the_headers_of_an_event() -> None:
-    headers = cloud_event(
-        event_id="ev-1",
-        event_type="penstock.worker.failed",
-        source="/agent",
-        subject="wk-1",
-        time=AT,
-    )
-    assert headers == {
-        "ce-specversion": "1.0",
-        "ce-id": "ev-1",
-        "ce-type": "penstock.worker.failed",
-        "ce-source": "/agent",
-        "ce-subject": "wk-1",
-        "ce-time": "2030-01-01T12:30:15.123456+00:00",
-        "content-type": "application/json",
-    }

@@ -16,6 +16,7 @@ from penstock_node_agent.docker_volumes import (
     VolumeUse,
     directory_bytes,
     driver_options,
+    make_directory,
     raise_if_hung,
     read_volume_use,
     trusted_path,
@@ -46,6 +47,31 @@ def test_an_allowed_directory_may_itself_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "shared").symlink_to(tmp_path / "disk")
     found = trusted_path(str(tmp_path / "shared/models"), (str(tmp_path / "shared"),))
     assert found == str(tmp_path / "disk/models")
+
+
+def test_a_directory_is_made_inside_what_is_allowed_alone(tmp_path: Path) -> None:
+    shared, secret = tmp_path / "shared", tmp_path / "secret"
+    shared.mkdir()
+    secret.mkdir()
+    (shared / "link").symlink_to(secret)
+    allowed = (str(shared),)
+    for _ in range(2):  # the second worker finds it
+        make_directory(f"{shared}/vol-1", allowed)
+        assert (shared / "vol-1").is_dir()
+    make_directory(str(shared), allowed)
+
+    def refused_to_make(path: str, *roots: str) -> str:
+        with pytest.raises(StartFailedError) as raised:
+            make_directory(path, roots)
+        assert raised.value.reason is WorkerReason.VOLUME_UNAVAILABLE
+        return str(raised.value)
+
+    assert "leads out" in refused_to_make(f"{shared}/link/x", *allowed)
+    assert "not in volume_paths" in refused_to_make(f"{secret}/x", *allowed)
+    assert "cannot be opened" in refused_to_make(f"{shared}/none/x", *allowed)
+    (shared / "file").write_text("x")
+    assert "cannot be made" in refused_to_make(f"{shared}/file", *allowed)
+    assert not any(secret.iterdir())
 
 
 def test_what_leads_out_is_refused(tmp_path: Path) -> None:

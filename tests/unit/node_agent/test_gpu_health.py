@@ -4,10 +4,13 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from penstock_common.messages import Gpu, NodeRecord
+from penstock_common.events.catalogue import NODE_GPU_HEALTHY as HEALTHY
+from penstock_common.events.catalogue import NODE_GPU_UNHEALTHY as UNHEALTHY
+from penstock_common.events.catalogue import EventType
+from penstock_common.messages import Gpu, GpuNews, NodeRecord
 from penstock_common.states import GpuReason
 from penstock_node_agent.gpu_health import UNFIT_XIDS, HealthFacts, find_fault
-from penstock_node_agent.gpu_news import HEALTHY, UNHEALTHY, gpu_news
+from penstock_node_agent.gpu_news import gpu_news
 from penstock_node_agent.known_gpus import KnownGpus
 from penstock_node_agent.nvml_read import Device, Readout, Unread
 from tests.fakes.scheduler_world import make_node
@@ -171,7 +174,9 @@ def node(**faults: GpuReason) -> NodeRecord:
     ],
 )
 def test_each_change_of_a_gpus_fault_is_told_once(
-    before: NodeRecord | None, now: NodeRecord, told: list[tuple[str, int, GpuReason | None]]
+    before: NodeRecord | None,
+    now: NodeRecord,
+    told: list[tuple[EventType[GpuNews], int, GpuReason | None]],
 ) -> None:
-    news = [(verb, news.gpu.uuid, news.before) for verb, news in gpu_news(before, now)]
-    assert news == [(verb, f"GPU-node-a-{n}", reason) for verb, n, reason in told]
+    news = [(what, news.gpu.uuid, news.before) for what, news in gpu_news(before, now)]
+    assert news == [(what, f"GPU-node-a-{n}", reason) for what, n, reason in told]

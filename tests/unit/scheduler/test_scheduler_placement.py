@@ -513,6 +513,14 @@ def test_only_a_node_that_can_mount_the_volume_takes_the_worker(
     assert kept.put_node(unable.model_copy(update=able))
     assert kept.place(wanted)[1] is None
 
+    there = volume.model_copy(update={"node_selector": {"zone": "a"}})
+    zoned = Request("ep-1", spec, volumes={"vol-1": there})
+    able_node = unable.model_copy(update=able)
+    told = "not the label zone=a, which volume vol-1 needs"
+    assert message([able_node], zoned) == f"no capacity: 1 node has {told}"
+    labelled = other.model_copy(update={**able, "labels": {"zone": "a"}})
+    assert node_of([able_node, labelled], zoned) == "node-b"
+
     gone = Request("ep-1", spec)
     assert message([unable], gone) == "no capacity: 1 node finds the network volume vol-1 gone"
 

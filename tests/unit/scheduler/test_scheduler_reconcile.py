@@ -4,6 +4,14 @@ from itertools import pairwise
 
 import pytest
 
+from penstock_common.events.catalogue import (
+    NODE_LOST,
+    SCALE_DECIDED,
+    WORKER_ASSIGNED,
+    D,
+    EventType,
+)
+from penstock_common.messages import NodeLost
 from penstock_common.states import DesiredState, EndpointReason, EndpointState, WorkerReason
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
@@ -17,8 +25,9 @@ def world() -> World:
     return world
 
 
-def events(world: World, type_: str) -> list[dict[str, object]]:
-    return [dict(e.data) for plan in world.plans for e in plan.events if e.type == type_]
+def events(world: World, wanted: EventType[D]) -> list[D]:
+    happened = (e for plan in world.plans for e in plan.events if e.type is wanted)
+    return [e.data for e in happened if isinstance(e.data, wanted.data)]
 
 
 def state(world: World, endpoint_id: str = "ep-1") -> EndpointState:
@@ -45,11 +54,11 @@ def test_from_zero_to_zero(world: World) -> None:
     world.run(10)
     assert world.of() == []
     assert state(world) is EndpointState.SERVING
-    assert [(e["from"], e["to"], e["why"]) for e in events(world, "penstock.scale.decided")] == [
+    assert [(e.before, e.after, e.why) for e in events(world, SCALE_DECIDED)] == [
         (0, 1, "0 → 1: 1 waiting, oldest 0.0 s, none running"),
         (1, 0, "1 → 0: idle for 10 s"),
     ]
-    assert len(events(world, "penstock.worker.assigned")) == 1
+    assert len(events(world, WORKER_ASSIGNED)) == 1
 
 
 @pytest.mark.parametrize("cancel", [True, False])
@@ -66,9 +75,7 @@ def test_a_start_that_nobody_waits_for_any_more_is_cancelled_if_so_wished(
     world.run(2)
     assert len(world.of()) == (0 if cancel else 2)
     if cancel:
-        assert events(world, "penstock.scale.decided")[-1]["why"] == (
-            "2 → 0: nobody waits for what starts"
-        )
+        assert events(world, SCALE_DECIDED)[-1].why == ("2 → 0: nobody waits for what starts")
 
 
 def test_a_steady_load_makes_no_worker_come_and_go(world: World) -> None:
@@ -492,9 +499,9 @@ def test_workers_of_a_lost_node_are_replaced(world: World) -> None:
     plan = world.tick()
     assert len(plan.deletes) == len(plan.creates) == 1
     assert all(a.node_id != lost for a in world.of())
-    assert events(world, "penstock.node.lost") == [{"node_id": lost, "workers": 1}]
+    assert events(world, NODE_LOST) == [NodeLost(node_id=lost, workers=1)]
     world.run(10)
-    assert len(events(world, "penstock.node.lost")) == 1
+    assert len(events(world, NODE_LOST)) == 1
 
 
 def test_a_node_that_comes_back_keeps_gpus_booked_until_its_workers_have_ended() -> None:
@@ -576,9 +583,8 @@ def test_each_decision_is_kept_with_what_it_was_made_on(world: World) -> None:
     assert first.why == "0 → 1: 1 waiting, oldest 0.5 s, none running"
     assert first.inputs is not None
     assert (first.inputs.waiting, first.inputs.policy, first.inputs.least) == (1, "queue_delay", 0)
-    events = [e for plan in world.plans for e in plan.events if "scale" in e.type]
-    assert [e.data["why"] for e in events] == [d.why for d in reversed(decisions)]
-    assert isinstance(events[0].data["inputs"], dict)
+    told = [dict(event) for event in events(world, SCALE_DECIDED)]
+    assert told == [{**dict(d), "endpoint_id": "ep-1"} for d in reversed(decisions)]
 
 
 def test_no_more_than_fifty_decisions_are_kept(world: World) -> None:

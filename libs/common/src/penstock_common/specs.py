@@ -192,13 +192,17 @@ class ScalingSpec(_Part):
         return math.ceil(needed * int(self.buffer.removesuffix("%")) / 100)
 
 
+#: Label → the value that a node must have.
+NodeSelector = Mapping[
+    Annotated[str, Field(min_length=1, max_length=200)], Annotated[str, Field(max_length=200)]
+]
+
+
 class PlacementSpec(_Part):
     """Which nodes may take a worker, and who comes first."""
 
     #: labels that a node must have
-    node_selector: Mapping[
-        Annotated[str, Field(min_length=1, max_length=200)], Annotated[str, Field(max_length=200)]
-    ] = {}
+    node_selector: NodeSelector = {}
     #: 0 to 100; who waits for a place gets it before others with a lower one
     priority: Annotated[int, Field(ge=0, le=100)] = 50
 

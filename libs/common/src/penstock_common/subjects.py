@@ -144,27 +144,23 @@ def usage(worker_id: str) -> str:
 
 
 def endpoint_event(endpoint_id: str, verb: str) -> str:
-    """Event about an endpoint; `verb` in past tense: created, updated, rolled_back."""
+    """Event about an endpoint; which there are: `penstock_common.events.catalogue`, as below."""
     return f"{PREFIX}.events.endpoint.{endpoint_id}.{verb}"
 
 
-def worker_event(worker_id: str, verb: str) -> str:
-    """Event about a worker: assigned, running, draining, stopped, failed."""
-    return f"{PREFIX}.events.worker.{worker_id}.{verb}"
+def scale_event(endpoint_id: str, verb: str) -> str:
+    """Event about how many workers an endpoint is to have."""
+    return f"{PREFIX}.events.scale.{endpoint_id}.{verb}"
+
+
+def worker_event(endpoint_id: str, worker_id: str, verb: str) -> str:
+    """Event about a worker of an endpoint."""
+    return f"{PREFIX}.events.worker.{endpoint_id}.{worker_id}.{verb}"
 
 
 def node_event(node_id: str, verb: str) -> str:
-    """Event about a node.
-
-    Verbs: joined, restarting, left, lost; cordoned, uncordoned, draining, drained; engine_lost,
-    engine_found; gpu_unhealthy, gpu_healthy; image_removed.
-    """
+    """Event about a node."""
     return f"{PREFIX}.events.node.{node_id}.{verb}"
-
-
-def scale_event(endpoint_id: str) -> str:
-    """Event: the autoscaler changed the desired number of workers."""
-    return f"{PREFIX}.events.scale.{endpoint_id}.decided"
 
 
 def logs(endpoint_id: str, worker_id: str) -> str:

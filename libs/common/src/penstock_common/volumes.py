@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from penstock_common.errors import InvalidDocumentError, Problem
+from penstock_common.specs import NodeSelector
 
 #: A server that is away ends a read or write with an error after about a minute and a half; a hard
 #: mount would hold the worker, and the engine that stops it, for ever.
@@ -86,6 +87,8 @@ class HostPathSource(_Part):
     type: Literal["host_path"]
     #: nodes mount it whose operator allows it or a directory above it (`volume_paths`)
     path: Annotated[str, Field(min_length=2, max_length=1_000)]
+    #: true = a node makes the directory when it is missing; the one above must be there
+    make: bool = False
 
     _path = field_validator("path")(check_plain_path)
 
@@ -109,18 +112,26 @@ VolumeSource = Annotated[
 ]
 
 
+VolumeSize = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
 class VolumeSpec(_Part):
     """What a person writes."""
 
     #: for people
     name: Annotated[str, Field(min_length=1, max_length=100)]
     source: VolumeSource
+    #: labels of the nodes that reach the data; workers that mount it run on no others
+    node_selector: NodeSelector = {}
+    #: GB that its users agreed on; told, held by nobody
+    size_gb: VolumeSize | None = None
 
 
 class VolumePatch(_Part):
-    """What can change of a volume: its name."""
+    """What can change of a volume: its name, and the size that is told."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    size_gb: VolumeSize | None = None
 
     @model_validator(mode="after")
     def _name_stays(self) -> Self:
@@ -142,12 +153,14 @@ def parse_volume_patch(document: object) -> VolumePatch:
     """The patch in this JSON value.
 
     Raises:
-        InvalidDocumentError: with every problem found; also when it would change the source.
+        InvalidDocumentError: with every problem found; also when it would change which data it
+            is, or from where they are reached.
     """
-    if isinstance(document, Mapping) and "source" in document:
-        raise InvalidDocumentError(
-            [Problem("/source", "cannot change; make another volume and name that")]
-        )
+    if isinstance(document, Mapping):
+        fixed = [name for name in ("source", "node_selector") if name in document]
+        if fixed:
+            told = "cannot change; make another volume and name that"
+            raise InvalidDocumentError([Problem(f"/{name}", told) for name in fixed])
     return _parse(VolumePatch, document)
 
 

@@ -20,17 +20,18 @@ from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
-from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
-from penstock_api.log_reader import MAX_STREAMS, LogReader, OpenStreams
+from penstock_api.log_reader import LogReader
 from penstock_api.novita import (
     v1_catalog,
     v1_endpoints,
     v1_prewarms,
     v1_registry_auths,
+    v1_storages,
     v2_endpoints,
 )
+from penstock_api.open_streams import MAX_STREAMS, OpenStreams
 from penstock_api.openapi import openapi_document
 from penstock_api.problems import RefusedError, refused, refused_by_aiohttp
 from penstock_api.rate_limits import RateLimits
@@ -63,6 +64,8 @@ from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
+from penstock_common.events.catalogue import Service
+from penstock_common.events.publisher import EventPublisher
 from penstock_common.kv import Bucket
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import QueueReport
@@ -90,6 +93,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *documentation.ROUTES,
     *v1_endpoints.ROUTES,
     *v1_registry_auths.ROUTES,
+    *v1_storages.ROUTES,
     *v1_catalog.ROUTES,
     *v1_prewarms.ROUTES,
     *v2_endpoints.ROUTES,
@@ -219,7 +223,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 clock,
                 store,
                 Loads(),
-                EventPublisher(bus, clock),
+                EventPublisher(bus, clock, Service.API),
                 sealer,
                 repeats,
                 limits,

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from penstock_api.audit.reader import AuditReader
 from penstock_api.audit.trail import AuditTrail
-from penstock_api.events import EventPublisher
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
 from penstock_api.log_reader import LogReader
@@ -13,6 +12,7 @@ from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_api.usage_reader import UsageReader
 from penstock_common.clock import Clock
+from penstock_common.events.publisher import EventPublisher
 from penstock_common.sealing import Sealer
 
 

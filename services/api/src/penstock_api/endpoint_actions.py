@@ -10,7 +10,6 @@ from penstock_api.api_keys import check_quota
 from penstock_api.auth import check_owner
 from penstock_api.context import Api
 from penstock_api.endpoint_changes import plan_change, plan_creation, plan_deletion
-from penstock_api.events import Verb
 from penstock_api.preconditions import ANY, IfMatch
 from penstock_api.routes.route import CALLER
 from penstock_api.store import Change
@@ -18,7 +17,8 @@ from penstock_api.views import endpoint_document
 from penstock_client.documents import EndpointDocument
 from penstock_common import ids
 from penstock_common.entropy import random_id
-from penstock_common.messages import EndpointRecord
+from penstock_common.events.catalogue import ENDPOINT_CREATED, EventType
+from penstock_common.messages import EndpointNews, EndpointRecord
 
 #: Characters of an id's random part that tell generated `app_name`s apart: 25 bits.
 _SUFFIX_LENGTH: Final = 5
@@ -46,12 +46,11 @@ def shown(api: Api, record: EndpointRecord) -> EndpointDocument:
     )
 
 
-def told(api: Api, change: Change, verb: Verb) -> EndpointDocument:
+def told(api: Api, change: Change, what: EventType[EndpointNews]) -> EndpointDocument:
     """The endpoint after a change, which is told as an event if there was something to change."""
-    document = shown(api, change.record)
     if change.changed:
-        api.events.announce(verb, document)
-    return document
+        api.events.announce(what.of(EndpointNews.of(change.record)))
+    return shown(api, change.record)
 
 
 def own(api: Api, request: web.Request, name: str) -> str:
@@ -98,9 +97,8 @@ async def create_endpoint(
     record = adjust(record)
     check_owners_quota(api, record)
     revision = await api.store.create_endpoint(record)
-    document = shown(api, record)
-    api.events.announce("created", document)
-    return Created(document, record, revision)
+    api.events.announce(ENDPOINT_CREATED.of(EndpointNews.of(record)))
+    return Created(shown(api, record), record, revision)
 
 
 async def patch_endpoint(

@@ -1,36 +1,28 @@
 """Reads workers' lines for one client, as far as there are any and on as they come.
 
-A reader holds nothing on the server but a plain subscription that wakes it. It reads the next page
-when the client has taken the one before, so a slow client costs one page of memory; what the
-stream drops meanwhile is said, as everything that is missing.
+How a stream is followed says `following.py`; what the stream drops meanwhile is said, as everything
+that is missing.
 """
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from penstock_api.following import Pause, follow
 from penstock_api.log_reading import Beginning, Continuity, Position, Shown, last_lines, n_lines
+from penstock_api.open_streams import OpenStreams
 from penstock_api.store import Store
 from penstock_client.documents import LogEndDocument
 from penstock_common import subjects
 from penstock_common.clock import Clock
 from penstock_common.errors import PenstockError
-from penstock_common.log_stream import LogStream, StoredBatch
+from penstock_common.log_stream import LogStream, Page, StoredBatch
 from penstock_common.states import ENDED
 
-logger = logging.getLogger(__name__)
-
-#: A reader that nothing wakes looks for more so often, and whether its client is still there.
-TICK_S: Final = 1.0
-#: A wake-up may come a moment before the batch can be read.
-_LOOKS_S: Final = (0.005, 0.02, 0.1)
 #: A worker that is gone without an end of its lines has said its last word after so long.
 GONE_S: Final = 5.0
-#: More open log streams than this are refused.
-MAX_STREAMS: Final = 256
 #: For the last lines of an endpoint, its latest workers are looked at, so many.
 _MOST_WORKERS: Final = 100
 
@@ -40,13 +32,6 @@ class WorkerNotFoundError(PenstockError):
 
     error_type: ClassVar[str] = "worker_not_found"
     status_hint: ClassVar[int] = 404
-
-
-class TooManyStreamsError(PenstockError):
-    """Too many log streams are open; close one, or ask another api."""
-
-    error_type: ClassVar[str] = "too_many_streams"
-    status_hint: ClassVar[int] = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,42 +47,6 @@ class Wanted:
     tail: int | None = None
     #: begin behind this; goes before `tail`
     position: Position | None = None
-
-
-class OpenStreams:
-    """The log streams of this process: bounded in number, and ended when the api stops."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._wakes: set[Callable[[], None]] = set()
-        #: the api stops: no reader goes on
-        self.closing = False
-
-    @property
-    def count(self) -> int:
-        """How many are open."""
-        return len(self._wakes)
-
-    @contextlib.contextmanager
-    def opened(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Count one more; `wake` is called when it shall end.
-
-        Raises:
-            TooManyStreamsError: there are too many.
-        """
-        if len(self._wakes) >= self._limit:
-            raise TooManyStreamsError
-        self._wakes.add(wake)
-        try:
-            yield
-        finally:
-            self._wakes.discard(wake)
-
-    def close(self) -> None:
-        """Have all end."""
-        self.closing = True
-        for wake in self._wakes:
-            wake()
 
 
 class LogReader:
@@ -138,43 +87,26 @@ class LogReader:
         woken: asyncio.Event,
     ) -> AsyncGenerator[list[Shown] | LogEndDocument, None]:
         continuity = Continuity(beginning)
-        after, begun, looks = beginning.after, False, 0
         heard_at = self._clock.monotonic()
-        while not self._opened.closing:
-            if woken.is_set():
-                woken.clear()
-                looks = 0
-            try:
-                page = await self._stream.after(after, wanted.endpoint_id, wanted.worker_id or "*")
-            except PenstockError as error:
-                if not begun:
-                    raise
-                logger.info(
-                    "lines not read, trying again",
-                    extra={"action": "log_read_retried", "error": str(error)},
-                )
+
+        async def fetch(after: int) -> Page:
+            return await self._stream.after(after, wanted.endpoint_id, wanted.worker_id or "*")
+
+        pages = follow(fetch, beginning.after, woken=woken, streams=self._opened)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                if isinstance(page, Page):
+                    for stored in page.batches:
+                        last, heard_at = stored, self._clock.monotonic()
+                        yield continuity.read(stored)
+                    continue
+                if page is Pause.CAUGHT_UP:
+                    silent_s = self._clock.monotonic() - heard_at
+                    end = self._end(wanted, last, silent_s)
+                    if end is not None:
+                        yield end
+                        return
                 yield []
-                await _wait(woken, TICK_S)
-                continue
-            begun, after = True, page.upto
-            for stored in page.batches:
-                last, heard_at, looks = stored, self._clock.monotonic(), len(_LOOKS_S)
-                yield continuity.read(stored)
-            if page.more:
-                continue
-            if not wanted.follow:
-                yield LogEndDocument(why="caught_up")
-                return
-            end = self._end(wanted, last, self._clock.monotonic() - heard_at)
-            if end is not None:
-                yield end
-                return
-            yield []
-            if looks < len(_LOOKS_S):
-                await asyncio.sleep(_LOOKS_S[looks])
-                looks += 1
-            else:
-                await _wait(woken, TICK_S)
 
     async def _last(self, wanted: Wanted) -> StoredBatch | None:
         """The worker's last batch.
@@ -227,6 +159,8 @@ class LogReader:
     def _end(
         self, wanted: Wanted, last: StoredBatch | None, silent_s: float
     ) -> LogEndDocument | None:
+        if not wanted.follow:
+            return LogEndDocument(why="caught_up")
         if wanted.worker_id is None:
             gone = self._store.endpoints.synced and (
                 wanted.endpoint_id not in self._store.endpoints.rows
@@ -256,9 +190,3 @@ class LogReader:
                 of_this = assignment.endpoint_id == wanted.endpoint_id
                 return assignment.node_id if of_this else None
         return None
-
-
-async def _wait(woken: asyncio.Event, timeout_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            await woken.wait()

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from penstock_common.settings import ServiceSettings
+from penstock_common.volumes import check_plain_path
 
 
 def _without_slash(url: str) -> str:
@@ -32,6 +33,9 @@ class ApiSettings(ServiceSettings):
     admin_key_file: Path | None = None
     #: price of one GPU for an hour: `product=price`, comma-separated; in which currency is yours
     gpu_prices: Annotated[Mapping[str, Decimal], NoDecode] = {}
+    #: network storages made through Novita's API get a directory below this one, which every node
+    #: has and allows (`volume_paths`); unset = they are refused
+    novita_storage_path: Annotated[str, AfterValidator(check_plain_path)] | None = None
     #: requests a second that a key may send, and how many at once before that counts; who sends
     #: keys that are not known is bounded likewise by address
     rate_limit_per_s: Annotated[float, Field(gt=0)] = 200.0

@@ -1,13 +1,13 @@
-"""Reads the records of ended workers from their stream, in batches (NATS ADR-31, batched direct get)."""
+"""Reads the records of ended workers from their stream."""
 
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from penstock_common.batched_get import batched_get
 from penstock_common.connection import Bus, Received
 from penstock_common.messages import UsageRecord
+from penstock_common.stream_reader import StreamReader
 from penstock_common.subjects import USAGE, USAGE_ALL
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class UsageReader:
 
     def __init__(self, bus: Bus, *, batch: int = _BATCH) -> None:
         """A reader over this connection that asks for so many records at once."""
-        self._bus = bus
+        self._stream = StreamReader(bus, USAGE)
         self._n = batch
 
     async def read(self, since: datetime) -> AsyncIterator[UsageRecord]:
@@ -32,17 +32,13 @@ class UsageReader:
             BusDisconnectedError, BusTimeoutError: NATS is away.
             BusRefusedError: it refused to read.
         """
-        where: dict[str, Any] = {"start_time": (since - _MARGIN).isoformat()}
-        while True:
-            question = {**where, "next_by_subj": USAGE_ALL, "batch": self._n}
-            messages = await batched_get(self._bus, USAGE, question)
-            for message in messages:
+        page = await self._stream.since(since - _MARGIN, USAGE_ALL, messages=self._n)
+        while page.upto is not None:
+            for message in page.messages:
                 record = _decode(message)
                 if record is not None:
                     yield record
-            if not messages:
-                return
-            where = {"seq": int(messages[-1].headers["Nats-Sequence"]) + 1}
+            page = await self._stream.after(page.upto, USAGE_ALL, messages=self._n)
 
 
 def _decode(message: Received) -> UsageRecord | None:

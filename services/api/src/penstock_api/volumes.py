@@ -9,7 +9,7 @@ from penstock_common.errors import PenstockError
 from penstock_common.messages import VolumeRecord
 from penstock_common.specs import EndpointSpec
 from penstock_common.subjects import VOLUMES
-from penstock_common.volumes import VolumePatch
+from penstock_common.volumes import VolumePatch, VolumeSpec
 
 
 class VolumeNotFoundError(PenstockError):
@@ -24,6 +24,25 @@ class VolumeInUseError(PenstockError):
 
     error_type: ClassVar[str] = "volume_in_use"
     status_hint: ClassVar[int] = 409
+
+
+def new_volume(volume_id: str, spec: VolumeSpec, *, now: datetime) -> VolumeRecord:
+    """The record of a volume that is made now."""
+    return VolumeRecord(
+        volume_id=volume_id,
+        name=spec.name,
+        source=spec.source,
+        node_selector=spec.node_selector,
+        size_gb=spec.size_gb,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def oldest_first(store: Store) -> list[VolumeRecord]:
+    """All volumes, the oldest first."""
+    records = (row.value for row in store.volumes.rows.values())
+    return sorted(records, key=lambda record: (record.created_at, record.volume_id))
 
 
 def find_volume(store: Store, volume_id: str) -> VolumeRecord:
@@ -50,7 +69,7 @@ async def create_volume(store: Store, record: VolumeRecord) -> None:
 async def change_volume(
     store: Store, volume_id: str, patch: VolumePatch, *, now: datetime
 ) -> VolumeRecord:
-    """Change a volume's name; gives it as it is then. A patch that changes nothing writes nothing.
+    """Change a volume; gives it as it is then. A patch that changes nothing writes nothing.
 
     Raises:
         PenstockError: `VolumeNotFoundError`; NATS is away or timed out, in which case the change
@@ -61,9 +80,8 @@ async def change_volume(
         if data is None:
             raise VolumeNotFoundError(f"there is no volume '{volume_id}'")
         old = VolumeRecord.decode(data)
-        if patch.name in (None, old.name):
-            return None
-        return old.model_copy(update={"name": patch.name, "updated_at": now})
+        new = old.model_copy(update=patch.model_dump(exclude_unset=True))
+        return None if new == old else new.model_copy(update={"updated_at": now})
 
     changed = await store.change_record(VOLUMES, volume_id, plan)
     return changed or find_volume(store, volume_id)

@@ -20,6 +20,16 @@ from typing import Final
 from penstock_common import subjects
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
+from penstock_common.events.catalogue import (
+    NODE_ENGINE_FOUND,
+    NODE_ENGINE_LOST,
+    NODE_IMAGE_REMOVED,
+    NODE_JOINED,
+    NODE_LEFT,
+    NODE_RESTARTING,
+    Service,
+)
+from penstock_common.events.publisher import EventPublisher
 from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
@@ -33,7 +43,6 @@ from penstock_node_agent.registry_auths import RegistryAuths
 from penstock_node_agent.runtime import Found, Runtime, RuntimeFailedError, RuntimeProblem
 from penstock_node_agent.status_board import StatusBoard
 from penstock_node_agent.worker import FoundState, resume
-from penstock_node_agent.worker_events import WorkerEvents
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +85,7 @@ class Agent:
         self._board: StatusBoard[WorkerStatus] = StatusBoard(
             parts.bus, Bucket(parts.bus, subjects.WORKER_STATUS)
         )
-        self._events = WorkerEvents(parts.bus, parts.clock, f"/nodes/{node_id}")
+        self._events = EventPublisher(parts.bus, parts.clock, Service.NODE_AGENT, node_id)
         parts.heartbeat.on_record = self._tell_gpus
         self._tools = KeeperTools(
             node_id=node_id,
@@ -147,7 +156,7 @@ class Agent:
                     await self._assignments.start()
                     self._reconcile()
                     record = await parts.heartbeat.beat()
-                    self._events.node(parts.node_id, "joined", record)
+                    self._events.announce(NODE_JOINED.of(record))
                     loops = [
                         group.create_task(parts.heartbeat.run(), name="heartbeat"),
                         group.create_task(self._loop(), name="reconcile loop"),
@@ -167,19 +176,19 @@ class Agent:
             await parts.runtime.close()
 
     def _tell_gpus(self, before: NodeRecord | None, now: NodeRecord) -> None:
-        for verb, news in gpu_news(before, now):
+        for what, news in gpu_news(before, now):
             bad = news.gpu.reason is not None
             logger.log(
                 logging.ERROR if bad else logging.INFO,
                 "a GPU went bad" if bad else "a GPU is healthy again",
                 extra={
-                    "action": verb,
+                    "action": what.verb,
                     "gpu": news.gpu.uuid,
                     "reason": news.gpu.reason,
                     "error": news.gpu.message,
                 },
             )
-            self._events.node(self._parts.node_id, verb, news)
+            self._events.announce(what.of(news))
 
     async def _open_runtime(self, stopping: asyncio.Event) -> bool:
         """Learn what runs here; False when it is told to stop before.
@@ -222,7 +231,7 @@ class Agent:
         if self._statuses.synced and self._assignments.synced:
             self._board.compare(self._statuses.rows)
         for removed in await self._parts.runtime.tend():
-            self._events.node(self._parts.node_id, "image_removed", removed)
+            self._events.announce(NODE_IMAGE_REMOVED.of(removed))
         self._tell_problem()
 
     def _tell_problem(self) -> None:
@@ -234,10 +243,10 @@ class Agent:
         if problem is None:
             for keeper in self._keepers.values():
                 keeper.retry()
-        verb = "engine_lost" if problem is not None else "engine_found"
+        what = NODE_ENGINE_LOST if problem is not None else NODE_ENGINE_FOUND
         if (record := self._parts.heartbeat.last) is not None:
             told = record.model_copy(update={"engine_problem": wire_problem(problem)})
-            self._events.node(self._parts.node_id, verb, told)
+            self._events.announce(what.of(told))
 
     def _wake_up(self) -> None:
         self._wake.set()
@@ -308,7 +317,7 @@ class Agent:
             await parts.heartbeat.leave()
         if parts.stop_workers_on_exit:
             await self._stop_workers()
-        self._events.node(parts.node_id, "restarting" if returns else "left", record)
+        self._events.announce((NODE_RESTARTING if returns else NODE_LEFT).of(record))
         if not await self._board.flush(_FLUSH_S):
             logger.warning(
                 "statuses not written at the end",

@@ -61,6 +61,24 @@ def trusted_path(path: str, roots: tuple[str, ...]) -> str:
     return found
 
 
+def make_directory(path: str, roots: tuple[str, ...]) -> None:
+    """Have the directory, if the one above it is a directory inside one of these.
+
+    Raises:
+        StartFailedError: it could not be made; `volume_unavailable`.
+    """
+    if allowed_root(path, roots) is None:
+        raise _unavailable(f"{path} is not in volume_paths of this node")
+    if path in roots:
+        return  # the operator's own; who names it wants no other made in its place
+    above, name = os.path.split(path)
+    try:
+        # By the resolved path, so that a link beside it leads nowhere else.
+        Path(trusted_path(above, roots), name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise _unavailable(f"{path} cannot be made on this node: {error.strerror}") from None
+
+
 def make_local_volumes(client: APIClient, order: StartOrder, node_id: str) -> None:
     """Have the worker's own volumes, which go with it.
 
@@ -90,6 +108,8 @@ def _mount(client: APIClient, mount: VolumeMount, policy: VolumePolicy) -> Mount
     source = mount.source
     try:
         if isinstance(source, HostPathSource):
+            if source.make:
+                make_directory(source.path, policy.paths)
             path = trusted_path(source.path, policy.paths)
             return Mount(mount.mount_path, path, type="bind", read_only=mount.read_only)
         options = driver_options(source, policy)

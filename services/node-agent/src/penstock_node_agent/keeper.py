@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from penstock_common.clock import Clock
+from penstock_common.events.publisher import EventPublisher
 from penstock_common.messages import WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import ENDED, DesiredState, Phase, WorkerReason, WorkerState
@@ -49,7 +50,6 @@ from penstock_node_agent.worker import (
     exit_ending,
     newer,
 )
-from penstock_node_agent.worker_events import WorkerEvents
 from penstock_node_agent.worker_report import WorkerReport
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class KeeperTools:
     node_id: str
     runtime: Runtime
     board: StatusBoard[WorkerStatus]
-    events: WorkerEvents
+    events: EventPublisher
     clock: Clock
     #: opens secrets; None = the node has no key
     sealer: Sealer | None

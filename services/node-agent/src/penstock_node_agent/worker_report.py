@@ -1,21 +1,37 @@
 """What is told of one worker: its row of WORKER_STATUS, an event and a log line for each state."""
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from penstock_common.clock import Clock
+from penstock_common.events.catalogue import (
+    WORKER_DRAINING,
+    WORKER_FAILED,
+    WORKER_RUNNING,
+    WORKER_STOPPED,
+    EventType,
+)
+from penstock_common.events.publisher import EventPublisher
 from penstock_common.messages import WorkerAssignment, WorkerStatus
-from penstock_common.states import Phase
+from penstock_common.states import Phase, WorkerState
 from penstock_node_agent.pull_bytes import PulledBytes
 from penstock_node_agent.runtime import RunningImage, Started
 from penstock_node_agent.status_board import StatusBoard
 from penstock_node_agent.worker import Ending, WorkerView
-from penstock_node_agent.worker_events import WorkerEvents
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 logger = logging.getLogger(__name__)
+
+#: States before `running` are no events.
+_TOLD: Final[Mapping[WorkerState, EventType[WorkerStatus]]] = {
+    WorkerState.RUNNING: WORKER_RUNNING,
+    WorkerState.DRAINING: WORKER_DRAINING,
+    WorkerState.STOPPED: WORKER_STOPPED,
+    WorkerState.FAILED: WORKER_FAILED,
+}
 
 
 class WorkerReport:
@@ -25,7 +41,7 @@ class WorkerReport:
         self,
         key: str,
         board: StatusBoard[WorkerStatus],
-        events: WorkerEvents,
+        events: EventPublisher,
         clock: Clock,
         reported: WorkerStatus | None,
     ) -> None:
@@ -75,7 +91,8 @@ class WorkerReport:
                     "error": status.message,
                 },
             )
-            self._events.worker(status)
+            if (told := _TOLD.get(status.state)) is not None:
+                self._events.announce(told.of(status))
 
     def forget(self) -> None:
         """Delete its row."""

@@ -5,11 +5,14 @@ import contextlib
 import logging
 import os
 import socket
+from typing import Final
 
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus
 from penstock_common.entropy import random_secret
+from penstock_common.events.catalogue import Service
+from penstock_common.events.publisher import EventPublisher
 from penstock_common.kv import Bucket
 from penstock_common.leases import Lease
 from penstock_common.streams import check_durability, ensure_streams
@@ -21,6 +24,9 @@ from penstock_scheduler.settings import Settings
 from penstock_scheduler.store import Store
 
 logger = logging.getLogger(__name__)
+
+#: Events announced before the stop get so long to be stored.
+_FLUSH_S: Final = 1.0
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
@@ -67,7 +73,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             settle_s=settings.settle_s,
             on_change=poke,
         )
-        loop = SchedulerLoop(bus, store, leadership, clock, agenda=agenda, poked=poked)
+        events = EventPublisher(bus, clock, Service.SCHEDULER)
+        loop = SchedulerLoop(events, store, leadership, clock, agenda=agenda, poked=poked)
         subscription = await bus.subscribe(QUEUE_METRICS_ALL, loop.hear)
         stack.push_async_callback(subscription.close)
         await store.start()
@@ -77,15 +84,20 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             await stopping.wait()
             poked.set()
 
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(leadership.run(stopping), name="leadership")
-            await leadership.wait_attempted()
-            lifecycle.notify_ready(
-                check=lambda: (
-                    loop.problem(clock.monotonic())
-                    if bus.connected and lease_bus.connected
-                    else "NATS is not connected"
+        # This one runs for ever: when it dies, the group ends the process.
+        async with asyncio.TaskGroup() as publishing:
+            publisher = publishing.create_task(events.run(), name="events")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(leadership.run(stopping), name="leadership")
+                await leadership.wait_attempted()
+                lifecycle.notify_ready(
+                    check=lambda: (
+                        loop.problem(clock.monotonic())
+                        if bus.connected and lease_bus.connected
+                        else "NATS is not connected"
+                    )
                 )
-            )
-            tasks.create_task(loop.run(stopping), name="scheduler-loop")
-            tasks.create_task(wake_to_stop(), name="wake-to-stop")
+                tasks.create_task(loop.run(stopping), name="scheduler-loop")
+                tasks.create_task(wake_to_stop(), name="wake-to-stop")
+            await events.flush(_FLUSH_S)
+            publisher.cancel()

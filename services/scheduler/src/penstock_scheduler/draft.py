@@ -5,21 +5,32 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
+from penstock_common.events.catalogue import (
+    NODE_DRAINED,
+    NODE_LOST,
+    SCALE_DECIDED,
+    WORKER_ASSIGNED,
+    Event,
+)
 from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
+    NodeDrained,
+    NodeLost,
+    ScaleDecided,
     ScaleDecision,
     ScaleHistory,
+    WorkerAssigned,
     WorkerAssignment,
 )
 from penstock_common.states import DesiredState, WorkerReason
-from penstock_common.subjects import node_event, scale_event, worker_event, worker_key
+from penstock_common.subjects import worker_key
 from penstock_common.usage import usage_until
 from penstock_scheduler.gpu_faults import GpuFaults
 from penstock_scheduler.ledger import Ledger, holding_of
 from penstock_scheduler.node_orders import is_draining, is_overdue
 from penstock_scheduler.placement import Cluster, Placement
-from penstock_scheduler.plan import Plan, PlannedEvent
+from penstock_scheduler.plan import Plan
 from penstock_scheduler.quotas import Quotas
 from penstock_scheduler.snapshot import Snapshot, Stage, Worker
 from penstock_scheduler.usage import needs_mark
@@ -60,7 +71,7 @@ class Draft:
         self._status_deletes: list[str] = []
         self._histories: list[ScaleHistory] = []
         self._history_deletes: list[str] = []
-        self._events: list[PlannedEvent] = []
+        self._events: list[Event] = []
         self._pins: dict[tuple[str, int], str | None] = {}
 
     @property
@@ -159,17 +170,14 @@ class Draft:
         key = worker_key(assignment.node_id, assignment.worker_id)
         self.ledger.put(key, holding_of(assignment, None), booked=True)
         self._events.append(
-            PlannedEvent(
-                worker_event(assignment.worker_id, "assigned"),
-                "penstock.worker.assigned",
-                assignment.worker_id,
-                {
-                    "worker_id": assignment.worker_id,
-                    "endpoint_id": assignment.endpoint_id,
-                    "revision": assignment.revision,
-                    "node_id": assignment.node_id,
-                    "gpus": list(assignment.gpus),
-                },
+            WORKER_ASSIGNED.of(
+                WorkerAssigned(
+                    worker_id=assignment.worker_id,
+                    endpoint_id=assignment.endpoint_id,
+                    node_id=assignment.node_id,
+                    revision=assignment.revision,
+                    gpus=assignment.gpus,
+                )
             )
         )
 
@@ -218,21 +226,8 @@ class Draft:
                 fencing_token=self.token,
             )
         )
-        inputs = decision.inputs.model_dump(mode="json") if decision.inputs else None
-        self._events.append(
-            PlannedEvent(
-                scale_event(endpoint_id),
-                "penstock.scale.decided",
-                endpoint_id,
-                {
-                    "endpoint_id": endpoint_id,
-                    "from": decision.before,
-                    "to": decision.after,
-                    "why": decision.why,
-                    "inputs": inputs,
-                },
-            )
-        )
+        told_now = ScaleDecided(endpoint_id=endpoint_id, **dict(decision))
+        self._events.append(SCALE_DECIDED.of(told_now))
 
     def delete_history(self, endpoint_id: str) -> None:
         """Forget the decisions of an endpoint whose record has gone."""
@@ -240,25 +235,11 @@ class Draft:
 
     def tell_node_lost(self, node_id: str, n_workers: int) -> None:
         """Event: a node is gone, with so many workers."""
-        self._events.append(
-            PlannedEvent(
-                node_event(node_id, "lost"),
-                "penstock.node.lost",
-                node_id,
-                {"node_id": node_id, "workers": n_workers},
-            )
-        )
+        self._events.append(NODE_LOST.of(NodeLost(node_id=node_id, workers=n_workers)))
 
     def tell_node_drained(self, node_id: str) -> None:
         """Event: a node that was to be empty is."""
-        self._events.append(
-            PlannedEvent(
-                node_event(node_id, "drained"),
-                "penstock.node.drained",
-                node_id,
-                {"node_id": node_id},
-            )
-        )
+        self._events.append(NODE_DRAINED.of(NodeDrained(node_id=node_id)))
 
     def plan(self) -> Plan:
         """The steps so far."""

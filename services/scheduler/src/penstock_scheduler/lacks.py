@@ -106,11 +106,15 @@ def _check_runtime(kind: Kind, spec: EndpointSpec) -> Lack | None:
 
 
 def _check_labels(kind: Kind, spec: EndpointSpec) -> Lack | None:
+    what = _missing_label(kind, spec.placement.node_selector)
+    return Lack(f"has {what}", f"have {what}") if what else None
+
+
+def _missing_label(kind: Kind, selector: Mapping[str, str]) -> str | None:
     labels = dict(kind.labels)
-    for name, value in sorted(spec.placement.node_selector.items()):
+    for name, value in sorted(selector.items()):
         if labels.get(name) != value:
-            what = f"not the label {name}={value}"
-            return Lack(f"has {what}", f"have {what}")
+            return f"not the label {name}={value}"
     return None
 
 
@@ -120,14 +124,18 @@ def _check_volumes(kind: Kind, spec: EndpointSpec, volumes: Volumes) -> Lack | N
         if record is None:
             what = f"the network volume {volume.id} gone"
             return Lack(f"finds {what}", f"find {what}")
-        if can_mount(record.source, kind.volume_kinds, kind.volume_paths):
-            continue
         source = record.source
-        what = {
-            "nfs": "no NFS",
-            "host_path": f"no {getattr(source, 'path', '')} among their volume_paths",
-            "driver_options": "no volume_driver_options",
-        }[source.type]
+        missing = _missing_label(kind, record.node_selector)
+        if missing is None and can_mount(source, kind.volume_kinds, kind.volume_paths):
+            continue
+        what = (
+            missing
+            or {
+                "nfs": "no NFS",
+                "host_path": f"no {getattr(source, 'path', '')} among their volume_paths",
+                "driver_options": "no volume_driver_options",
+            }[source.type]
+        )
         end = f"which volume {volume.id} needs"
         return Lack(f"has {what.replace('their', 'its')}, {end}", f"have {what}, {end}")
     return None

@@ -7,7 +7,6 @@ are decided on together.
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -16,21 +15,22 @@ from pydantic import ValidationError
 
 from penstock_common import ids
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus, Received
+from penstock_common.connection import Received
 from penstock_common.entropy import random_id
 from penstock_common.errors import PenstockError, WrongRevisionError
-from penstock_common.messages import QueueReport, cloud_event
+from penstock_common.events.catalogue import Event
+from penstock_common.events.publisher import EventPublisher
+from penstock_common.messages import QueueReport
 from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.memory import Memory
-from penstock_scheduler.plan import Plan, PlannedEvent
+from penstock_scheduler.plan import Plan
 from penstock_scheduler.reconcile import reconcile
 from penstock_scheduler.reports import ReportBook
 from penstock_scheduler.store import Store
 
 logger = logging.getLogger(__name__)
 
-SOURCE: Final = "/penstock/scheduler"
 #: While nothing can be decided, how often to see whether something can; a gain of the lease and a
 #: table that is whole wake the loop as well.
 _NOT_READY_S: Final = 0.5
@@ -45,7 +45,7 @@ class SchedulerLoop:
 
     def __init__(
         self,
-        bus: Bus,
+        events: EventPublisher,
         store: Store,
         leadership: Leadership,
         clock: Clock,
@@ -57,7 +57,7 @@ class SchedulerLoop:
         """A loop that is not running.
 
         Args:
-            bus: where events go.
+            events: tells what was decided.
             store: the tables and the writes.
             leadership: whether this process may decide.
             clock: read once per decision.
@@ -65,7 +65,7 @@ class SchedulerLoop:
             poked: set by whatever happened; wakes the loop.
             new_worker_id: gives a fresh worker id.
         """
-        self._bus = bus
+        self._events = events
         self._store = store
         self._leadership = leadership
         self._clock = clock
@@ -226,28 +226,13 @@ class SchedulerLoop:
             )
         else:
             for event in plan.events:
-                self._publish(event)
+                self._tell(event)
             return True
         return False
 
-    def _publish(self, event: PlannedEvent) -> None:
-        logger.info(event.type, extra={"action": event.type.rpartition(".")[2], **event.data})
-        event_id = random_id(ids.EVENT)
-        headers = cloud_event(
-            event_id=event_id,
-            event_type=event.type,
-            source=SOURCE,
-            subject=event.about,
-            time=self._clock.utc(),
+    def _tell(self, event: Event) -> None:
+        logger.info(
+            event.type.name,
+            extra={"action": event.type.verb, **event.data.model_dump(mode="json")},
         )
-        try:
-            self._bus.publish_nowait(
-                event.subject,
-                json.dumps(event.data).encode(),
-                headers={**headers, "Nats-Msg-Id": event_id},
-            )
-        except PenstockError as error:
-            logger.info(
-                "event not published",
-                extra={"action": "event_dropped", "event": event.type, "error": str(error)},
-            )
+        self._events.announce(event)

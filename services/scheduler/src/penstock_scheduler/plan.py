@@ -3,20 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from penstock_common.events.catalogue import Event
 from penstock_common.messages import EndpointStatus, ScaleHistory, UsageRecord, WorkerAssignment
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedEvent:
-    """Something worth telling; sent at most once, and nothing depends on it."""
-
-    #: NATS subject
-    subject: str
-    #: CloudEvents type, e.g. `penstock.scale.decided`
-    type: str
-    #: what it is about: the id of an endpoint, worker or node
-    about: str
-    data: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +29,8 @@ class Plan:
     histories: tuple[ScaleHistory, ...] = ()
     #: endpoints whose decisions to delete
     history_deletes: tuple[str, ...] = ()
-    events: tuple[PlannedEvent, ...] = ()
+    #: sent at most once, and nothing depends on them
+    events: tuple[Event, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to write or to tell."""

@@ -1,5 +1,7 @@
 """Network volumes, and images pulled ahead of need."""
 
+from collections.abc import Mapping
+
 from pydantic import AwareDatetime
 
 from penstock_client.documents.base import Document
@@ -18,6 +20,10 @@ class VolumeDocument(Document):
     id: str
     name: str
     source: VolumeSource
+    #: labels of the nodes that reach the data; empty = every node that can mount it
+    node_selector: Mapping[str, str] = {}
+    #: GB that its users agreed on; held by nobody
+    size_gb: int | None = None
     #: `app_name`s of the endpoints whose document names it
     endpoints: tuple[str, ...]
     created_at: AwareDatetime

@@ -13,7 +13,7 @@ from penstock_common.messages.access import (
     RepeatRecord,
 )
 from penstock_common.messages.audit import AuditChange, AuditRecord, AuditTarget
-from penstock_common.messages.base import Message, cloud_event
+from penstock_common.messages.base import Message
 from penstock_common.messages.endpoints import (
     Canary,
     EndpointRecord,
@@ -24,12 +24,21 @@ from penstock_common.messages.endpoints import (
     ScaleHistory,
     ScaleInputs,
 )
+from penstock_common.messages.events import (
+    EndpointNews,
+    GpuNews,
+    ImageRemoved,
+    NodeDrained,
+    NodeLost,
+    NodeOrdered,
+    ScaleDecided,
+    WorkerAssigned,
+)
 from penstock_common.messages.logs import GapReason, LogBatch, LogGap, LogLine, OutputName
 from penstock_common.messages.node_orders import NodeOrder
 from penstock_common.messages.nodes import (
     EngineProblem,
     Gpu,
-    GpuNews,
     GpuReading,
     NodeRecord,
     RouterRecord,
@@ -48,7 +57,6 @@ from penstock_common.messages.slots import (
     Tally,
 )
 from penstock_common.messages.storage import (
-    ImageRemoved,
     PrewarmRecord,
     PrewarmState,
     PrewarmStatus,
@@ -65,6 +73,7 @@ __all__ = [
     "AuditTarget",
     "Canary",
     "Claim",
+    "EndpointNews",
     "EndpointRecord",
     "EndpointStatus",
     "EngineProblem",
@@ -84,7 +93,10 @@ __all__ = [
     "LogGap",
     "LogLine",
     "Message",
+    "NodeDrained",
+    "NodeLost",
     "NodeOrder",
+    "NodeOrdered",
     "NodeRecord",
     "OutputName",
     "PrewarmRecord",
@@ -99,6 +111,7 @@ __all__ = [
     "RevisionRecord",
     "RouterRecord",
     "RuntimeKind",
+    "ScaleDecided",
     "ScaleDecision",
     "ScaleHistory",
     "ScaleInputs",
@@ -108,8 +121,8 @@ __all__ = [
     "Ticket",
     "UsageRecord",
     "VolumeRecord",
+    "WorkerAssigned",
     "WorkerAssignment",
     "WorkerLoad",
     "WorkerStatus",
-    "cloud_event",
 ]

@@ -1,7 +1,6 @@
 """What every wire type is made of."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -37,21 +36,3 @@ class WithSpec(Message):
     @classmethod
     def _lenient(cls, value: object) -> object:
         return load_endpoint(value) if isinstance(value, Mapping) else value
-
-
-def cloud_event(
-    *, event_id: str, event_type: str, source: str, subject: str, time: datetime
-) -> dict[str, str]:
-    """Headers of a CloudEvents 1.0 message in NATS binary mode; the payload is JSON data.
-
-    Source: CloudEvents 1.0.2, NATS protocol binding, §3.1 (attributes as `ce-` headers).
-    """
-    return {
-        "ce-specversion": "1.0",
-        "ce-id": event_id,
-        "ce-type": event_type,
-        "ce-source": source,
-        "ce-subject": subject,
-        "ce-time": time.isoformat(),
-        "content-type": "application/json",
-    }

@@ -54,17 +54,6 @@ class GpuReading(Message):
     xids: tuple[int, ...] = ()
 
 
-class GpuNews(Message):
-    """Data of the events `penstock.node.gpu_unhealthy` and `.gpu_healthy`."""
-
-    node_id: str
-    hostname: str
-    #: as it is now; its `reason` and `message` say what went bad
-    gpu: Gpu
-    #: what was wrong before; null = it was healthy, or is new
-    before: GpuReason | None = None
-
-
 class EngineProblem(Message):
     """Why a node's engine cannot start or end workers at present."""
 

@@ -1,5 +1,6 @@
 """What outlives workers: network volumes, and images on nodes."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Self
 
@@ -18,6 +19,10 @@ class VolumeRecord(Message):
     #: for people
     name: str
     source: VolumeSource
+    #: labels of the nodes that reach the data
+    node_selector: Mapping[str, str] = {}
+    #: GB that its users agreed on; null = they did not say
+    size_gb: int | None = None
     created_at: AwareDatetime
     updated_at: AwareDatetime
 
@@ -26,23 +31,6 @@ class VolumeRecord(Message):
     def decode(cls, data: bytes) -> Self:
         """As for every message; what a newer Penstock says of the source is ignored, too."""
         return cls.model_validate_json(data, extra="ignore")
-
-
-class ImageRemoved(Message):
-    """A node agent removed an image that nothing used. Event `penstock.node.image_removed`."""
-
-    node_id: str
-    #: the engine's id of it
-    image_id: str
-    #: what it was called there
-    references: tuple[str, ...]
-    #: its size, layers that other images share included
-    size_bytes: int
-    #: the disk of the engine's images, and what was free on it
-    disk_total_bytes: int
-    free_before_bytes: int
-    #: null = could not be read
-    free_after_bytes: int | None = None
 
 
 class PrewarmRecord(Message):

@@ -9,22 +9,22 @@ latest, and may then have fewer than were asked for, or none, and still a cursor
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from penstock_common import subjects
-from penstock_common.batched_get import batched_get
 from penstock_common.connection import Bus, Received
 from penstock_common.messages import AuditRecord
+from penstock_common.stream_reader import PAGE_MESSAGES, StreamReader, sequence_of
 
 logger = logging.getLogger(__name__)
 
 #: Records that are read for one page at most.
 MAX_READ: Final = 10_000
-#: Records of one answer of the server.
-_BATCH: Final = 500
 #: Sequences of the first window; of the widest one.
 _FIRST_WINDOW: Final = 128
 _WIDEST_WINDOW: Final = 65_536
+#: A window with fewer is followed by a wider one.
+_FEW: Final = 512
 #: A record is stored after its request came, by another clock: so much earlier or later.
 _MARGIN: Final = timedelta(hours=1)
 
@@ -62,11 +62,11 @@ class AuditPage:
 
 
 class AuditReader:
-    """Asks the stream AUDIT. Calls raise as `batched_get` does."""
+    """Asks the stream AUDIT. Calls raise as those of `StreamReader` do."""
 
     def __init__(self, bus: Bus, *, max_read: int = MAX_READ) -> None:
         """A reader over this connection that reads so many records for a page at most."""
-        self._bus = bus
+        self._stream = StreamReader(bus, subjects.AUDIT)
         self._max_read = max_read
 
     async def page(self, wanted: AuditFilter, limit: int, below: int | None) -> AuditPage:
@@ -85,14 +85,14 @@ class AuditReader:
                     more = sequence > first
                     return AuditPage(tuple(found), sequence if more else None)
             last = begin - 1
-            if len(window) < _BATCH:
+            if len(window) < _FEW:
                 width = min(2 * width, _WIDEST_WINDOW)
         return AuditPage(tuple(found), last + 1 if last >= first else None)
 
     async def _range(self, wanted: AuditFilter, below: int | None) -> tuple[int, int]:
         """First and last sequence in which wanted records may lie; first > last when none can."""
-        info = await self._bus.api(f"STREAM.INFO.{subjects.AUDIT}")
-        first, last = int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
+        bounds = await self._stream.bounds()
+        first, last = bounds.first, bounds.last
         if wanted.since is not None:
             first = await self._first_since(wanted.since - _MARGIN) or last + 1
         if wanted.until is not None:
@@ -102,23 +102,20 @@ class AuditReader:
 
     async def _first_since(self, at: datetime) -> int | None:
         """Sequence of the first record that was stored at or after this instant."""
-        question = {"start_time": at.isoformat(), "next_by_subj": subjects.AUDIT_ALL, "batch": 1}
-        messages = await batched_get(self._bus, subjects.AUDIT, question)
-        return _sequence(messages[0]) if messages else None
+        return (await self._stream.since(at, subjects.AUDIT_ALL, messages=1)).upto
 
     async def _window(self, key: str | None, begin: int, end: int) -> list[tuple[int, AuditRecord]]:
         """The records from `begin` to `end`, of this caller or of all, in the stream's order."""
         of_caller = subjects.audit(key, "*") if key is not None else subjects.AUDIT_ALL
         found: list[tuple[int, AuditRecord]] = []
-        while begin <= end:
-            n = min(_BATCH, end - begin + 1)
-            question: dict[str, Any] = {"seq": begin, "next_by_subj": of_caller, "batch": n}
-            messages = await batched_get(self._bus, subjects.AUDIT, question)
-            within = [message for message in messages if _sequence(message) <= end]
-            found += _decoded(within)
-            if len(within) < n:
+        seen = begin - 1
+        while seen < end:
+            n = min(PAGE_MESSAGES, end - seen)
+            page = await self._stream.after(seen, of_caller, messages=n)
+            found += _decoded([m for m in page.messages if sequence_of(m) <= end])
+            if page.upto is None or not page.more:
                 break
-            begin = _sequence(within[-1]) + 1
+            seen = page.upto
         return found
 
 
@@ -126,7 +123,7 @@ def _decoded(messages: list[Received]) -> list[tuple[int, AuditRecord]]:
     found = []
     for message in messages:
         try:
-            found.append((_sequence(message), AuditRecord.decode(message.data)))
+            found.append((sequence_of(message), AuditRecord.decode(message.data)))
         except ValueError as error:
             logger.error(
                 "audit record cannot be read, left out",
@@ -137,7 +134,3 @@ def _decoded(messages: list[Received]) -> list[tuple[int, AuditRecord]]:
                 },
             )
     return found
-
-
-def _sequence(message: Received) -> int:
-    return int(message.headers["Nats-Sequence"])

@@ -41,7 +41,9 @@ async def show_products(api: Api, request: web.Request) -> web.Response:
 
 async def show_clusters(api: Api, request: web.Request) -> web.Response:
     """GET clusters."""
-    return answer(clusters(shown_nodes(api), network_storage=False))
+    return answer(
+        clusters(shown_nodes(api), network_storage=api.settings.novita_storage_path is not None)
+    )
 
 
 ROUTES: Final = (

@@ -32,6 +32,7 @@ from penstock_api.routes.route import Body, Query, Route, answer
 from penstock_api.routes.workers import shown_workers
 from penstock_common import ids
 from penstock_common.entropy import random_id
+from penstock_common.events.catalogue import ENDPOINT_DELETED, ENDPOINT_UPDATED
 from penstock_common.messages import EndpointRecord
 
 JSON: Final = "application/json"
@@ -76,7 +77,7 @@ async def update(api: Api, request: web.Request) -> web.Response:
         changed = await patch_endpoint(
             api, own(api, request, body.id), lambda record: change(body, record.spec)
         )
-    told(api, changed, "updated")
+    told(api, changed, ENDPOINT_UPDATED)
     return answer(NovitaEmpty())
 
 
@@ -84,7 +85,7 @@ async def delete(api: Api, request: web.Request) -> web.Response:
     """POST endpoint/delete."""
     sent = await read_json(request, (JSON,), api.settings.body_timeout_s)
     name = own(api, request, parse_body(NovitaId, sent).id)
-    told(api, await delete_endpoint(api, name), "deleted")
+    told(api, await delete_endpoint(api, name), ENDPOINT_DELETED)
     return answer(NovitaEmpty())
 
 

@@ -31,6 +31,7 @@ from penstock_api.routes.workers import shown_workers
 from penstock_client.documents import EndpointDocument
 from penstock_common import ids
 from penstock_common.entropy import random_id
+from penstock_common.events.catalogue import ENDPOINT_DELETED, ENDPOINT_UPDATED
 from penstock_common.messages import EndpointRecord
 
 JSON: Final = "application/json"
@@ -81,13 +82,13 @@ async def update(api: Api, request: web.Request) -> web.Response:
     body = parse_body(NovitaV2ChangeRequest, sent)
     with in_their_words(FIELDS):
         changed = await patch_endpoint(api, name, lambda record: change(body, record.spec))
-    return answer(_with_workers(api, told(api, changed, "updated")))
+    return answer(_with_workers(api, told(api, changed, ENDPOINT_UPDATED)))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE /gpus/v2/endpoints/{endpoint}."""
     name = own(api, request, request.match_info["endpoint"])
-    told(api, await delete_endpoint(api, name), "deleted")
+    told(api, await delete_endpoint(api, name), ENDPOINT_DELETED)
     return answer(NovitaV2Done())
 
 

@@ -1,6 +1,5 @@
 """The audit trail: who changed what."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
@@ -11,6 +10,7 @@ from penstock_api.audit.reader import AuditFilter
 from penstock_api.context import Api
 from penstock_api.paging import MalformedPageError, cursor_of, parse_page
 from penstock_api.problems import RefusedError
+from penstock_api.routes.queries import is_token
 from penstock_api.routes.route import PAGE, Query, Route, answer
 from penstock_api.usage import parse_instant
 from penstock_client.documents import (
@@ -22,8 +22,6 @@ from penstock_client.documents import (
 from penstock_common.messages import AuditRecord
 
 _PARAMETERS: Final = ("key", "target", "action", "since", "until", "limit", "cursor")
-#: What can be an id; it becomes part of a NATS subject.
-_ID: Final = re.compile(r"[-a-z0-9]{1,64}")
 _TIME: Final = {"type": "string", "examples": ["2030-01-31", "2030-01-31T12:00:00Z"]}
 
 
@@ -53,7 +51,7 @@ def _filter(query: Mapping[str, str]) -> AuditFilter:
         known = ", ".join(_PARAMETERS)
         raise _refuse(f"'{unknown[0]}' is no parameter; there are {known}")
     key = query.get("key")
-    if key is not None and not _ID.fullmatch(key):
+    if key is not None and not is_token(key):
         raise _refuse("key is the id of an API key or a join token, or 'nobody'")
     return AuditFilter(
         key=key,

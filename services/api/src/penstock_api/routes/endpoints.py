@@ -19,7 +19,6 @@ from penstock_api.endpoint_actions import (
     told,
 )
 from penstock_api.endpoint_changes import plan_pause
-from penstock_api.events import Verb
 from penstock_api.paging import parse_page
 from penstock_api.preconditions import IfMatch, etag, parse_if_match
 from penstock_api.problems import RefusedError
@@ -44,7 +43,15 @@ from penstock_client.documents import (
 from penstock_common import ids
 from penstock_common.entropy import random_id
 from penstock_common.errors import InvalidDocumentError, Problem
-from penstock_common.messages import EndpointRecord
+from penstock_common.events.catalogue import (
+    ENDPOINT_DELETED,
+    ENDPOINT_PAUSED,
+    ENDPOINT_RESUMED,
+    ENDPOINT_ROLLED_BACK,
+    ENDPOINT_UPDATED,
+    EventType,
+)
+from penstock_common.messages import EndpointNews, EndpointRecord
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import EndpointState
 
@@ -110,7 +117,7 @@ async def update(api: Api, request: web.Request) -> web.Response:
     name = _own(api, request)  # an unknown endpoint is told before a wrong document
     patch = await read_json(request, (MERGE_PATCH, JSON), api.settings.body_timeout_s)
     change = await patch_endpoint(api, name, lambda _: patch, if_match=_if_match(request))
-    return _changed(api, change, "updated")
+    return _changed(api, change, ENDPOINT_UPDATED)
 
 
 async def show_revisions(api: Api, request: web.Request) -> web.Response:
@@ -149,7 +156,7 @@ async def roll_back(api: Api, request: web.Request) -> web.Response:
         return plan_rollback(record, filed[number], why=None, now=now)
 
     change = await api.store.change_endpoint(name, plan, if_match=_if_match(request))
-    return _changed(api, change, "rolled_back")
+    return _changed(api, change, ENDPOINT_ROLLED_BACK)
 
 
 async def share_traffic(api: Api, request: web.Request) -> web.Response:
@@ -171,7 +178,7 @@ async def share_traffic(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_canary(record, wanted, change, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, outcome, "updated")
+    return _changed(api, outcome, ENDPOINT_UPDATED)
 
 
 async def promote(api: Api, request: web.Request) -> web.Response:
@@ -182,7 +189,7 @@ async def promote(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_promotion(record, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, change, "updated")
+    return _changed(api, change, ENDPOINT_UPDATED)
 
 
 async def abort(api: Api, request: web.Request) -> web.Response:
@@ -193,18 +200,18 @@ async def abort(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_abort(record, why=None, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, change, "rolled_back")
+    return _changed(api, change, ENDPOINT_ROLLED_BACK)
 
 
 def announce_retreat(api: Api, record: EndpointRecord) -> None:
     """Tell of an endpoint that went back by itself."""
-    api.events.announce("rolled_back", shown(api, record))
+    api.events.announce(ENDPOINT_ROLLED_BACK.of(EndpointNews.of(record)))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE /v1/endpoints/{endpoint}."""
     change = await delete_endpoint(api, _own(api, request), if_match=_if_match(request))
-    return _changed(api, change, "deleted", status=202)
+    return _changed(api, change, ENDPOINT_DELETED, status=202)
 
 
 async def pause(api: Api, request: web.Request) -> web.Response:
@@ -215,7 +222,7 @@ async def pause(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_pause(record, True, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, change, "paused")
+    return _changed(api, change, ENDPOINT_PAUSED)
 
 
 async def resume(api: Api, request: web.Request) -> web.Response:
@@ -226,7 +233,7 @@ async def resume(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_pause(record, False, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, change, "resumed")
+    return _changed(api, change, ENDPOINT_RESUMED)
 
 
 def _own(api: Api, request: web.Request) -> str:
@@ -238,9 +245,11 @@ def _if_match(request: web.Request) -> IfMatch:
     return parse_if_match(request.headers.get("If-Match"))
 
 
-def _changed(api: Api, change: Change, verb: Verb, *, status: int = 200) -> web.Response:
+def _changed(
+    api: Api, change: Change, what: EventType[EndpointNews], *, status: int = 200
+) -> web.Response:
     """The answer to a change, which is told as an event if there was something to change."""
-    return answer(told(api, change, verb), status=status, etag=etag(change.revision))
+    return answer(told(api, change, what), status=status, etag=etag(change.revision))
 
 
 ROUTES: Final = (

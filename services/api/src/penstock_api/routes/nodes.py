@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
-from penstock_api.events import NodeVerb
 from penstock_api.node_orders import plan_order
 from penstock_api.node_views import node_document
 from penstock_api.routes.route import Body, Route, answer
@@ -21,7 +20,13 @@ from penstock_client.documents import (
     NodeList,
 )
 from penstock_common.errors import InvalidDocumentError, Problem
-from penstock_common.messages import WorkerAssignment
+from penstock_common.events.catalogue import (
+    NODE_CORDONED,
+    NODE_DRAINING,
+    NODE_UNCORDONED,
+    EventType,
+)
+from penstock_common.messages import NodeOrdered, WorkerAssignment
 
 JSON: Final = "application/json"
 
@@ -48,21 +53,21 @@ async def show_node(api: Api, request: web.Request) -> web.Response:
 
 async def cordon(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/cordon."""
-    return await _order(api, request, await _read(api, request, CordonRequest), "cordoned")
+    return await _order(api, request, await _read(api, request, CordonRequest), NODE_CORDONED)
 
 
 async def drain(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/drain."""
-    return await _order(api, request, await _read(api, request, DrainRequest), "draining")
+    return await _order(api, request, await _read(api, request, DrainRequest), NODE_DRAINING)
 
 
 async def uncordon(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/uncordon."""
-    return await _order(api, request, None, "uncordoned")
+    return await _order(api, request, None, NODE_UNCORDONED)
 
 
 async def _order(
-    api: Api, request: web.Request, wanted: CordonRequest | None, verb: NodeVerb
+    api: Api, request: web.Request, wanted: CordonRequest | None, what: EventType[NodeOrdered]
 ) -> web.Response:
     node_id, now = request.match_info["node"], api.clock.utc()
     shown = _detail(api, node_id)
@@ -73,7 +78,8 @@ async def _order(
         # One of which only the order was known is gone with it: then as it was, without an order.
         known = node_id in api.store.node_ids()
         shown = _detail(api, node_id) if known else shown.model_copy(update={"order": None})
-        api.events.announce_node(verb, shown)
+        order = api.store.node_order(node_id)
+        api.events.announce(what.of(NodeOrdered(node_id=node_id, order=order)))
     return answer(shown)
 
 

@@ -11,6 +11,8 @@ from penstock_api.volumes import (
     change_volume,
     create_volume,
     find_volume,
+    new_volume,
+    oldest_first,
     remove_volume,
     users_of,
 )
@@ -27,14 +29,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 async def create(api: Api, request: web.Request) -> web.Response:
     """POST /v1/volumes."""
     spec = parse_volume(await read_json(request, (JSON,), api.settings.body_timeout_s))
-    now = api.clock.utc()
-    record = VolumeRecord(
-        volume_id=random_id(ids.VOLUME),
-        name=spec.name,
-        source=spec.source,
-        created_at=now,
-        updated_at=now,
-    )
+    record = new_volume(random_id(ids.VOLUME), spec, now=api.clock.utc())
     await create_volume(api.store, record)
     created = _document(api, record)
     return answer(created, status=201, location=f"/v1/volumes/{created.id}")
@@ -42,9 +37,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/volumes."""
-    records = (row.value for row in api.store.volumes.rows.values())
-    oldest_first = sorted(records, key=lambda record: (record.created_at, record.volume_id))
-    return answer(VolumeList(volumes=tuple(_document(api, r) for r in oldest_first)))
+    return answer(VolumeList(volumes=tuple(_document(api, r) for r in oldest_first(api.store))))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:
@@ -73,6 +66,8 @@ def _document(api: Api, record: VolumeRecord) -> VolumeDocument:
         id=record.volume_id,
         name=record.name,
         source=record.source,
+        node_selector=record.node_selector,
+        size_gb=record.size_gb,
         endpoints=users_of(api.store)(record.volume_id),
         created_at=record.created_at,
         updated_at=record.updated_at,
@@ -97,7 +92,7 @@ ROUTES: Final = (
         "/v1/volumes/{volume}",
         update,
         "admin",
-        "Give a network volume another name.",
+        "Change a network volume's name, or the size that is told.",
         VolumeDocument,
         body=Body((MERGE_PATCH, JSON), VolumeSpec),
     ),

@@ -30,6 +30,7 @@ from penstock_api.runpod.templates import find_template
 from penstock_api.runpod.v1 import FIELDS, change, creation, endpoint, wanted_pause
 from penstock_common import ids
 from penstock_common.entropy import random_id
+from penstock_common.events.catalogue import ENDPOINT_DELETED, ENDPOINT_UPDATED
 from penstock_common.messages import EndpointRecord
 
 JSON: Final = "application/json"
@@ -94,14 +95,14 @@ async def _update(api: Api, request: web.Request) -> web.Response:
             lambda record: change(body, record.spec),
             adjust=lambda record: wanted_pause(body, record),
         )
-    told(api, changed, "updated")
+    told(api, changed, ENDPOINT_UPDATED)
     return answer(_answer(api, _PLAIN, changed.record))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE endpoints/{endpoint}."""
     name = own(api, request, request.match_info["endpoint"])
-    told(api, await delete_endpoint(api, name), "deleted")
+    told(api, await delete_endpoint(api, name), ENDPOINT_DELETED)
     return web.Response(status=204)
 
 

@@ -29,6 +29,7 @@ from penstock_api.store import Store
 from penstock_common import ids
 from penstock_common.entropy import random_id
 from penstock_common.errors import PenstockError
+from penstock_common.events.catalogue import ENDPOINT_UPDATED
 from penstock_common.messages import TemplateRecord
 from penstock_common.subjects import TEMPLATES
 
@@ -110,7 +111,7 @@ async def _update(api: Api, request: web.Request) -> web.Response:
             changed = await patch_endpoint(
                 api, endpoint_id, lambda found: template_change(record, found.spec)
             )
-        told(api, changed, "updated")
+        told(api, changed, ENDPOINT_UPDATED)
     await api.store.change_record(TEMPLATES, template_id, lambda _: record)
     return answer(template_document(record))
 

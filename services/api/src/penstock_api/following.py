@@ -1,0 +1,106 @@
+"""Follows a stream of NATS for one client: page after page, and on as more comes.
+
+A reader holds nothing on the server but a plain subscription that wakes it. It reads the next page
+when the client has taken the one before, so a slow client costs one page of memory.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from enum import Enum, auto
+from typing import Final, Protocol, TypeVar
+
+from penstock_api.open_streams import OpenStreams
+from penstock_common.errors import PenstockError
+
+logger = logging.getLogger(__name__)
+
+#: A reader that nothing wakes looks for more so often, and whether its client is still there.
+TICK_S: Final = 1.0
+#: A wake-up may come a moment before what it tells of can be read.
+_LOOKS_S: Final = (0.005, 0.02, 0.1)
+
+
+class FollowedPage(Protocol):
+    """A page of a stream."""
+
+    @property
+    def upto(self) -> int:
+        """Sequence up to which it has seen."""
+        ...
+
+    @property
+    def more(self) -> bool:
+        """There was more in the stream when it was read."""
+        ...
+
+
+P = TypeVar("P", bound=FollowedPage)
+
+
+class Pause(Enum):
+    """Why there is no page at the moment."""
+
+    #: all that there is was given
+    CAUGHT_UP = auto()
+    #: NATS could not be asked
+    AWAY = auto()
+
+
+async def follow(
+    fetch: Callable[[int], Awaitable[P]],
+    after: int,
+    *,
+    woken: asyncio.Event,
+    streams: OpenStreams,
+) -> AsyncGenerator[P | Pause, None]:
+    """Pages as they come, and about once a second a pause while none does.
+
+    It ends when the api stops, and else when its reader closes it.
+
+    Args:
+        fetch: gives the page behind a sequence.
+        after: the sequence to begin behind.
+        woken: is set when there may be more, and when the api stops.
+        streams: tells whether it does.
+
+    Raises:
+        PenstockError: the first page could not be fetched; later ones are tried again.
+    """
+    begun, looks = False, 0
+    while not streams.closing:
+        if woken.is_set():
+            woken.clear()
+            looks = 0
+        try:
+            page = await fetch(after)
+        except PenstockError as error:
+            if not begun:
+                raise
+            logger.info(
+                "stream not read, trying again",
+                extra={"action": "stream_read_retried", "error": str(error)},
+            )
+            yield Pause.AWAY
+            await _wait(woken, TICK_S)
+            continue
+        if page.upto > after or not begun:
+            yield page
+        if page.upto > after:
+            looks = len(_LOOKS_S)  # what woke us was read
+        begun, after = True, page.upto
+        if page.more:
+            continue
+        yield Pause.CAUGHT_UP
+        if looks < len(_LOOKS_S):
+            await asyncio.sleep(_LOOKS_S[looks])
+            looks += 1
+        else:
+            await _wait(woken, TICK_S)
+
+
+async def _wait(woken: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await woken.wait()
