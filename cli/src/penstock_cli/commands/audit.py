@@ -102,4 +102,6 @@ def _change(change: AuditChangeDocument) -> str:
     after = json.dumps(change.after, ensure_ascii=False)
     if change.before is None:
         return f"{change.pointer}={after}"
+    if change.before == change.after:  # a secret, of which only that is told
+        return f"{change.pointer} changed"
     return f"{change.pointer} {json.dumps(change.before, ensure_ascii=False)} → {after}"

@@ -53,6 +53,7 @@ def diff_records(
         pointer
         for pointer in {*before, *after} - _NOT_TOLD
         if before.get(pointer) != after.get(pointer)
+        and after.get(pointer) != target_id  # its own name
     )
     changes = tuple(
         AuditChange(
@@ -84,8 +85,8 @@ def _flat(pointer: str, value: object) -> dict[str, Any]:
 
 
 def _shown(pointer: str, value: object) -> object:
-    if value is None:
-        return None
+    if value in (None, ""):
+        return value
     if any(_SECRET_NAME.search(step) for step in pointer.split("/")):
         return HIDDEN
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
