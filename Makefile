@@ -6,10 +6,12 @@
 #   make test-gpu                         set up, run the tests that need an NVIDIA GPU
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
+#   make sync-client                      remake the synchronous client from the asynchronous one
 #   make images [OFFLINE=1] [VERSION=1.0]  build the container images; OFFLINE: fetch wheels outside first
 #   make bench-cold-start [RUNTIME=docker] cold start through Penstock against the command alone
 #   make bench-simulate                   the autoscaler beside its peers' formulas, in virtual time
 #   make bench-placement                  placement from 100 to 100,000 nodes, and fragmentation
+#   make bench-api                        the management API over 1,000 endpoints
 #   make bench-fleet                      scheduler and NATS over 100 to 1,000 simulated nodes
 #   make bench-router [QUICK=1] [HEAVY=1] the router beside HAProxy, nginx, Envoy, aiohttp (and smg)
 
@@ -27,7 +29,7 @@ MEMBERS := libs/common libs/client libs/autoscaler services/api services/schedul
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test test-gpu lock wheels images bench-cold-start bench-simulate bench-placement bench-fleet bench-router clean
+.PHONY: demo demo-embeddings setup check test test-gpu lock sync-client wheels images bench-cold-start bench-simulate bench-placement bench-api bench-fleet bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -70,6 +72,9 @@ lock: setup
 	$(LOCK) requirements.in -o requirements.lock
 	$(LOCK) --no-deps examples/embeddings/requirements.in -o examples/embeddings/requirements.lock
 
+sync-client: setup
+	$(BIN)/python libs/client/make_sync.py
+
 wheels: setup
 	@$(BIN)/python deploy/wheels.py
 
@@ -90,6 +95,9 @@ bench-simulate: setup
 
 bench-placement: setup
 	$(BIN)/python -m benchmarks.placement
+
+bench-api: setup
+	$(BIN)/python -m benchmarks.api
 
 bench-fleet: setup
 	$(BIN)/python -m benchmarks.fleet

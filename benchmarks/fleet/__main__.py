@@ -21,6 +21,7 @@ from typing import Final
 import aiohttp
 
 from benchmarks.fleet.simulated import Fleet
+from benchmarks.processes import cpu_s, rss_mib
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus
 from penstock_common.settings import NatsSettings
@@ -31,7 +32,6 @@ RESULTS: Final = Path(__file__).parents[1] / "results"
 CLOCK: Final = SystemClock()
 CONNECTIONS: Final = 8
 REACTIONS: Final = 30
-_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +56,6 @@ class Result:
     reaction_p99_ms: float
     scheduler_mib: float
     nats_mib: float
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-
-def rss_mib(pid: int) -> float:
-    """Resident memory."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"process {pid} has no VmRSS")
 
 
 async def nats_bytes(url: str) -> int:

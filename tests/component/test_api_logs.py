@@ -3,14 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from penstock_client.sse import EventReader, ServerEvent
+from penstock_client.sse import ServerEvent
 from penstock_common import subjects
 from penstock_common.errors import PenstockError
 from penstock_common.kv import Bucket
@@ -18,6 +17,7 @@ from penstock_common.log_stream import LogStream
 from penstock_common.messages import LogGap
 from penstock_common.states import WorkerState
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
+from tests.support.api_streams import Stream, read, streamed
 from tests.support.log_writer import writer_of
 from tests.support.nats_server import NatsServer
 
@@ -30,54 +30,13 @@ async def api(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[ApiServe
         yield server
 
 
-class Stream:
-    """A stream of events being read."""
-
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self.answer = answer
-        self._reader = EventReader()
-        self._events: list[ServerEvent] = []
-
-    async def next(self, *, within_s: float = 10.0) -> ServerEvent:
-        async with asyncio.timeout(within_s):
-            while not self._events:
-                data = await self.answer.content.readany()
-                assert data, "the stream ended"
-                self._events += self._reader.feed(data)
-        return self._events.pop(0)
-
-    async def texts(self, count: int) -> list[str]:
-        return [json.loads((await self.next()).data)["text"] for _ in range(count)]
-
-    async def rest(self) -> list[ServerEvent]:
-        async with asyncio.timeout(15):
-            while data := await self.answer.content.readany():
-                self._events += self._reader.feed(data)
-        return self._events
+async def texts(stream: Stream, count: int) -> list[str]:
+    return [json.loads((await stream.next()).data)["text"] for _ in range(count)]
 
 
 def path_of(worker_id: str | None = "wk-1", query: str = "") -> str:
     middle = f"/workers/{worker_id}" if worker_id else ""
     return f"/v1/endpoints/echo{middle}/logs{query}"
-
-
-@asynccontextmanager
-async def streamed(
-    api: ApiServer, path: str, *, key: str = ADMIN_KEY, **headers: str
-) -> AsyncIterator[Stream]:
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with (
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"} | sent) as session,
-        session.get(api.url + path) as answer,
-    ):
-        assert answer.status == 200, await answer.text()
-        yield Stream(answer)
-
-
-async def read(api: ApiServer, path: str, **headers: str) -> list[ServerEvent]:
-    """All events of a stream that ends."""
-    async with streamed(api, path, **headers) as stream:
-        return await stream.rest()
 
 
 def shown(events: list[ServerEvent]) -> list[Any]:
@@ -100,7 +59,7 @@ async def test_a_living_worker_s_lines_come_as_they_are_written(api: ApiServer) 
     await writer.assign()
     await writer.write("one", "two")
     async with streamed(api, path_of()) as stream:
-        assert await stream.texts(2) == ["one", "two"]
+        assert await texts(stream, 2) == ["one", "two"]
         await writer.write("three")
         event = await stream.next()
         line = json.loads(event.data)
@@ -240,7 +199,7 @@ async def test_a_deleted_endpoint_ends_the_stream_of_its_lines(api: ApiServer) -
     writer = await writer_of(api)
     await writer.write("one")
     async with streamed(api, path_of(None)) as stream:
-        assert await stream.texts(1) == ["one"]
+        assert await texts(stream, 1) == ["one"]
         await Bucket(api.bus, subjects.ENDPOINTS).delete(writer.endpoint_id)
 
         assert shown(await stream.rest()) == ["deleted"]
@@ -316,7 +275,7 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(api: ApiServer) -> N
     await writer.assign()
     await writer.write("one")
     async with streamed(api, path_of()) as stream:
-        assert await stream.texts(1) == ["one"]
+        assert await texts(stream, 1) == ["one"]
         assert await subscriptions(api) == 1
 
     async def freed() -> bool:
@@ -355,7 +314,7 @@ async def test_an_api_that_stops_does_not_wait_for_its_readers(
         await writer.assign()
         await writer.write("one")
         async with streamed(api, path_of()) as stream:
-            assert await stream.texts(1) == ["one"]
+            assert await texts(stream, 1) == ["one"]
             api.stopping.set()
 
             assert await stream.rest() == []  # no end: there may be more to come
@@ -366,7 +325,7 @@ async def test_a_reader_outlives_a_restart_of_nats(api: ApiServer) -> None:
     await writer.assign()
     await writer.write("one")
     async with streamed(api, path_of()) as stream:
-        assert await stream.texts(1) == ["one"]
+        assert await texts(stream, 1) == ["one"]
         api.nats.kill()
         api.nats.start()
 
@@ -379,7 +338,7 @@ async def test_a_reader_outlives_a_restart_of_nats(api: ApiServer) -> None:
             return True
 
         await eventually(written)
-        assert await stream.texts(1) == ["two"]
+        assert await texts(stream, 1) == ["two"]
 
 
 async def test_too_many_readers_are_refused(
@@ -391,6 +350,6 @@ async def test_too_many_readers_are_refused(
         await writer.assign()
         await writer.write("one")
         async with streamed(api, path_of()) as stream:
-            assert await stream.texts(1) == ["one"]
+            assert await texts(stream, 1) == ["one"]
             answer = await api.ask("GET", path_of())
             assert (answer.status, answer.document["reason"]) == (503, "too_many_streams")

@@ -174,7 +174,7 @@ async def test_an_order_outlives_the_node_and_the_node_is_known_by_it(api: ApiSe
     last = (await api.ask("POST", "/v1/nodes/node-a/uncordon")).document
     assert (last["state"], last["order"]) == ("lost", None)
     assert (await api.ask("GET", "/v1/nodes/node-a")).status == 404
-    assert (await api.ask("GET", "/v1/nodes")).document == {"nodes": []}
+    assert (await api.ask("GET", "/v1/nodes")).document == {"nodes": [], "next_cursor": None}
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ async def test_schemathesis_finds_no_breach(nats_server: NatsServer, tmp_path: P
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{api.url}/openapi.json",
             "--header", f"Authorization: Bearer {ADMIN_KEY}",
             "--checks", ",".join(CHECKS), "--max-examples", "8", "--seed", "1",
-            # Streams that do not end by themselves are for test_api_logs.py.
+            # Streams that do not end by themselves are for test_api_logs.py and test_api_events.py.
+            "--header", "Accept: application/json",
             "--exclude-path-regex", "/logs$",
             "--phases", "examples,coverage,fuzzing", "--warnings", "off", "--no-color",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=tmp_path,

@@ -1,38 +1,18 @@
 """`penstock-api` as a process: how it starts, says that it is ready, and ends."""
 
 import asyncio
-import os
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from penstock_common import sealing
-from tests.support.api_server import ADMIN_KEY, CLOCK
+from tests.support.api_process import settings, start
+from tests.support.api_server import CLOCK
 from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
-
-
-def settings(nats: NatsServer, folder: Path) -> dict[str, str]:
-    (folder / "admin.key").write_text(ADMIN_KEY)
-    (folder / "secret.key").write_text(sealing.new_key())
-    return {
-        "PENSTOCK_API_PORT": "0",
-        "PENSTOCK_API_NATS_URL": nats.url,
-        "PENSTOCK_API_ADMIN_KEY_FILE": str(folder / "admin.key"),
-        "PENSTOCK_API_SECRET_KEY_FILE": str(folder / "secret.key"),
-    }
-
-
-async def start(env: dict[str, str]) -> asyncio.subprocess.Process:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK")}
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "penstock_api"), stderr=asyncio.subprocess.PIPE, env=inherited | env
-    )
 
 
 @pytest.mark.parametrize("nats_alive", [True, False])

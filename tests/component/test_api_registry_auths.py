@@ -28,7 +28,10 @@ async def test_a_password_goes_in_sealed_and_never_comes_out(api: ApiServer) -> 
     assert made.status == 201
     assert made.document.keys() == {"id", "name", "username", "created_at"}
     assert made.headers["Location"] == f"{PATH}/{made.document['id']}"
-    assert (await api.ask("GET", PATH)).document == {"registry_auths": [made.document]}
+    assert (await api.ask("GET", PATH)).document == {
+        "registry_auths": [made.document],
+        "next_cursor": None,
+    }
     assert (await api.ask("GET", made.headers["Location"])).document == made.document
 
     entry = await Bucket(api.bus, subjects.REGISTRY_AUTHS).get(made.document["id"])

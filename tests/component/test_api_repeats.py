@@ -41,6 +41,22 @@ async def test_a_repeat_gets_the_first_answer_and_makes_nothing(api: ApiServer) 
     assert await n_endpoints(api) == 1
 
 
+async def test_a_change_and_a_deletion_are_answered_again_too(api: ApiServer) -> None:
+    await api.create("echo")
+    seen = (await api.ask("GET", "/v1/endpoints/echo")).headers["ETag"]
+    path, headers = "/v1/endpoints/echo", {**KEY, "If-Match": seen}
+    first = await api.ask("PATCH", path, {"public": True}, headers=headers)
+    again = await api.ask("PATCH", path, {"public": True}, headers=headers)
+    assert (first.status, again.status) == (200, 200)  # and not 412: the tag has moved since
+    assert again.document == first.document
+    auth = {"name": "ours", "username": "robot", "password": "secret-1"}
+    auth_id = (await api.ask("POST", "/v1/registry-auths", auth)).document["id"]
+    gone = [await api.ask("DELETE", f"/v1/registry-auths/{auth_id}", headers=KEY) for _ in range(2)]
+    assert [answer.status for answer in gone] == [200, 200]
+    assert gone[0].document == gone[1].document
+    assert (await api.ask("DELETE", f"/v1/registry-auths/{auth_id}")).status == 404
+
+
 async def test_many_at_once_make_one(api: ApiServer) -> None:
     answers = await asyncio.gather(
         *(api.ask("POST", "/v1/endpoints", ECHO, headers=KEY) for _ in range(10))

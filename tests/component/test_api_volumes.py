@@ -39,7 +39,10 @@ async def test_a_volume_is_made_shown_renamed_and_forgotten(api: ApiServer) -> N
         *("id", "name", "source", "node_selector", "size_gb", "endpoints"),
         *("created_at", "updated_at"),
     }
-    assert (await api.ask("GET", PATH)).document == {"volumes": [made.document]}
+    assert (await api.ask("GET", PATH)).document == {
+        "volumes": [made.document],
+        "next_cursor": None,
+    }
     assert (await api.ask("GET", path)).document == made.document
 
     changed = await api.ask("PATCH", path, {"name": "weights"})

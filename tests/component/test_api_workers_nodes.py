@@ -127,7 +127,7 @@ async def _n_workers(api: ApiServer) -> int:
 
 
 async def test_a_node_is_shown_with_the_holders_of_its_gpus(api: ApiServer) -> None:
-    assert (await api.ask("GET", "/v1/nodes")).document == {"nodes": []}
+    assert (await api.ask("GET", "/v1/nodes")).document == {"nodes": [], "next_cursor": None}
     made = await api.create()
     await assign(api, made["id"])
     node = NodeRecord(

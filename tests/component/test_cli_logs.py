@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from penstock_client.documents import LogEndDocument, LogLineDocument
 from penstock_client.errors import ApiError
 from penstock_common.states import WorkerState
 from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
+from tests.support.commands import command, run
 from tests.support.log_writer import Writer, writer_of
 from tests.support.nats_server import NatsServer, free_port
 
@@ -25,33 +24,6 @@ pytestmark = [pytest.mark.nats, pytest.mark.slow]
 async def api(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[ApiServer]:
     async with running_api(nats_server, tmp_path / "api") as server:
         yield server
-
-
-async def command(api: ApiServer, *arguments: str) -> asyncio.subprocess.Process:
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK", "FORCE_"))}
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "penstock_cli",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=env | {"PENSTOCK_API_URL": api.url, "PENSTOCK_API_KEY": ADMIN_KEY},
-        preexec_fn=_listen_to_ctrl_c,
-    )
-
-
-def _listen_to_ctrl_c() -> None:
-    """What a shell starts in the background ignores it, and so does what that starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-async def run(api: ApiServer, *arguments: str) -> tuple[int, str, str]:
-    process = await command(api, *arguments)
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 async def gone_worker(api: ApiServer) -> Writer:

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from penstock_client import blocking
 from penstock_client.client import PenstockClient
 from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
 from penstock_common.states import EndpointState
-from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
+from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
 from tests.support.nats_server import NatsServer, free_port
 
 pytestmark = [pytest.mark.nats]
@@ -57,7 +56,8 @@ async def test_every_route_has_a_typed_method(client: PenstockClient, api: ApiSe
 async def test_volumes_prewarms_and_registry_auths_have_typed_methods(
     client: PenstockClient,
 ) -> None:
-    auth = await client.registry_auths.create(name="ours", username="robot", password="secret-1")
+    document = {"name": "ours", "username": "robot", "password": "secret-1"}
+    auth = await client.registry_auths.create(document)
     assert [found.id async for found in client.registry_auths.list()] == [auth.id]
     assert (await client.registry_auths.show(auth.id)).username == "robot"
     source = {"type": "nfs", "server": "10.0.0.9", "path": "/models"}
@@ -177,12 +177,3 @@ async def test_an_answer_that_stays_away_is_given_up(api: ApiServer) -> None:
         with pytest.raises(UnreachableError, match=r"within 0\.2 s"):
             await client.nodes.list().whole()
     server.close()
-
-
-async def test_code_without_a_loop_asks_by_the_facade(api: ApiServer) -> None:
-    await api.create()
-    listed = await asyncio.to_thread(
-        blocking.ask, api.url, ADMIN_KEY, lambda client: client.endpoints.list().whole()
-    )
-    assert [endpoint.app_name for endpoint in listed.endpoints] == ["echo"]
-    await eventually(lambda: api.show("echo"))

@@ -26,6 +26,7 @@ from penstock_common.messages import (
     VolumeRecord,
     WorkerAssignment,
     WorkerLoad,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.specs import parse_endpoint
@@ -171,6 +172,7 @@ def show(
     named |= _see(view.see_worker_status, shown.worker_statuses, tables.worker_statuses)
     named |= _see(view.see_node, shown.nodes, tables.nodes)
     named |= _see(view.see_node_order, shown.node_orders, tables.node_orders)
+    named |= _see(view.see_worker_order, shown.worker_orders, tables.worker_orders)
     for router_id in {*view.routers, *tables.routers}:
         view.see_router(router_id, lives=router_id in tables.routers)
     named |= {n for n, r in tables.endpoints.items() if view.endpoints.get(n) != r}
@@ -227,6 +229,8 @@ class World:
         self.histories: dict[str, ScaleHistory] = {}
         self.nodes: dict[str, NodeRecord] = {}
         self.orders: dict[str, NodeOrder] = {}
+        #: by the keys of their workers
+        self.stops: dict[str, WorkerOrder] = {}
         self.lost_nodes: frozenset[str] = frozenset()
         self.lost_routers: frozenset[str] = frozenset()
         self.routers: frozenset[str] = frozenset({"rt-1"})
@@ -341,6 +345,19 @@ class World:
                 node_id=node_id, wish=wish, at=self.utc, deadline_at=deadline
             )
 
+    def stop(self, worker_id: str, *, deadline_s: float | None = None) -> None:
+        """Somebody orders a worker to stop."""
+        key, assignment = next(
+            (k, a) for k, (a, _) in self.assignments.items() if a.worker_id == worker_id
+        )
+        self.stops[key] = WorkerOrder(
+            worker_id=worker_id,
+            node_id=assignment.node_id,
+            endpoint_id=assignment.endpoint_id,
+            at=self.utc,
+            deadline_at=None if deadline_s is None else self.utc + timedelta(seconds=deadline_s),
+        )
+
     def replace_leader(self) -> None:
         """A new leader, which remembers nothing, takes over."""
         self.memory = Memory()
@@ -383,6 +400,7 @@ class World:
             histories=dict(self.histories),
             nodes={k: v for k, v in self.nodes.items() if k not in self.lost_nodes},
             node_orders=dict(self.orders),
+            worker_orders=dict(self.stops),
             routers=self.routers,
             assignments=dict(self.assignments),
             worker_statuses=dict(self.worker_statuses),
@@ -600,6 +618,8 @@ class World:
             return
         if assignment.desired is DesiredState.RUNNING:
             assert not self._is_bad(assignment), f"back on a bad GPU: {assignment}"
+            ordered = f"{assignment.node_id}.{assignment.worker_id}" in self.stops
+            assert not ordered, f"back against an order: {assignment}"
         if assignment.reason is WorkerReason.GPU_LOST:
             assert GpuReason.LOST in self.faults_of(assignment)
         if (
@@ -610,6 +630,9 @@ class World:
 
     def _check_stop(self, assignment: WorkerAssignment) -> None:
         if assignment.reason is WorkerReason.GPU_LOST:
+            return
+        order = self.stops.get(f"{assignment.node_id}.{assignment.worker_id}")
+        if order is not None and order.deadline_at is not None and order.deadline_at <= self.utc:
             return
         stopped = assignment.desired is DesiredState.STOPPED
         if stopped and self.routers and assignment.driver is not None:

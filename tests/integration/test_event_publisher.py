@@ -1,8 +1,6 @@
 """Events on their way into the stream, over a real nats-server."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -20,11 +18,12 @@ from penstock_common.events.catalogue import (
     Service,
 )
 from penstock_common.events.cloud_event import CloudEvent
+from penstock_common.events.examples import ENDPOINT_ID, EXAMPLES
 from penstock_common.events.publisher import EventPublisher
 from penstock_common.messages import NodeDrained
 from penstock_common.streams import ensure_streams
 from tests.support.bus import connected, eventually
-from tests.support.events import ENDPOINT_ID, EXAMPLES
+from tests.support.events import publishing
 from tests.support.nats_server import NatsServer
 
 pytestmark = pytest.mark.nats
@@ -32,17 +31,6 @@ pytestmark = pytest.mark.nats
 
 def drained(n: int) -> Event:
     return NODE_DRAINED.of(NodeDrained(node_id=f"node-{n}"))
-
-
-@asynccontextmanager
-async def publishing(publisher: EventPublisher) -> AsyncIterator[None]:
-    task = asyncio.create_task(publisher.run(), name="events")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def scheduler_events(bus: Bus, **more: Any) -> EventPublisher:

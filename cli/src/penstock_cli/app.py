@@ -8,9 +8,12 @@ import typer
 
 from penstock_cli.commands.audit import audit
 from penstock_cli.commands.endpoint import endpoints_app
+from penstock_cli.commands.events import events
 from penstock_cli.commands.key import keys_app
+from penstock_cli.commands.limits import limits
 from penstock_cli.commands.node import nodes_app
 from penstock_cli.commands.prewarm import prewarms_app
+from penstock_cli.commands.product import products_app
 from penstock_cli.commands.registry import registry_app
 from penstock_cli.commands.usage import usage
 from penstock_cli.commands.volume import volumes_app
@@ -35,12 +38,15 @@ app.command()(demo)
 app.command()(simulate)
 app.command()(usage)
 app.command()(audit)
+app.command()(limits)
+app.command()(events)
 app.command()(doctor)
 app.add_typer(endpoints_app, name="endpoint")
 app.add_typer(workers_app, name="worker")
 app.add_typer(nodes_app, name="node")
 app.add_typer(volumes_app, name="volume")
 app.add_typer(prewarms_app, name="prewarm")
+app.add_typer(products_app, name="product")
 app.add_typer(keys_app, name="key")
 app.add_typer(registry_app, name="registry")
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they do with them."""
 
+import asyncio
 import json
 import os
 import sys
@@ -12,7 +13,6 @@ import typer
 from penstock_cli.exits import CliError, as_cli_error
 from penstock_cli.input.durations import parse_duration
 from penstock_cli.target import find_target
-from penstock_client import blocking
 from penstock_client.client import PenstockClient
 from penstock_common.errors import PenstockError
 
@@ -63,8 +63,13 @@ def ask(api: str | None, data: Path, question: Callable[[PenstockClient], Awaita
         CliError: it refused, cannot be reached, or there is no key for it.
     """
     target = find_target(api, data)
+
+    async def connected() -> T:
+        async with PenstockClient(target.url, target.key) as client:
+            return await question(client)
+
     try:
-        return blocking.ask(target.url, target.key, question)
+        return asyncio.run(connected())
     except PenstockError as error:
         raise as_cli_error(error) from None
 

@@ -29,3 +29,13 @@ def test_events_do_not_depend_on_how_the_bytes_come(sizes: list[int]) -> None:
         found += reader.feed(data[:size])
         data, n = data[size:], n + 1
     assert found == EVENTS
+
+
+def test_an_id_counts_once_its_block_is_whole_though_it_brings_no_event() -> None:
+    reader = EventReader(last_id="3")
+    assert not list(reader.feed(b": alive\n\nid: 4\n"))
+    assert reader.last_id == "3"
+    assert not list(reader.feed(b"\n"))
+    assert reader.last_id == "4"
+    (event,) = reader.feed(b"data: a\n\nid: 5\n")
+    assert (event.id, reader.last_id) == ("4", "4")

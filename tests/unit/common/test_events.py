@@ -21,8 +21,8 @@ from penstock_common.events.catalogue import (
     source,
 )
 from penstock_common.events.cloud_event import CloudEvent, NoCloudEventError
+from penstock_common.events.examples import EXAMPLES
 from penstock_common.messages import NodeLost, WorkerAssigned
-from tests.support.events import EXAMPLES
 
 ROOT = Path(__file__).parents[3]
 SERVICES = {

@@ -63,6 +63,7 @@ from penstock_common.messages import (
     WorkerAssigned,
     WorkerAssignment,
     WorkerLoad,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.specs import parse_endpoint
@@ -83,6 +84,14 @@ SPEC = parse_endpoint({"name": "n", "app_name": "a", "image": {"command": "x"}, 
 
 EXAMPLES: list[Message] = [
     NodeOrder(node_id="node-a", wish=NodeWish.DRAINING, reason="fan", at=AT, deadline_at=AT),
+    WorkerOrder(
+        worker_id="wk-1",
+        node_id="node-a",
+        endpoint_id="ep-1",
+        reason="hangs",
+        at=AT,
+        deadline_at=AT,
+    ),
     EndpointRecord(endpoint_id="ep-1", revision=2, created_at=AT, updated_at=AT, spec=SPEC),
     EndpointRecord(
         endpoint_id="ep-1",

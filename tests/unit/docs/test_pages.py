@@ -4,18 +4,21 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
+
 from penstock_common.states import NodeState, WorkerReason
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_states_page_is_drawn_from_the_tables() -> None:
-    spec = importlib.util.spec_from_file_location("make_states", ROOT / "docs/make_states.py")
+@pytest.mark.parametrize("name", ["states", "events"])
+def test_a_page_is_what_its_script_writes(name: str) -> None:
+    spec = importlib.util.spec_from_file_location(f"make_{name}", ROOT / f"docs/make_{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / "docs/states.md").read_text() == module.page()
+    assert (ROOT / f"docs/{name}.md").read_text() == module.page()
 
 
 def test_every_reason_of_a_worker_is_explained_once() -> None:

@@ -184,6 +184,15 @@ def test_an_order_about_a_node_pokes_who_has_workers_there() -> None:
     assert [a.endpoint_id for a in world.on("node-b")] == ["ep-1"]
 
 
+def test_an_order_about_a_worker_pokes_its_endpoint() -> None:
+    world = a_poked_world()
+    (worker,) = world.on("node-a")
+    world.stop(worker.worker_id)
+    world.follow_pokes()
+    assert [a.worker_id for a in world.of()] != [worker.worker_id]
+    assert world.running() == 1
+
+
 def test_gpus_that_go_bad_poke_who_has_workers_there() -> None:
     world = a_poked_world()
     world.join(make_node("node-a", n_gpus=1, faults={0: GpuReason.XID}))

@@ -137,6 +137,12 @@ class SchedulerStory(RuleBasedStateMachine):
     def order(self, node_id: str, wish: NodeWish | None, deadline_s: float | None) -> None:
         self.world.order(node_id, wish, deadline_s=deadline_s)
 
+    @rule(number=st.integers(0, 10), deadline_s=st.sampled_from([None, 0.0, 10.0]))
+    def stop(self, number: int, deadline_s: float | None) -> None:
+        workers = sorted(a.worker_id for a, _ in self.world.assignments.values())
+        if workers:
+            self.world.stop(workers[number % len(workers)], deadline_s=deadline_s)
+
     @rule(node_id=st.sampled_from(["node-a", "node-b"]), restarting=st.booleans())
     def restart_agent(self, node_id: str, restarting: bool) -> None:
         record = self.world.nodes[node_id]

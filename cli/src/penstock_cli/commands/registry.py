@@ -35,14 +35,8 @@ def create(
     It comes from standard input, from PENSTOCK_REGISTRY_PASSWORD, or from a question at the
     terminal; never from the command line, which other users of the machine can read.
     """
-    password = _password(password_stdin)
-    made = ask(
-        api,
-        data,
-        lambda client: client.registry_auths.create(
-            name=name, username=username, password=password
-        ),
-    )
+    document = {"name": name, "username": username, "password": _password(password_stdin)}
+    made = ask(api, data, lambda client: client.registry_auths.create(document))
     if as_json:
         print_json(made)
     else:

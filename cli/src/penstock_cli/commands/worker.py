@@ -1,25 +1,39 @@
 """`penstock worker`: what runs."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from penstock_cli.exits import CliError, ExitCode
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.output.printing import print_json
+from penstock_cli.options import (
+    DEFAULT_DATA,
+    ApiOption,
+    DataOption,
+    JsonOption,
+    WaitTimeoutOption,
+    ask,
+)
+from penstock_cli.output.printing import plain, print_json, print_line
 from penstock_cli.output.worker_lines import FollowOption, TailOption, interruptible, print_logs
-from penstock_cli.output.workers import print_workers
+from penstock_cli.output.workers import print_worker, print_workers, stop_progress
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument, WorkerDocument, WorkerList
 from penstock_client.errors import ApiError
+from penstock_common.states import WorkerState
 
 workers_app = typer.Typer(
     help="Workers: the containers that serve endpoints.", no_args_is_help=True
 )
 
-#: Endpoints whose workers are asked for at once.
-_AT_ONCE = 8
+#: Endpoints that are asked about a worker at once.
+_AT_ONCE: Final = 8
+#: Longest wait of `stop --wait`: the longest request usually fits in.
+GONE_TIMEOUT_S: Final = 900.0
+
+Worker = Annotated[
+    str, typer.Argument(metavar="WORKER", help="Id of the worker.", show_default=False)
+]
 
 
 @workers_app.command("list")
@@ -28,20 +42,97 @@ def list_workers(
         str | None,
         typer.Argument(metavar="APP", help="app_name or id of an endpoint; left out = all."),
     ] = None,
+    node: Annotated[
+        str | None, typer.Option(metavar="NODE", help="Only those on this node.")
+    ] = None,
+    state: Annotated[WorkerState | None, typer.Option(help="Only those in this state.")] = None,
     as_json: JsonOption = False,
     api: ApiOption = None,
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """List the workers of one endpoint, or of all."""
-    if app is not None and as_json:
-        print_json(ask(api, data, lambda client: client.workers.list(app).whole()))
-        return
-    found = ask(api, data, lambda client: _workers(client, app))
+
+    async def question(client: PenstockClient) -> tuple[WorkerList, dict[str, str]]:
+        listed = await client.workers.list(app, node=node, state=state).whole()
+        endpoints = {worker.endpoint_id for worker in listed.workers}
+        return listed, await _app_names(client, endpoints) if not as_json else {}
+
+    listed, app_names = ask(api, data, question)
     if as_json:
-        # The api lists workers by endpoint; all together have the form of one such list.
-        print_json(WorkerList.of({"workers": [worker.raw for _, worker in found]}))
+        print_json(listed)
     else:
-        print_workers(found)
+        print_workers([(app_names.get(w.endpoint_id, w.endpoint_id), w) for w in listed.workers])
+
+
+@workers_app.command()
+def show(
+    worker: Worker,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Show one worker: how far it is, what it does, and how its start went."""
+
+    async def question(client: PenstockClient) -> tuple[WorkerDocument, dict[str, str]]:
+        shown = await client.workers.show(worker)
+        return shown, await _app_names(client, {shown.endpoint_id})
+
+    shown, app_names = ask(api, data, question)
+    if as_json:
+        print_json(shown)
+    else:
+        print_worker(shown, app_names.get(shown.endpoint_id))
+
+
+@workers_app.command()
+def stop(
+    worker: Worker,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why, for people.", show_default=False)
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Then stop it with its requests in flight; left out = they all end first.",
+            show_default=False,
+        ),
+    ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Stop it with its requests in flight (--deadline 0).")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is gone.")] = False,
+    wait_timeout: WaitTimeoutOption = GONE_TIMEOUT_S,
+    as_json: JsonOption = False,
+    api: ApiOption = None,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Drain and stop a worker; another one starts if its endpoint needs one."""
+    if now and deadline:
+        raise CliError("--now is --deadline 0; give one of them")
+    deadline_s = 0.0 if now else deadline
+
+    async def question(client: PenstockClient) -> WorkerDocument:
+        ordered = await client.workers.stop(worker, reason, deadline_s=deadline_s)
+        told = ""
+
+        async def tell(seen: WorkerDocument) -> None:
+            nonlocal told
+            line = stop_progress(seen)
+            if line != told:
+                told = line
+                typer.echo(plain(line), err=as_json)
+
+        if wait:
+            await client.workers.wait_until_gone(worker, timeout_s=wait_timeout, tell=tell)
+        return ordered
+
+    ordered = ask(api, data, question)
+    if as_json:
+        print_json(ordered)
+    else:
+        print_line(f"{worker} is gone" if wait else stop_progress(ordered))
 
 
 @workers_app.command("logs")
@@ -70,6 +161,11 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
     Raises:
         CliError: no endpoint knows it.
     """
+    try:
+        return (await client.workers.show(worker)).endpoint_id
+    except ApiError as error:
+        if error.status != 404:
+            raise
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def knows(endpoint: EndpointDocument) -> bool:
@@ -91,23 +187,15 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
     raise CliError(f"there is, and was, no worker '{worker}'", code=ExitCode.REFUSED)
 
 
-async def _workers(client: PenstockClient, app: str | None) -> list[tuple[str, WorkerDocument]]:
-    endpoints: tuple[EndpointDocument, ...]
-    if app is None:
-        endpoints = (await client.endpoints.list().whole()).endpoints
-    else:
-        endpoints = (await client.endpoints.show(app),)
-    turns = asyncio.Semaphore(_AT_ONCE)
-
-    async def of(endpoint: EndpointDocument) -> list[tuple[str, WorkerDocument]]:
-        async with turns:
-            try:
-                listed = await client.workers.list(endpoint.id).whole()
-            except ApiError as error:
-                if error.status == 404:  # it was deleted in between
-                    return []
-                raise
-        return [(endpoint.app_name, worker) for worker in listed.workers]
-
-    lists = await asyncio.gather(*map(of, endpoints))
-    return [worker for workers in lists for worker in workers]
+async def _app_names(client: PenstockClient, ids: set[str]) -> dict[str, str]:
+    """Id → `app_name` of these endpoints; those that are gone are left out."""
+    if len(ids) > 1:
+        return {e.id: e.app_name async for e in client.endpoints.list()}
+    try:
+        return {
+            endpoint_id: (await client.endpoints.show(endpoint_id)).app_name for endpoint_id in ids
+        }
+    except ApiError as error:
+        if error.status == 404:
+            return {}
+        raise

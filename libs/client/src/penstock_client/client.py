@@ -6,28 +6,37 @@
         async for worker in client.workers.list(endpoint.id):
             print(worker.id, worker.state)
 
-Every call raises `ApiError` when the api refuses and `UnreachableError` when it cannot be asked;
-none is repeated by itself.
+Every call raises `ApiError` when the api refuses and `UnreachableError` when it cannot be asked. What
+fails for a moment is sent again (`RetryPolicy`); a change carries an `Idempotency-Key`, so it is done
+once however often it is sent.
 """
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from penstock_client.calls.api_keys import ApiKeyCalls
 from penstock_client.calls.audit import AuditCalls
 from penstock_client.calls.endpoints import EndpointCalls
+from penstock_client.calls.events import EventCalls
 from penstock_client.calls.join_tokens import JoinTokenCalls
 from penstock_client.calls.nodes import NodeCalls
+from penstock_client.calls.offers import LimitCalls, ProductCalls
 from penstock_client.calls.prewarms import PrewarmCalls
 from penstock_client.calls.registry_auths import RegistryAuthCalls
 from penstock_client.calls.usage import UsageCalls
 from penstock_client.calls.volumes import VolumeCalls
 from penstock_client.calls.workers import WorkerCalls
+from penstock_client.retrying import RetryPolicy
 from penstock_client.transport import Transport
+
+_USUAL: Final = RetryPolicy()
 
 
 class PenstockClient:
-    """Asks one api with one key. An async context manager; each attribute is a kind of resource."""
+    """Asks one api with one key; each attribute is a kind of resource.
+
+    An async context manager, that closes its connections when left.
+    """
 
     endpoints: EndpointCalls
     workers: WorkerCalls
@@ -39,16 +48,22 @@ class PenstockClient:
     join_tokens: JoinTokenCalls
     usage: UsageCalls
     audit: AuditCalls
+    products: ProductCalls
+    limits: LimitCalls
+    events: EventCalls
 
-    def __init__(self, url: str, key: str, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str, key: str, *, timeout_s: float = 30.0, retry: RetryPolicy = _USUAL
+    ) -> None:
         """A client that has not connected yet.
 
         Args:
             url: of the api, e.g. `http://127.0.0.1:8000`.
             key: an API key.
-            timeout_s: longest wait for one answer.
+            timeout_s: longest wait for the answer to one attempt.
+            retry: how often and for how long requests are sent again.
         """
-        self._transport = transport = Transport(url, key, timeout_s=timeout_s)
+        self._transport = transport = Transport(url, key, timeout_s=timeout_s, retry=retry)
         self.endpoints = EndpointCalls(transport)
         self.workers = WorkerCalls(transport)
         self.nodes = NodeCalls(transport)
@@ -59,9 +74,11 @@ class PenstockClient:
         self.join_tokens = JoinTokenCalls(transport)
         self.usage = UsageCalls(transport)
         self.audit = AuditCalls(transport)
+        self.products = ProductCalls(transport)
+        self.limits = LimitCalls(transport)
+        self.events = EventCalls(transport)
 
     async def __aenter__(self) -> Self:
-        await self._transport.open()
         return self
 
     async def __aexit__(
@@ -70,6 +87,10 @@ class PenstockClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection; safe to repeat. Not needed where the client is entered."""
         await self._transport.close()
 
     async def send(self, method: str, path: str, document: object = None) -> Any:  # noqa: ANN401

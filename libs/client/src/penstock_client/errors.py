@@ -3,7 +3,17 @@
 from typing import ClassVar
 
 from penstock_client.documents import EndpointDocument, ProblemDocument
+from penstock_client.documents.base import NoTagError
 from penstock_common.errors import PenstockError
+
+__all__ = [
+    "ApiError",
+    "DrainEndedError",
+    "NoTagError",
+    "NotServingError",
+    "UnreachableError",
+    "WaitTimeoutError",
+]
 
 
 class ApiError(PenstockError):
@@ -11,8 +21,10 @@ class ApiError(PenstockError):
 
     error_type: ClassVar[str] = "api_refused"
 
-    def __init__(self, problem: ProblemDocument) -> None:
+    def __init__(self, problem: ProblemDocument, *, retry_after_s: float | None = None) -> None:
         self.problem = problem
+        #: so long the api asks to wait before the next try; None = it does not say
+        self.retry_after_s = retry_after_s
         super().__init__(problem.detail)
 
     @property
@@ -29,7 +41,8 @@ class ApiError(PenstockError):
 class UnreachableError(PenstockError):
     """The api could not be asked, or what answered is no Penstock api.
 
-    A request that was sent may have been done all the same.
+    A request that was sent may have been done all the same: repeated with the same
+    `idempotency_key`, it is done once.
     """
 
     error_type: ClassVar[str] = "api_unreachable"

@@ -2,27 +2,31 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias, TypeVar
 
-import aiohttp
-
 from penstock_client.errors import ApiError, UnreachableError
 from penstock_client.sse import EventReader, ServerEvent
+from penstock_client.wire import BadAddressError, Reply, WireError
+from penstock_client.wire_async import Answer
+from penstock_common.clock import SystemClock
 from penstock_common.nats_retry import Backoff
 
 T = TypeVar("T")
 
+_CLOCK = SystemClock()
 #: The api shows every 15 s that a stream lives.
 SILENCE_S: Final = 45.0
 #: So long a stream that broke is tried again before the api counts as unreachable.
 PATIENCE_S: Final = 60.0
+_TOO_MANY: Final = 429
+_STREAM: Final = "text/event-stream"
 
-#: Makes a request for a stream, with these headers.
-Ask: TypeAlias = Callable[[dict[str, str]], AbstractAsyncContextManager[aiohttp.ClientResponse]]
-#: What a refusal's body says; raises it.
-Refuse: TypeAlias = Callable[[aiohttp.ClientResponse], Awaitable[object]]
+#: Makes a request for a stream, with these headers, that may be silent for so many seconds.
+Ask: TypeAlias = Callable[[dict[str, str], float], AbstractAsyncContextManager[Answer]]
+#: What a refusal says; raises it.
+Refuse: TypeAlias = Callable[[Reply], object]
 
 
 async def read_events(
@@ -48,52 +52,63 @@ async def read_events(
         ApiError: the api refused.
         UnreachableError: for `patience_s` it could not be reached, or it answers what is no stream.
     """
-    last_id = ""
-    backoff = Backoff(first_s=0.1, cap_s=5.0)
-    loop = asyncio.get_running_loop()
-    heard_at = loop.time()
-    while True:
-        error: Exception
-        try:
-            headers = {"Last-Event-ID": last_id} if last_id else {}
-            async with contextlib.aclosing(_events(ask, refuse, headers)) as events:
-                async for event in events:
-                    heard_at = loop.time()
-                    backoff.reset()
-                    last_id = event.id or last_id
-                    parsed = parse(event)
-                    if parsed is None:
-                        continue
-                    yield parsed
-                    if is_last(parsed):
-                        return
-            error = ConnectionResetError("the stream ended before its end")
-        except ApiError as refusal:
-            if refusal.status < 500:
-                raise
-            error = refusal
-        except (aiohttp.ClientError, OSError, TimeoutError) as broken:
-            error = broken
-        if loop.time() - heard_at > patience_s:
-            if isinstance(error, ApiError):
-                raise error
-            said = str(error) or type(error).__name__
-            raise UnreachableError(f"the stream broke: {said}")
-        await asyncio.sleep(backoff.pause_s(1.0))
-
-
-async def _events(
-    ask: Ask, refuse: Refuse, headers: dict[str, str]
-) -> AsyncGenerator[ServerEvent, None]:
     reader = EventReader()
-    async with ask(headers | {"Accept": "text/event-stream"}) as answer:
-        if answer.status != 200 or answer.content_type != "text/event-stream":
-            await refuse(answer)
+    patience = _Patience(patience_s, _CLOCK.monotonic())
+    while True:
+        error: WireError | ApiError = WireError("the stream ended before its end", sent=True)
+        try:
+            # A block that broke off is begun anew; the last id of a whole one counts.
+            reader = EventReader(last_id=reader.last_id)
+            async with contextlib.aclosing(_bytes(ask, refuse, reader.last_id)) as received:
+                async for data in received:
+                    # A stream in which nothing happens lives as well.
+                    patience.heard(_CLOCK.monotonic())
+                    for event in reader.feed(data):
+                        parsed = parse(event)
+                        if parsed is None:
+                            continue
+                        yield parsed
+                        if is_last(parsed):
+                            return
+        except (WireError, ApiError) as broken:
+            error = broken
+        await asyncio.sleep(patience.pause_s(error, _CLOCK.monotonic()))
+
+
+class _Patience:
+    """How long a stream that broke is tried again."""
+
+    def __init__(self, patience_s: float, now: float) -> None:
+        self._patience_s = patience_s
+        self._heard_at = now
+        self._backoff = Backoff(first_s=0.1, cap_s=5.0)
+
+    def heard(self, now: float) -> None:
+        """Something came."""
+        self._heard_at = now
+        self._backoff.reset()
+
+    def pause_s(self, error: WireError | ApiError, now: float) -> float:
+        """Seconds to wait before the stream is asked for again.
+
+        Raises:
+            ApiError, UnreachableError: another try does not help, or there were enough.
+        """
+        spent = now - self._heard_at > self._patience_s
+        if isinstance(error, ApiError):
+            if spent or (error.status < 500 and error.status != _TOO_MANY):
+                raise error
+            return max(self._backoff.pause_s(1.0), error.retry_after_s or 0.0)
+        if spent or isinstance(error, BadAddressError):
+            raise UnreachableError(f"the stream broke: {error}")
+        return self._backoff.pause_s(1.0)
+
+
+async def _bytes(ask: Ask, refuse: Refuse, last_id: str) -> AsyncGenerator[bytes, None]:
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    async with ask(headers | {"Accept": _STREAM}, SILENCE_S) as answer:
+        if answer.status != 200 or not answer.headers.get("content-type", "").startswith(_STREAM):
+            refuse(Reply(answer.status, answer.headers, await answer.read()))
             raise UnreachableError("it answered what is no stream of events")
-        while True:
-            async with asyncio.timeout(SILENCE_S):
-                data = await answer.content.readany()
-            if not data:
-                return
-            for event in reader.feed(data):
-                yield event
+        while data := await answer.read_some():
+            yield data

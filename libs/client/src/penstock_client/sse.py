@@ -22,10 +22,15 @@ class EventReader:
     _decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
     )
+    #: the last id that the stream told, behind what was given so far; empty = none yet
+    last_id: str = ""
     _rest: str = ""
-    _id: str = ""
+    _id: str = field(default="", init=False)
     _name: str = ""
     _data: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._id = self.last_id
 
     def feed(self, data: bytes) -> Iterator[ServerEvent]:
         """The events that these bytes complete; lines end with LF or CRLF."""
@@ -38,7 +43,7 @@ class EventReader:
     def _take(self, line: str) -> ServerEvent | None:
         if not line:
             name, data = self._name or "message", self._data
-            self._name, self._data = "", []
+            self._name, self._data, self.last_id = "", [], self._id
             return ServerEvent(name, "\n".join(data), self._id) if data else None
         field_name, _, value = line.partition(":")
         value = value.removeprefix(" ")

@@ -1,49 +1,59 @@
-"""How every call reaches the api: one session, one key, answers parsed, refusals raised."""
+"""How every call reaches the api: one key, answers parsed, refusals raised, failures retried."""
 
-import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+import asyncio
+import dataclasses
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, TypeVar
-from urllib.parse import quote, urlencode
+from typing import Any, TypeVar
 
-import aiohttp
 from pydantic import ValidationError
-from yarl import URL
 
-from penstock_client.documents import Document, ProblemDocument
-from penstock_client.errors import ApiError, UnreachableError
+from penstock_client.api_requests import api_request, failure_of, parse_reply, repeatable
+from penstock_client.documents import Document
+from penstock_client.errors import UnreachableError
 from penstock_client.following import read_events
+from penstock_client.retrying import RetryPolicy, decide_pause_s
 from penstock_client.sse import ServerEvent
+from penstock_client.wire import Reply, Request, TooSlowError, WireError
+from penstock_client.wire_async import Answer, Wire
+from penstock_common.clock import SystemClock
+from penstock_common.entropy import random_hex, random_ratio
 
 D = TypeVar("D", bound=Document)
 
-_MERGE_PATCH: Final = "application/merge-patch+json"
+_CLOCK = SystemClock()
+#: Hexadecimal digits of an Idempotency-Key: nobody makes the same one.
+_KEY_DIGITS = 32
+#: An attempt that has no time left is made all the same, and fails: 0 would mean no limit.
+_LEAST_TIMEOUT_S = 0.001
 
 
 class Transport:
     """Asks one api with one key."""
 
-    def __init__(self, url: str, key: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, key: str, *, timeout_s: float, retry: RetryPolicy) -> None:
         """A transport that has not connected yet; the arguments are those of `PenstockClient`."""
         self._url = url.rstrip("/")
         self._key = key
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._session: aiohttp.ClientSession | None = None
-
-    async def open(self) -> None:
-        """Get ready to ask."""
-        self._session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {self._key}"},
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._timeout_s = timeout_s
+        self._retry = retry
+        self._wire = Wire()
 
     async def close(self) -> None:
         """Close every connection; safe to repeat."""
-        if self._session is not None:
-            await self._session.close()
+        await self._wire.close()
 
-    async def ask(self, answer: type[D], method: str, path: str, document: object = None) -> D:
+    async def ask(
+        self,
+        answer: type[D],
+        method: str,
+        path: str,
+        document: object = None,
+        *,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+        within_s: float | None = None,
+    ) -> D:
         """The answer to one request, as a document of this type.
 
         Args:
@@ -51,13 +61,20 @@ class Transport:
             method: of HTTP.
             path: with its query, both encoded.
             document: sent as JSON; None = no body. With PATCH, a JSON merge patch (RFC 7396).
+            if_match: the ETag of what the change is made to; None = of whatever there is.
+            idempotency_key: under which the change is done once; None = a fresh one.
+            within_s: longest time for all attempts; None = as the policy of retries has it.
 
         Raises:
-            ApiError, UnreachableError: as for `send`.
+            ApiError: the api refused.
+            UnreachableError: it could not be asked, or the answer is none of a Penstock api.
         """
-        value = await self.send(method, path, document)
+        key = idempotency_key or random_hex(_KEY_DIGITS)
+        request = self._request(method, path, document, idempotency_key=key, if_match=if_match)
+        reply = await self._answered(request, within_s)
+        value = parse_reply(self._url, reply, _CLOCK.utc())
         try:
-            return answer.of(value)
+            return answer.of(value, etag=reply.headers.get("etag"))
         except ValidationError as error:
             raise UnreachableError(
                 f"{self._url} answered what this client does not understand "
@@ -65,28 +82,10 @@ class Transport:
             ) from None
 
     async def send(self, method: str, path: str, document: object = None) -> Any:  # noqa: ANN401
-        """The parsed JSON of the answer; the arguments are those of `ask`.
-
-        Raises:
-            ApiError: the api refused.
-            UnreachableError: it could not be asked, or the answer is none of a Penstock api.
-        """
-        headers = {}
-        if document is not None:
-            headers["Content-Type"] = _MERGE_PATCH if method == "PATCH" else "application/json"
-        data = None if document is None else json.dumps(document).encode()
-        try:
-            async with self._opened.request(
-                method, self._at(path), data=data, headers=headers, allow_redirects=False
-            ) as answer:
-                status, body = answer.status, await answer.read()
-        except TimeoutError:
-            raise UnreachableError(
-                f"{self._url} did not answer within {self._timeout.total:g} s"
-            ) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(f"{self._url} cannot be reached: {error}") from None
-        return self._parse(status, body)
+        """The parsed JSON of the answer; arguments and errors are those of `ask`."""
+        key = random_hex(_KEY_DIGITS)
+        request = self._request(method, path, document, idempotency_key=key)
+        return parse_reply(self._url, await self._answered(request, None), _CLOCK.utc())
 
     def follow(
         self,
@@ -108,48 +107,74 @@ class Transport:
             ApiError: the api refused, while iterating.
             UnreachableError: it could not be reached for a minute, or sent what is no such stream.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total)
-        session, url = self._opened, self._at(path)
 
-        def ask(headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-            return session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
+        def ask(headers: dict[str, str], silence_s: float) -> AbstractAsyncContextManager[Answer]:
+            request = self._request("GET", path)
+            headers = {**request.headers, **headers}
+            request = dataclasses.replace(request, headers=headers)
+            return self._wire.exchange(request, silence_s=silence_s)
 
-        async def refuse(answer: aiohttp.ClientResponse) -> object:
-            return self._parse(answer.status, await answer.read())
+        def refuse(reply: Reply) -> object:
+            return parse_reply(self._url, reply, _CLOCK.utc())
 
         return read_events(ask, refuse, parse, is_last)
 
-    @property
-    def _opened(self) -> aiohttp.ClientSession:
-        assert self._session is not None, "use it as `async with PenstockClient(...)`"
-        return self._session
+    def _request(
+        self,
+        method: str,
+        path: str,
+        document: object = None,
+        *,
+        idempotency_key: str = "",
+        if_match: str | None = None,
+    ) -> Request:
+        return api_request(
+            self._url + path,
+            self._key,
+            method,
+            document,
+            idempotency_key=idempotency_key,
+            if_match=if_match,
+        )
 
-    def _at(self, path: str) -> URL:
-        return URL(self._url + path, encoded=True)
+    async def _answered(self, request: Request, within_s: float | None) -> Reply:
+        """The last answer, good or bad, after as many attempts as help."""
+        began, policy = _CLOCK.monotonic(), self._retry
+        if within_s is not None:
+            policy = dataclasses.replace(policy, total_s=min(policy.total_s, within_s))
+        timeout_s = self._timeout_s if within_s is None else min(self._timeout_s, within_s)
+        attempt = 0
+        while True:
+            attempt += 1
+            outcome = await self._attempt(request, timeout_s)
+            elapsed_s = _CLOCK.monotonic() - began
+            failure = failure_of(outcome, _CLOCK.utc())
+            if failure is None:
+                break
+            pause_s = decide_pause_s(
+                policy,
+                failure,
+                repeatable=repeatable(request),
+                attempt=attempt,
+                elapsed_s=elapsed_s,
+                ratio=random_ratio(),
+            )
+            if pause_s is None:
+                break
+            await asyncio.sleep(pause_s)
+            timeout_s = min(self._timeout_s, policy.total_s - elapsed_s - pause_s)
+        if isinstance(outcome, WireError):
+            raise UnreachableError(self._said_of(outcome, timeout_s, attempt))
+        return outcome
 
-    def _parse(self, status: int, body: bytes) -> object:
+    async def _attempt(self, request: Request, timeout_s: float) -> Reply | WireError:
         try:
-            value: object = json.loads(body)
-            if status < 300:
-                return value
-            problem = ProblemDocument.of(value)
-        except (ValueError, ValidationError):
-            raise UnreachableError(
-                f"{self._url} is no Penstock api: it answered {status} without its JSON"
-            ) from None
-        raise ApiError(problem)
+            return await self._wire.fetch(request, timeout_s=max(timeout_s, _LEAST_TIMEOUT_S))
+        except WireError as error:
+            return error
 
-
-def quoted(name: str) -> str:
-    """A name as one segment of a path."""
-    return quote(name, safe="")
-
-
-def with_query(path: str, asked: Mapping[str, object]) -> str:
-    """The path with these parameters behind it; those that are None are left out."""
-    query = urlencode({name: _text(value) for name, value in asked.items() if value is not None})
-    return f"{path}?{query}" if query else path
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    def _said_of(self, error: WireError, timeout_s: float, attempts: int) -> str:
+        tried = f" ({attempts} attempts)" if attempts > 1 else ""
+        if isinstance(error, TooSlowError):
+            return f"{self._url} did not answer within {timeout_s:.3g} s{tried}"
+        return f"{self._url} cannot be reached: {error}{tried}"

@@ -1,13 +1,16 @@
 """Errors that cross a module's border.
 
-`PenstockError` is the one base. A class's docstring is its default message, `error_type` its
-stable name (the `error.type` of telemetry and the `reason` of an API body), `status_hint` the
+`PenstockError` is the one base. A class's docstring is its default message (as part of a sentence:
+it begins with a small letter and ends without a full stop), `error_type` its stable name (the `error.type` of telemetry and the `reason` of an API body), `status_hint` the
 HTTP status an HTTP shell answers with. Expected outcomes are return values, not exceptions.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_PLAIN_WORD: Final = re.compile(r"[A-Z][a-z]*[ ,]")
 
 
 class PenstockError(Exception):
@@ -17,7 +20,13 @@ class PenstockError(Exception):
     status_hint: ClassVar[int] = 500
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+        super().__init__(message or _told(type(self).__doc__ or ""))
+
+
+def _told(docstring: str) -> str:
+    first = docstring.strip().splitlines()[0].removesuffix(".")
+    # Names keep their capitals: NATS, If-Match.
+    return first[:1].lower() + first[1:] if _PLAIN_WORD.match(first) else first
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,3 +25,9 @@ JOIN_TOKEN: Final = "jt"  # noqa: S105 (of what names one)
 #: Characters of an id behind its prefix, and what they are taken from.
 DIGITS: Final = 13
 ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def is_id(prefix: str, text: str) -> bool:
+    """Whether the text is an id that begins with this prefix."""
+    digits = text.removeprefix(f"{prefix}-")
+    return len(digits) == DIGITS and digits != text and set(digits) <= set(ALPHABET)

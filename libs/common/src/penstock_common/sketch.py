@@ -93,8 +93,11 @@ def weight_of(buckets: Buckets) -> float:
 
 def merge(sketches: Iterable[Buckets]) -> Buckets:
     """One sketch of everything in these."""
+    filled = [buckets for buckets in sketches if buckets]
+    if len(filled) == 1:  # the usual case: one router has served
+        return filled[0]
     counts: dict[int, float] = {}
-    for buckets in sketches:
+    for buckets in filled:
         for index, weight in buckets:
             counts[index] = counts.get(index, 0.0) + weight
     return tuple(sorted(counts.items()))

@@ -169,7 +169,7 @@ class ScalingSpec(_Part):
     type: Literal["queue_delay", "request_count"] = "queue_delay"
     value: Annotated[float, Field(gt=0, le=100_000)] = 4.0
     #: workers above need while anything is needed: how many, or a share of the need like `"25%"`
-    buffer: int | str = 0
+    buffer: Annotated[int, Field(ge=0, le=9_999)] | str = 0
     #: hours in which `workers.min` is raised
     schedule: tuple[ScheduleWindow, ...] = ()
     #: stop workers that still start when nobody waits for them any more; else they come, and go when

@@ -57,6 +57,8 @@ class WorkerReason(StrEnum):
     ENDPOINT_PAUSED = "endpoint_paused"
     #: its node is to be empty
     NODE_DRAINED = "node_drained"
+    #: somebody ordered it to stop
+    STOP_ORDERED = "stop_ordered"
     #: its node's heartbeat is missing
     NODE_LOST = "node_lost"
     #: a GPU of it went bad; another worker took over

@@ -46,6 +46,8 @@ class Bounds:
     first: int
     #: sequence of the last message that it ever had; 0 = none
     last: int
+    #: when the first that is kept was stored; without meaning if there is none
+    first_at: datetime
 
 
 class StreamReader:
@@ -56,6 +58,11 @@ class StreamReader:
         self._bus = bus
         self._stream = stream
         self._direct_get = f"$JS.API.DIRECT.GET.{stream}"
+
+    @property
+    def generation(self) -> int:
+        """Counts connections to the server: what a restart may have changed is looked at anew."""
+        return self._bus.generation
 
     async def last(self, subject: str) -> Received | None:
         """The last message of a subject; None = there is none."""
@@ -87,7 +94,11 @@ class StreamReader:
     async def bounds(self) -> Bounds:
         """What the stream holds now, whatever the subjects."""
         state = (await self._bus.api(f"STREAM.INFO.{self._stream}"))["state"]
-        return Bounds(max(1, int(state["first_seq"])), int(state["last_seq"]))
+        return Bounds(
+            max(1, int(state["first_seq"])),
+            int(state["last_seq"]),
+            datetime.fromisoformat(state["first_ts"]),
+        )
 
     def on_append(self, pattern: str, poke: Callable[[], None]) -> Subscription:
         """Call `poke` for each message that fits, perhaps a moment before it can be read."""

@@ -65,6 +65,7 @@ STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
     _bucket(subjects.PREWARMS, memory=False),
     _bucket(subjects.PREWARM_STATUS, memory=False),
     _bucket(subjects.NODE_ORDERS, memory=False),
+    _bucket(subjects.WORKER_ORDERS, memory=False),
     _bucket(subjects.REPEATS, memory=False),
     _bucket(subjects.NODES, memory=True),
     _bucket(subjects.ROUTERS, memory=True),

@@ -17,6 +17,7 @@ WORKERS: Final = "PENSTOCK_WORKERS"  # <node_id>.<worker_id> → WorkerAssignmen
 WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"  # <node_id>.<worker_id> → WorkerStatus, by agent
 NODES: Final = "PENSTOCK_NODES"  # <node_id> → NodeRecord, by node-agent, expiring
 NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"  # <node_id> → NodeOrder, by api
+WORKER_ORDERS: Final = "PENSTOCK_WORKER_ORDERS"  # <node_id>.<worker_id> → WorkerOrder, by api
 ROUTERS: Final = "PENSTOCK_ROUTERS"  # <router_id> → RouterRecord, by router, expiring
 API_KEYS: Final = "PENSTOCK_API_KEYS"  # <key_id> → ApiKeyRecord, by api
 JOIN_TOKENS: Final = "PENSTOCK_JOIN_TOKENS"  # <token_id> → JoinTokenRecord, by api
@@ -64,7 +65,7 @@ def kv_subject(bucket: str, key: str) -> str:
 
 
 def worker_key(node_id: str, worker_id: str) -> str:
-    """Key of a worker in `WORKERS` and `WORKER_STATUS`."""
+    """Key of a worker in `WORKERS`, `WORKER_STATUS` and `WORKER_ORDERS`."""
     return f"{node_id}.{worker_id}"
 
 
@@ -141,6 +142,11 @@ def router_sight(router_id: str) -> str:
 def usage(worker_id: str) -> str:
     """Where the `UsageRecord` of a worker that has ended lies, once."""
     return f"{PREFIX}.usage.{worker_id}"
+
+
+def events(family: str, thing: str) -> str:
+    """Pattern of all events of a family about a thing; `*` = of any, about any."""
+    return f"{PREFIX}.events.{family}.{thing}.>"
 
 
 def endpoint_event(endpoint_id: str, verb: str) -> str:

@@ -20,6 +20,7 @@ from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
+from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import LogReader
@@ -43,10 +44,12 @@ from penstock_api.routes import (
     audit,
     documentation,
     endpoints,
+    events,
     health,
     join_tokens,
     logs,
     nodes,
+    offers,
     prewarms,
     registry_auths,
     usage,
@@ -81,7 +84,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
     *workers.ROUTES,
     *logs.ROUTES,
+    *events.ROUTES,
     *nodes.ROUTES,
+    *offers.ROUTES,
     *registry_auths.ROUTES,
     *volumes.ROUTES,
     *prewarms.ROUTES,
@@ -139,7 +144,7 @@ def _bind(api: Api, route: Route) -> Handler:
             request[CALLER] = caller
             take_turn(api, request.headers[hdrs.AUTHORIZATION])
         if (
-            route.method != "POST"
+            route.method == "GET"
             or caller is None  # whoever asks for no key would have answers stored for anybody
             or idempotency.HEADER not in request.headers
         ):
@@ -229,6 +234,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 limits,
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
+                EventReader(bus, streams),
                 AuditTrail(bus, clock),
                 AuditReader(bus),
             )
@@ -274,7 +280,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
         async with asyncio.TaskGroup() as group:
             # Each of these runs for ever: when one dies, the group ends the process.
             loops = [
-                group.create_task(Reaper(api.store).run(), name="reaper"),
+                group.create_task(Reaper(api.store, api.clock).run(), name="reaper"),
                 group.create_task(
                     Retreat(api.store, api.clock).run(partial(endpoints.announce_retreat, api)),
                     name="retreat",

@@ -124,6 +124,16 @@ def _ended(record: ApiKeyRecord, digest: str, now: datetime) -> bool:
     return ends_at is not None and ends_at <= now
 
 
+def check_right(caller: ApiKeyRecord, scope: Scope) -> None:
+    """Nothing, when this caller has this right.
+
+    Raises:
+        RightMissingError: 403: it has not.
+    """
+    if scope not in _GRANTED[caller.scope]:
+        raise RightMissingError(caller, scope)
+
+
 def check_owner(caller: ApiKeyRecord, endpoint: EndpointRecord) -> None:
     """Nothing, when this caller may change the endpoint.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from penstock_api.audit.reader import AuditReader
 from penstock_api.audit.trail import AuditTrail
+from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import Loads
 from penstock_api.log_reader import LogReader
@@ -30,5 +31,6 @@ class Api:
     limits: RateLimits
     usage: UsageReader
     logs: LogReader
+    event_reader: EventReader
     audit: AuditTrail
     audit_reader: AuditReader

@@ -60,7 +60,7 @@ async def follow(
     It ends when the api stops, and else when its reader closes it.
 
     Args:
-        fetch: gives the page behind a sequence.
+        fetch: gives the page behind a sequence, or behind an earlier one if the stream is another.
         after: the sequence to begin behind.
         woken: is set when there may be more, and when the api stops.
         streams: tells whether it does.
@@ -85,10 +85,10 @@ async def follow(
             yield Pause.AWAY
             await _wait(woken, TICK_S)
             continue
-        if page.upto > after or not begun:
-            yield page
-        if page.upto > after:
+        if page.upto != after:
             looks = len(_LOOKS_S)  # what woke us was read
+        if page.upto != after or not begun:
+            yield page
         begun, after = True, page.upto
         if page.more:
             continue

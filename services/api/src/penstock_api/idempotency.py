@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a POST that is sent again is answered again, and done once.
+"""`Idempotency-Key`: a change that is sent again is answered again, and done once.
 
 Theory of operation. The first request with a key claims it in KV by a write that expects nothing
 there; its answer, when it succeeded, takes the claim's place for a day. A later one with the same

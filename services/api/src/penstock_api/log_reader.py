@@ -8,16 +8,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from penstock_api.following import Pause, follow
 from penstock_api.log_reading import Beginning, Continuity, Position, Shown, last_lines, n_lines
 from penstock_api.open_streams import OpenStreams
 from penstock_api.store import Store
+from penstock_api.workers import WorkerNotFoundError
 from penstock_client.documents import LogEndDocument
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.errors import PenstockError
 from penstock_common.log_stream import LogStream, Page, StoredBatch
 from penstock_common.states import ENDED
 
@@ -25,13 +25,6 @@ from penstock_common.states import ENDED
 GONE_S: Final = 5.0
 #: For the last lines of an endpoint, its latest workers are looked at, so many.
 _MOST_WORKERS: Final = 100
-
-
-class WorkerNotFoundError(PenstockError):
-    """This endpoint has, and had, no such worker."""
-
-    error_type: ClassVar[str] = "worker_not_found"
-    status_hint: ClassVar[int] = 404
 
 
 @dataclass(frozen=True, slots=True)

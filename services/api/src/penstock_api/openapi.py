@@ -21,6 +21,7 @@ from pydantic.json_schema import models_json_schema
 
 from penstock_api.error_forms import form_of
 from penstock_api.routes.route import Body, Query, Route
+from penstock_common.events.cloud_event import BATCH
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 _COMPONENT: Final = "#/components/schemas/"
@@ -44,7 +45,12 @@ Schema = dict[str, Any]
 _EVENT: Final[Schema] = {
     "type": "object",
     "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
-    "required": ["event", "data"],
+    "required": ["data"],
+}
+#: What is answered beside JSON, and is no plain text.
+_OTHER_SCHEMAS: Final[Mapping[str, Schema]] = {
+    "text/event-stream": _EVENT,
+    BATCH: {"type": "array", "items": {"type": "object"}},
 }
 #: a model, and the role in which it is met
 _Role = tuple[type[BaseModel], Literal["serialization", "validation", "patch"]]
@@ -105,11 +111,10 @@ def statuses_of(route: Route) -> tuple[int, ...]:
         errors.add(400)
     if route.conditional:
         errors.update((400, 412))
-    if route.method == "POST":
-        errors.update(_REPEAT_ERRORS)
     if route.body is not None:
         errors.update(_BODY_ERRORS)
     if route.method != "GET":
+        errors.update(_REPEAT_ERRORS)
         errors.update(_WRITE_ERRORS)
     form = form_of(route.path)
     return (route.status, *sorted({form.status(status) for status in errors}))
@@ -168,7 +173,7 @@ def _query_parameter(query: Query) -> Schema:
 
 
 def _headers(route: Route) -> Iterable[Schema]:
-    if route.method == "POST":
+    if route.method != "GET":
         yield {
             "name": "Idempotency-Key",
             "in": "header",
@@ -204,8 +209,7 @@ def _response(route: Route, status: int, of: _Refs) -> Schema:
     if route.answer is not None:
         content["application/json"] = {"schema": {"$ref": of[route.answer, "serialization"]}}
     for media_type in route.other_answers:
-        schema = _EVENT if media_type == "text/event-stream" else {"type": "string"}
-        content[media_type] = {"schema": schema}
+        content[media_type] = {"schema": _OTHER_SCHEMAS.get(media_type, {"type": "string"})}
     return {"description": phrase, "content": content}
 
 

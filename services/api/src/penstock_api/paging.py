@@ -9,6 +9,7 @@ import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar, Final, TypeVar
 
 from penstock_common.errors import PenstockError
@@ -49,7 +50,12 @@ class Page:
             (item for item in items if after is None or place(item) > after), key=place
         )
         shown = ordered[: self.limit]
-        return shown, cursor_of(place(shown[-1])) if len(ordered) > self.limit else None
+        return shown, encode_cursor(place(shown[-1])) if len(ordered) > self.limit else None
+
+
+def oldest(at: datetime, name: str) -> tuple[str, ...]:
+    """Place in a list that begins with the oldest, of what began then and has this id."""
+    return at.isoformat(timespec="microseconds"), name
 
 
 def parse_page(query: Mapping[str, str]) -> Page:
@@ -65,8 +71,8 @@ def parse_page(query: Mapping[str, str]) -> Page:
     return Page(int(text), None if cursor is None else _place(cursor))
 
 
-def cursor_of(place: tuple[str, ...]) -> str:
-    """The cursor of the page behind the item at this place."""
+def encode_cursor(place: tuple[str, ...]) -> str:
+    """The cursor of the page behind this place."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 

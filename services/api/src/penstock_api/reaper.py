@@ -1,12 +1,18 @@
-"""Removes the records of deleted endpoints once nothing of them runs, and of keys that ended."""
+"""Removes the records of deleted endpoints and orders about workers once nothing of them runs.
+
+And those of API keys and join tokens that ended.
+"""
 
 import asyncio
 import logging
 from typing import Final
 
 from penstock_api.store import Store
+from penstock_api.worker_orders import carried_out
+from penstock_common.clock import Clock
 from penstock_common.errors import PenstockError
 from penstock_common.states import EndpointState
+from penstock_common.subjects import WORKER_ORDERS
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +23,9 @@ TICK_S: Final = 2.0
 class Reaper:
     """A loop over the watched tables; a tick alone is enough to converge."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._poked = asyncio.Event()
         store.on_change(self._poked.set)
 
@@ -35,7 +42,25 @@ class Reaper:
             self._poked.clear()
 
     async def tick(self) -> list[str]:
-        """Remove what may go; gives the ids of the endpoints that were removed.
+        """Remove what may go; gives the ids of the endpoints that were removed."""
+        await self._remove_orders()
+        return await self._remove_endpoints()
+
+    async def _remove_orders(self) -> None:
+        """Remove the orders whose workers are gone."""
+        orders = {key: row.value for key, row in self._store.worker_orders.rows.items()}
+        for key in carried_out(orders, self._store.is_assigned, now=self._clock.utc()):
+            try:
+                await self._store.remove_record(WORKER_ORDERS, key, lambda: None)
+            except PenstockError as error:
+                logger.warning(
+                    "order not removed",
+                    extra={"action": "order_not_removed", "key": key, "error": str(error)},
+                )
+                return  # the next tick tries again
+
+    async def _remove_endpoints(self) -> list[str]:
+        """Remove the endpoints that may go; gives their ids.
 
         An endpoint may go once the scheduler has said `deleting`, after which it assigns no worker
         to it, and the last assignment is gone. Tables that are not current prove nothing.

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from penstock_api.audit.notes import note_write
@@ -13,7 +13,7 @@ from penstock_common.errors import (
     BusTimeoutError,
     WrongRevisionError,
 )
-from penstock_common.kv import Bucket, Row, WatchedTable
+from penstock_common.kv import Bucket, Row, WatchedTable, is_key
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
@@ -31,6 +31,7 @@ from penstock_common.messages import (
     TemplateRecord,
     VolumeRecord,
     WorkerAssignment,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.subjects import (
@@ -49,6 +50,7 @@ from penstock_common.subjects import (
     TEMPLATES,
     VOLUMES,
     WORKER_KEYS,
+    WORKER_ORDERS,
     WORKER_STATUS,
     WORKERS,
 )
@@ -65,6 +67,7 @@ _KINDS: Final = {
     API_KEYS: "api_key",
     JOIN_TOKENS: "join_token",
     NODE_ORDERS: "node",
+    WORKER_ORDERS: "worker",
     REGISTRY_AUTHS: "registry_auth",
     TEMPLATES: "template",
     VOLUMES: "volume",
@@ -98,6 +101,7 @@ class Tables:
         self.worker_status = self._table(WORKER_STATUS, WorkerStatus.decode, keys=WORKER_KEYS)
         self.nodes = self._table(NODES, NodeRecord.decode)
         self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
+        self.worker_orders = self._table(WORKER_ORDERS, WorkerOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
         self.join_tokens = self._table(JOIN_TOKENS, JoinTokenRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
@@ -116,6 +120,7 @@ class Tables:
             WORKER_STATUS: self.worker_status,
             NODES: self.nodes,
             NODE_ORDERS: self.node_orders,
+            WORKER_ORDERS: self.worker_orders,
             API_KEYS: self.api_keys,
             JOIN_TOKENS: self.join_tokens,
             REGISTRY_AUTHS: self.registry_auths,
@@ -158,6 +163,21 @@ class Tables:
         row = self._workers.rows.get(key)
         return not self._workers.synced or (row is not None and row.value is not None)
 
+    def held(self) -> Iterator[tuple[WorkerAssignment, WorkerStatus | None]]:
+        """Every worker that is assigned, with what its node says."""
+        statuses = self.worker_status.rows
+        for key, row in self._workers.rows.items():
+            if row.value is not None:
+                status = statuses.get(key)
+                yield row.value, status.value if status else None
+
+    def find_assignment(self, worker_id: str) -> WorkerAssignment | None:
+        """The assignment of the worker with this id; None = it has none."""
+        for row in self._workers.rows.values():
+            if row.value is not None and row.value.worker_id == worker_id:
+                return row.value
+        return None
+
     def assignments_by_node(self) -> dict[str, list[WorkerAssignment]]:
         """Node id → the assignments placed on it."""
         placed: dict[str, list[WorkerAssignment]] = {}
@@ -191,6 +211,9 @@ class Tables:
             PenstockError: what `plan` raises; NATS is away or timed out, in which case the change
                 may or may not have been made.
         """
+        if not is_key(key):  # nothing lies there, nor can it
+            plan(None)
+            return None
         async with self._writing():
             for _ in range(MAX_ATTEMPTS):
                 entry, last = await Bucket(self._bus, bucket).latest(key)
@@ -227,7 +250,7 @@ class Tables:
     def _note(bucket: str, key: str, old: Message | None, new: Message | None) -> None:
         """For the audit trail: this record was written; None = there was, or is, none."""
         kind = _KINDS.get(bucket) or bucket.removeprefix("PENSTOCK_").lower()
-        note_write(kind, key, old, new)
+        note_write(kind, key.rpartition(".")[2], old, new)
 
     def _table(
         self, bucket: str, decode: Callable[[bytes], T], *, keys: str = ">"

@@ -6,12 +6,14 @@ from penstock_client.documents import (
     EndpointDocument,
     Load,
     WorkerDocument,
+    WorkerOrderDocument,
 )
 from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     WorkerAssignment,
     WorkerLoad,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.states import EndpointState, Phase, WorkerState
@@ -111,6 +113,7 @@ def worker_document(
     assignment: WorkerAssignment,
     status: WorkerStatus | None,
     load: WorkerLoad | None,
+    order: WorkerOrder | None = None,
 ) -> WorkerDocument:
     """A worker as the api shows it.
 
@@ -118,6 +121,7 @@ def worker_document(
         assignment: what the scheduler wants.
         status: what its node agent says; None before the agent has seen it.
         load: what its driver counts; None when that has not reported of late.
+        order: to stop it; None = nobody has given one.
     """
     reason = status.reason if status else None
     return WorkerDocument(
@@ -126,6 +130,7 @@ def worker_document(
         node_id=assignment.node_id,
         revision=assignment.revision,
         desired=assignment.desired,
+        order=_order(order) if order else None,
         state=status.state if status else WorkerState.PENDING,
         reason=reason or assignment.reason,
         message=status.message if status else None,
@@ -144,6 +149,10 @@ def worker_document(
         exit_code=status.exit_code if status else None,
         log_tail=status.log_tail if status else (),
     )
+
+
+def _order(order: WorkerOrder) -> WorkerOrderDocument:
+    return WorkerOrderDocument(reason=order.reason, at=order.at, deadline_at=order.deadline_at)
 
 
 def _phases_ms(assignment: WorkerAssignment, status: WorkerStatus | None) -> dict[str, float]:

@@ -39,7 +39,7 @@ def new_volume(volume_id: str, spec: VolumeSpec, *, now: datetime) -> VolumeReco
     )
 
 
-def oldest_first(store: Store) -> list[VolumeRecord]:
+def all_volumes(store: Store) -> list[VolumeRecord]:
     """All volumes, the oldest first."""
     records = (row.value for row in store.volumes.rows.values())
     return sorted(records, key=lambda record: (record.created_at, record.volume_id))

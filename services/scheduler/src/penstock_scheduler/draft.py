@@ -34,6 +34,7 @@ from penstock_scheduler.plan import Plan
 from penstock_scheduler.quotas import Quotas
 from penstock_scheduler.snapshot import Snapshot, Stage, Worker
 from penstock_scheduler.usage import needs_mark
+from penstock_scheduler.worker_orders import is_to_end, is_to_stop
 
 #: So many decisions of an endpoint are kept.
 KEPT_DECISIONS: Final = 50
@@ -99,8 +100,18 @@ class Draft:
         """Whether a worker's node is to be empty."""
         return is_draining(self.snapshot.tables.node_orders, worker.assignment.node_id)
 
+    def is_to_stop(self, worker: Worker) -> bool:
+        """Whether somebody ordered it to stop."""
+        return is_to_stop(self.snapshot.tables.worker_orders, worker)
+
+    def is_to_end(self, worker: Worker) -> bool:
+        """Whether it is to stop though requests are in flight at it."""
+        return is_to_end(self.snapshot.tables.worker_orders, worker, self.snapshot.utc)
+
     def is_overdue(self, worker: Worker) -> bool:
-        """Whether it is to leave its node though nothing replaces it."""
+        """Whether it is to leave though nothing replaces it: by an order, or its node's deadline."""
+        if self.is_to_stop(worker):
+            return True
         orders, node_id = self.snapshot.tables.node_orders, worker.assignment.node_id
         return is_overdue(orders, node_id, self.snapshot.utc)
 

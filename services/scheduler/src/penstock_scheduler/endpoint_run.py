@@ -290,7 +290,8 @@ class EndpointRun:
             n_kept = self.rollout.desired - n_active - self._draft.creates_of(self.id)
         record = self._record
         for worker in sorted(self._lost, key=lambda w: (w.stage is not Stage.RUNNING, w.id)):
-            if n_kept > 0 and record is not None and record.wants(worker.assignment.revision):
+            wanted = record is not None and record.wants(worker.assignment.revision)
+            if n_kept > 0 and wanted and not self._draft.is_to_stop(worker):
                 self._draft.await_back(worker)
                 n_kept -= 1
             else:
@@ -310,8 +311,10 @@ class EndpointRun:
         The driver's word counts from the report on in which it has applied the order to drain.
         Without a driver nobody hands out its slots. What a dead router had in flight died with it,
         but not what it had lent to others: another one claims the worker first, and learns of that.
-        The last resort is the longest life of a request.
+        The last resort is the longest life of a request; an order to stop may set a shorter one.
         """
+        if self._draft.is_to_end(worker):
+            return True
         driver, load = worker.assignment.driver, worker.load
         if driver is None:
             return True

@@ -7,8 +7,9 @@ Order of steps, each seeing the ones before it:
    older revisions are being replaced up to one more. After failed starts one at a time, or none.
 3. Replace: older workers are drained as new ones run (at once when none is wanted). When no GPU is
    left for the new one, an old one makes room first. Workers on a node that drains
-   (`node_orders.py`) and those whose GPU went bad (`gpu_faults.py`) count as older ones; past the
-   deadline of a node's order its workers are drained first of all.
+   (`node_orders.py`) and those whose GPU went bad (`gpu_faults.py`) count as older ones. Those that
+   were ordered to stop (`worker_orders.py`), and past the deadline of a node's order its workers,
+   are drained first of all.
 4. Shrink: what is above `max` goes, idle or not; what is above the wanted number goes when it has
    been idle for `idle_timeout_s`, or was not needed for so long and is idle now, the longest idle
    first (`penstock_autoscaler.idle`).
@@ -145,6 +146,8 @@ def _cause(
 ) -> str:
     """Why fewer workers are desired than were active."""
     limits = record.spec.workers
+    if any(map(draft.is_to_stop, active)):
+        return "ordered to stop"
     if any(not record.runs(w.assignment.revision) for w in active):
         return f"{wanted} wanted of revision {record.revision}"
     if any(strays(w, draft.pin_of(record)) for w in active):
@@ -163,9 +166,12 @@ def _cause(
 
 
 def is_old(draft: Draft, record: EndpointRecord, worker: Worker) -> bool:
-    """Whether another worker is to take over: for its revision, its image, its GPU, or its node."""
+    """Whether another worker is to take over: for its revision, image, GPU, node, or an order."""
     return (
-        is_outdated(draft, record, worker) or draft.gpu_faults.is_bad(worker) or draft.moves(worker)
+        is_outdated(draft, record, worker)
+        or draft.gpu_faults.is_bad(worker)
+        or draft.moves(worker)
+        or draft.is_to_stop(worker)
     )
 
 
@@ -316,7 +322,9 @@ def drain_old(draft: Draft, record: EndpointRecord, workers: Iterable[Worker]) -
     """Drain these, each for what is old about it as this record has it."""
     for worker in workers:
         reason = WorkerReason.NODE_DRAINED
-        if draft.gpu_faults.is_bad(worker):
+        if draft.is_to_stop(worker):
+            reason = WorkerReason.STOP_ORDERED
+        elif draft.gpu_faults.is_bad(worker):
             reason = WorkerReason.GPU_UNHEALTHY
         elif is_outdated(draft, record, worker):
             reason = WorkerReason.UPDATED

@@ -23,6 +23,7 @@ from penstock_common.messages import (
     VolumeRecord,
     WorkerAssignment,
     WorkerLoad,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.sketch import merge, quantile, weight_of
@@ -149,6 +150,8 @@ class Tables:
     histories: Mapping[str, ScaleHistory] = field(default_factory=dict)
     nodes: Mapping[str, NodeRecord] = field(default_factory=dict)
     node_orders: Mapping[str, NodeOrder] = field(default_factory=dict)
+    #: by the keys of their workers
+    worker_orders: Mapping[str, WorkerOrder] = field(default_factory=dict)
     routers: Set[str] = frozenset()
     #: with the revision in KV
     assignments: Mapping[str, tuple[WorkerAssignment, int]] = field(default_factory=dict)

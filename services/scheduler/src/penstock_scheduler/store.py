@@ -35,6 +35,7 @@ from penstock_common.messages import (
     ScaleHistory,
     VolumeRecord,
     WorkerAssignment,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_scheduler.expected import ExpectedWrites
@@ -120,6 +121,9 @@ class Store:
         )
         self.volumes = table(subjects.VOLUMES, VolumeRecord.decode, self._note_volume)
         self.node_orders = table(subjects.NODE_ORDERS, NodeOrder.decode, self._note_node_order)
+        self.worker_orders = table(
+            subjects.WORKER_ORDERS, WorkerOrder.decode, self._note_worker_order
+        )
         self.api_keys = table(subjects.API_KEYS, ApiKeyRecord.decode, self._note_api_key)
         self.routers = table(
             subjects.ROUTERS,
@@ -141,6 +145,7 @@ class Store:
             self.volumes,
             self.nodes,
             self.node_orders,
+            self.worker_orders,
             self.routers,
             self.api_keys,
         )  # type: ignore[assignment]  # a table of T is read here only for what all have
@@ -416,6 +421,10 @@ class Store:
             self._on_change(endpoint_id)
         # Others may find a place there, or none any more; and an empty node is to be told of.
         self._on_change(None)
+
+    def _note_worker_order(self, key: str, row: Row[WorkerOrder] | None) -> None:
+        for endpoint_id in self.view.see_worker_order(key, row.value if row else None):
+            self._on_change(endpoint_id)
 
     def _note_volume(self, key: str, row: Row[VolumeRecord] | None) -> None:
         for endpoint_id in self.view.see_volume(key, row.value if row else None):

@@ -17,6 +17,7 @@ from penstock_common.messages import (
     ScaleHistory,
     VolumeRecord,
     WorkerAssignment,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.subjects import worker_key
@@ -53,6 +54,7 @@ class LiveView:
         self.histories: dict[str, ScaleHistory] = {}
         self.nodes: dict[str, NodeRecord] = {}
         self.node_orders: dict[str, NodeOrder] = {}
+        self.worker_orders: dict[str, WorkerOrder] = {}
         self.volumes: dict[str, VolumeRecord] = {}
         self.api_keys: dict[str, ApiKeyRecord] = {}
         self.routers: set[str] = set()
@@ -66,6 +68,7 @@ class LiveView:
             histories=self.histories,
             nodes=self.nodes,
             node_orders=self.node_orders,
+            worker_orders=self.worker_orders,
             volumes=self.volumes,
             api_keys=self.api_keys,
             routers=self.routers,
@@ -115,6 +118,12 @@ class LiveView:
         put_value(self.node_orders, node_id, order)
         self.ledger.see_node(node_id)
         return self.ledger.endpoints_on(node_id)
+
+    def see_worker_order(self, key: str, order: WorkerOrder | None) -> set[str]:
+        """An order about a worker, or its end; gives the endpoint of the worker, if it is one."""
+        put_value(self.worker_orders, key, order)
+        row = self._assignments.get(key)
+        return {row[0].endpoint_id} if row is not None else set()
 
     def see_volume(self, volume_id: str, record: VolumeRecord | None) -> set[str]:
         """A network volume is this now; gives the endpoints that mount it."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
+from penstock_client.api_requests import quoted
 from penstock_client.calls.listing import Listing
 from penstock_client.calls.logs import LogDocument, follow_logs
 from penstock_client.documents import (
@@ -18,24 +19,38 @@ from penstock_client.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
-from penstock_client.transport import Transport, quoted
+from penstock_client.transport import Transport
+from penstock_common.clock import SystemClock
 from penstock_common.states import EndpointState
 
 PATH: Final = "/v1/endpoints"
+CLOCK: Final = SystemClock()
 _NEVER_SERVING: Final = frozenset(
     {EndpointState.FAILED, EndpointState.PAUSED, EndpointState.DELETING}
 )
 
 
 class EndpointCalls:
-    """Endpoints, each named by its id or its `app_name`."""
+    """Endpoints, each named by its id or its `app_name`.
+
+    A change with `if_match`, the `etag` of the document that was read, is made only if nobody has
+    changed the endpoint since; else it is refused (412, `precondition_failed`).
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def create(self, document: Mapping[str, Any]) -> EndpointDocument:
-        """The new endpoint made from this document (docs/http-api.md)."""
-        return await self._transport.ask(EndpointDocument, "POST", PATH, document)
+    async def create(
+        self, document: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> EndpointDocument:
+        """The new endpoint made from this document (docs/http-api.md).
+
+        Sent again with the same `idempotency_key` within a day, it makes no second one and is
+        answered with the first. None = a fresh key for this call and what the client repeats of it.
+        """
+        return await self._transport.ask(
+            EndpointDocument, "POST", PATH, document, idempotency_key=idempotency_key
+        )
 
     def list(
         self,
@@ -58,21 +73,27 @@ class EndpointCalls:
         """The endpoint with this id or `app_name`."""
         return await self._transport.ask(EndpointDocument, "GET", path_of(endpoint))
 
-    async def update(self, endpoint: str, patch: Mapping[str, Any]) -> EndpointDocument:
+    async def update(
+        self, endpoint: str, patch: Mapping[str, Any], *, if_match: str | None = None
+    ) -> EndpointDocument:
         """The endpoint after a JSON merge patch (RFC 7396)."""
-        return await self._transport.ask(EndpointDocument, "PATCH", path_of(endpoint), patch)
+        return await self._transport.ask(
+            EndpointDocument, "PATCH", path_of(endpoint), patch, if_match=if_match
+        )
 
-    async def delete(self, endpoint: str) -> EndpointDocument:
+    async def delete(self, endpoint: str, *, if_match: str | None = None) -> EndpointDocument:
         """The endpoint, from now on `deleting`; safe to repeat until it is gone."""
-        return await self._transport.ask(EndpointDocument, "DELETE", path_of(endpoint))
+        return await self._transport.ask(
+            EndpointDocument, "DELETE", path_of(endpoint), if_match=if_match
+        )
 
-    async def pause(self, endpoint: str) -> EndpointDocument:
+    async def pause(self, endpoint: str, *, if_match: str | None = None) -> EndpointDocument:
         """The endpoint, from now on kept at 0 workers."""
-        return await self._do(endpoint, "pause")
+        return await self._do(endpoint, "pause", if_match=if_match)
 
-    async def resume(self, endpoint: str) -> EndpointDocument:
+    async def resume(self, endpoint: str, *, if_match: str | None = None) -> EndpointDocument:
         """The endpoint, no longer paused."""
-        return await self._do(endpoint, "resume")
+        return await self._do(endpoint, "resume", if_match=if_match)
 
     async def decisions(self, endpoint: str) -> DecisionList:
         """The autoscaler's last decisions on one endpoint, newest first."""
@@ -84,23 +105,31 @@ class EndpointCalls:
         path = f"{path_of(endpoint)}/revisions"
         return await self._transport.ask(RevisionList, "GET", path)
 
-    async def roll_back(self, endpoint: str, revision: int | None = None) -> EndpointDocument:
+    async def roll_back(
+        self, endpoint: str, revision: int | None = None, *, if_match: str | None = None
+    ) -> EndpointDocument:
         """The endpoint, from now on with what that revision ran; None = the one before."""
-        return await self._do(endpoint, "rollback", {"revision": revision})
+        return await self._do(endpoint, "rollback", {"revision": revision}, if_match=if_match)
 
     async def share_traffic(
-        self, endpoint: str, percent: int, change: Mapping[str, Any] | None = None
+        self,
+        endpoint: str,
+        percent: int,
+        change: Mapping[str, Any] | None = None,
+        *,
+        if_match: str | None = None,
     ) -> EndpointDocument:
         """The endpoint with a canary that gets `percent` of the requests; `change` begins one."""
-        return await self._do(endpoint, "canary", {"percent": percent, "change": change})
+        document = {"percent": percent, "change": change}
+        return await self._do(endpoint, "canary", document, if_match=if_match)
 
-    async def promote(self, endpoint: str) -> EndpointDocument:
+    async def promote(self, endpoint: str, *, if_match: str | None = None) -> EndpointDocument:
         """The endpoint, whose canary gets all requests from now on."""
-        return await self._do(endpoint, "promote")
+        return await self._do(endpoint, "promote", if_match=if_match)
 
-    async def abort(self, endpoint: str) -> EndpointDocument:
+    async def abort(self, endpoint: str, *, if_match: str | None = None) -> EndpointDocument:
         """The endpoint without its canary: what ran before it gets all requests."""
-        return await self._do(endpoint, "abort")
+        return await self._do(endpoint, "abort", if_match=if_match)
 
     def logs(
         self, endpoint: str, *, follow: bool = False, tail: int | None = None
@@ -137,17 +166,15 @@ class EndpointCalls:
             ApiError: the api refused to show the endpoint (a wrong key, say).
         """
         seen: EndpointDocument | None = None
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    known, seen = await self._look(endpoint, seen)
-                    if known and is_there(seen):
-                        return seen
-                    await asyncio.sleep(poll_s)
-        except TimeoutError:
-            state = f"is {seen.state}" if seen else "was not seen"
-            told = f" ({seen.message})" if seen and seen.message else ""
-            raise WaitTimeoutError(f"after {timeout_s:g} s '{endpoint}' {state}{told}") from None
+        deadline = CLOCK.monotonic() + timeout_s
+        while (left_s := deadline - CLOCK.monotonic()) > 0:
+            known, seen = await self._look(endpoint, seen, left_s)
+            if known and is_there(seen):
+                return seen
+            await asyncio.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
+        state = f"is {seen.state}" if seen else "was not seen"
+        told = f" ({seen.message})" if seen and seen.message else ""
+        raise WaitTimeoutError(f"after {timeout_s:g} s '{endpoint}' {state}{told}")
 
     async def wait_until_serving(self, endpoint: str, *, timeout_s: float) -> EndpointDocument:
         """The endpoint once it serves.
@@ -179,17 +206,25 @@ class EndpointCalls:
         await self.wait_until(endpoint, lambda seen: seen is None, timeout_s=timeout_s)
 
     async def _do(
-        self, endpoint: str, verb: str, document: Mapping[str, Any] | None = None
+        self,
+        endpoint: str,
+        verb: str,
+        document: Mapping[str, Any] | None = None,
+        *,
+        if_match: str | None,
     ) -> EndpointDocument:
         path = f"{path_of(endpoint)}/{verb}"
-        return await self._transport.ask(EndpointDocument, "POST", path, document)
+        return await self._transport.ask(
+            EndpointDocument, "POST", path, document, if_match=if_match
+        )
 
     async def _look(
-        self, endpoint: str, last: EndpointDocument | None
+        self, endpoint: str, last: EndpointDocument | None, within_s: float
     ) -> tuple[bool, EndpointDocument | None]:
         """(whether it is known how the endpoint is, how it is or was)."""
+        path = path_of(endpoint)
         try:
-            return True, await self.show(endpoint)
+            return True, await self._transport.ask(EndpointDocument, "GET", path, within_s=within_s)
         except ApiError as error:
             if error.status == 404:
                 return True, None

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
+from penstock_client.api_requests import quoted
 from penstock_client.calls.listing import Listing
 from penstock_client.documents import JoinTokenDocument, JoinTokenList, JoinTokenMade
-from penstock_client.transport import Transport, quoted
+from penstock_client.transport import Transport
 
 PATH: Final = "/v1/join-tokens"
 
@@ -23,6 +24,7 @@ class JoinTokenCalls:
         expires_in_s: int = 3_600,
         max_uses: int = 1,
         labels: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
     ) -> JoinTokenMade:
         """A new join token; its `token` is shown this once.
 
@@ -31,6 +33,8 @@ class JoinTokenCalls:
             expires_in_s: nobody joins with it after so many seconds.
             max_uses: so many hosts join with it at most.
             labels: of the nodes that join with it, beside their own.
+            idempotency_key: sent again with the same within a day, it makes no second one; None = a
+                fresh one for this call and what the client repeats of it.
         """
         document = {
             "name": name,
@@ -38,7 +42,9 @@ class JoinTokenCalls:
             "max_uses": max_uses,
             "labels": dict(labels or {}),
         }
-        return await self._transport.ask(JoinTokenMade, "POST", PATH, document)
+        return await self._transport.ask(
+            JoinTokenMade, "POST", PATH, document, idempotency_key=idempotency_key
+        )
 
     def list(self) -> Listing[JoinTokenDocument, JoinTokenList]:
         """The join tokens, oldest first."""

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
+from penstock_client.api_requests import with_query
 from penstock_client.documents import Document
-from penstock_client.transport import Transport, with_query
+from penstock_client.transport import Transport
 
 T = TypeVar("T", bound=Document)
 L = TypeVar("L", bound=Document)

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from pydantic import ValidationError
 
+from penstock_client.api_requests import with_query
 from penstock_client.documents import (
     LogEndDocument,
     LogEntryDocument,
@@ -14,7 +15,7 @@ from penstock_client.documents import (
 )
 from penstock_client.errors import UnreachableError
 from penstock_client.sse import ServerEvent
-from penstock_client.transport import Transport, with_query
+from penstock_client.transport import Transport
 
 LogDocument: TypeAlias = LogEntryDocument | LogEndDocument
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from penstock_client.api_requests import quoted
 from penstock_client.calls.listing import Listing
 from penstock_client.documents import NodeDetail, NodeDocument, NodeList
 from penstock_client.errors import (
@@ -12,10 +13,12 @@ from penstock_client.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
-from penstock_client.transport import Transport, quoted
+from penstock_client.transport import Transport
+from penstock_common.clock import SystemClock
 from penstock_common.states import NodeWish
 
 PATH: Final = "/v1/nodes"
+CLOCK: Final = SystemClock()
 
 
 class NodeCalls:
@@ -75,25 +78,31 @@ class NodeCalls:
             ApiError: the api refused; 404 when there is no such node.
         """
         seen: NodeDetail | None = None
+        deadline = CLOCK.monotonic() + timeout_s
+        while (left_s := deadline - CLOCK.monotonic()) > 0:
+            looked = await self._look(node, left_s)
+            if looked is not None:
+                seen = looked
+                if tell is not None:
+                    await tell(seen)
+                if seen.order is None or seen.order.wish is not NodeWish.DRAINING:
+                    raise DrainEndedError(f"'{node}' is no longer to drain")
+                if not seen.workers:
+                    return seen
+            await asyncio.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
+        left = f" has {len(seen.workers)} workers left" if seen else " was not seen"
+        raise WaitTimeoutError(f"after {timeout_s:g} s '{node}'{left}")
+
+    async def _look(self, node: str, within_s: float) -> NodeDetail | None:
+        """The node; None = the api is away for a moment."""
         try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    try:
-                        seen = await self.show(node)
-                        if tell is not None:
-                            await tell(seen)
-                    except (ApiError, UnreachableError) as error:
-                        if isinstance(error, ApiError) and error.status < 500:
-                            raise
-                    else:
-                        if seen.order is None or seen.order.wish is not NodeWish.DRAINING:
-                            raise DrainEndedError(f"'{node}' is no longer to drain")
-                        if not seen.workers:
-                            return seen
-                    await asyncio.sleep(poll_s)
-        except TimeoutError:
-            left = f" has {len(seen.workers)} workers left" if seen else " was not seen"
-            raise WaitTimeoutError(f"after {timeout_s:g} s '{node}'{left}") from None
+            return await self._transport.ask(NodeDetail, "GET", _path(node), within_s=within_s)
+        except ApiError as error:
+            if error.status < 500:
+                raise
+        except UnreachableError:
+            pass  # it may come back; the wait is bounded
+        return None
 
 
 def _path(node: str) -> str:

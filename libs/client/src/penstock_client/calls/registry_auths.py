@@ -1,10 +1,12 @@
 """Calls about registry auths."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+from penstock_client.api_requests import quoted
 from penstock_client.calls.listing import Listing
 from penstock_client.documents import RegistryAuthDocument, RegistryAuthList
-from penstock_client.transport import Transport, quoted
+from penstock_client.transport import Transport
 
 PATH: Final = "/v1/registry-auths"
 
@@ -15,10 +17,19 @@ class RegistryAuthCalls:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def create(self, *, name: str, username: str, password: str) -> RegistryAuthDocument:
-        """The new registry auth; its password (or token) is sealed and never shown."""
-        document = {"name": name, "username": username, "password": password}
-        return await self._transport.ask(RegistryAuthDocument, "POST", PATH, document)
+    async def create(
+        self, document: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> RegistryAuthDocument:
+        """The new registry auth made from this document (docs/http-api.md).
+
+        Its password (or token) is sealed and never shown.
+
+        Sent again with the same `idempotency_key` within a day, it makes no second one and is
+        answered with the first. None = a fresh key for this call and what the client repeats of it.
+        """
+        return await self._transport.ask(
+            RegistryAuthDocument, "POST", PATH, document, idempotency_key=idempotency_key
+        )
 
     def list(self) -> Listing[RegistryAuthDocument, RegistryAuthList]:
         """The registry auths, oldest first."""

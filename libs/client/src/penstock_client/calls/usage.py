@@ -1,7 +1,8 @@
 """Calls about what was used."""
 
+from penstock_client.api_requests import with_query
 from penstock_client.documents import GroupBy, UsageReport
-from penstock_client.transport import Transport, with_query
+from penstock_client.transport import Transport
 
 
 class UsageCalls:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from penstock_client.api_requests import quoted
 from penstock_client.calls.listing import Listing
 from penstock_client.documents import VolumeDocument, VolumeList
-from penstock_client.transport import Transport, quoted
+from penstock_client.transport import Transport
 
 PATH: Final = "/v1/volumes"
 
@@ -16,9 +17,17 @@ class VolumeCalls:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def create(self, document: Mapping[str, Any]) -> VolumeDocument:
-        """The network volume made known by this document (docs/storage.md)."""
-        return await self._transport.ask(VolumeDocument, "POST", PATH, document)
+    async def create(
+        self, document: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> VolumeDocument:
+        """The network volume made known by this document (docs/storage.md).
+
+        Sent again with the same `idempotency_key` within a day, it makes no second one and is
+        answered with the first. None = a fresh key for this call and what the client repeats of it.
+        """
+        return await self._transport.ask(
+            VolumeDocument, "POST", PATH, document, idempotency_key=idempotency_key
+        )
 
     def list(self) -> Listing[VolumeDocument, VolumeList]:
         """The network volumes, oldest first."""

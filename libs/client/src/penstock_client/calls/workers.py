@@ -1,24 +1,104 @@
 """Calls about workers."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
 
+from penstock_client.api_requests import quoted
 from penstock_client.calls.endpoints import path_of
 from penstock_client.calls.listing import Listing
 from penstock_client.calls.logs import LogDocument, follow_logs
 from penstock_client.documents import WorkerDocument, WorkerList
-from penstock_client.transport import Transport, quoted
+from penstock_client.errors import ApiError, UnreachableError, WaitTimeoutError
+from penstock_client.transport import Transport
+from penstock_common.clock import SystemClock
+from penstock_common.states import WorkerState
+
+CLOCK: Final = SystemClock()
+
+PATH: Final = "/v1/workers"
 
 
 class WorkerCalls:
-    """Workers of an endpoint, which is named by its id or its `app_name`."""
+    """Workers, each named by its id."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def list(self, endpoint: str) -> Listing[WorkerDocument, WorkerList]:
-        """The workers of one endpoint, oldest first."""
-        path = f"{path_of(endpoint)}/workers"
-        return Listing(self._transport, path, WorkerList, lambda page: page.workers)
+    def list(
+        self,
+        endpoint: str | None = None,
+        *,
+        node: str | None = None,
+        state: WorkerState | None = None,
+        page_size: int | None = None,
+    ) -> Listing[WorkerDocument, WorkerList]:
+        """Workers, oldest first.
+
+        Args:
+            endpoint: only those of this one (id or `app_name`); None = of all.
+            node: only those on this node; None = on any.
+            state: only those in this state; None = in any.
+            page_size: how many are fetched at once, 1 to 1000; None = 1000.
+        """
+        query = {"endpoint": endpoint, "node": node, "state": state, "limit": page_size}
+        return Listing(self._transport, PATH, WorkerList, lambda page: page.workers, query)
+
+    async def show(self, worker: str) -> WorkerDocument:
+        """The worker with this id; 404 once it is gone."""
+        return await self._transport.ask(WorkerDocument, "GET", _path(worker))
+
+    async def stop(
+        self, worker: str, reason: str | None = None, *, deadline_s: float | None = None
+    ) -> WorkerDocument:
+        """The worker, which takes nothing new from now on and stops once it is idle.
+
+        Another one starts if its endpoint needs one.
+
+        Args:
+            worker: its id.
+            reason: for people; None = keep the one it has.
+            deadline_s: seconds after which it is stopped though requests are in flight; None =
+                keep the deadline it has, at first none.
+        """
+        document: dict[str, object] = {} if reason is None else {"reason": reason}
+        if deadline_s is not None:
+            document["deadline_s"] = deadline_s
+        return await self._transport.ask(WorkerDocument, "POST", f"{_path(worker)}/stop", document)
+
+    async def wait_until_gone(
+        self,
+        worker: str,
+        *,
+        timeout_s: float,
+        tell: Callable[[WorkerDocument], Awaitable[None]] | None = None,
+        poll_s: float = 0.5,
+    ) -> None:
+        """Nothing, once there is no such worker any more.
+
+        Goes on while the api is away for a moment; `tell` is given each look.
+
+        Raises:
+            WaitTimeoutError: it was still there after `timeout_s` seconds.
+            ApiError: the api refused.
+        """
+        deadline = CLOCK.monotonic() + timeout_s
+        while (left_s := deadline - CLOCK.monotonic()) > 0:
+            try:
+                seen = await self._transport.ask(
+                    WorkerDocument, "GET", _path(worker), within_s=left_s
+                )
+                if tell is not None:
+                    await tell(seen)
+            except ApiError as error:
+                if error.status == 404:
+                    return
+                if error.status < 500:
+                    raise
+            except UnreachableError:
+                pass  # it may come back; the wait is bounded
+            await asyncio.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
+        raise WaitTimeoutError(f"after {timeout_s:g} s worker '{worker}' is still there")
 
     def logs(
         self, endpoint: str, worker: str, *, follow: bool = False, tail: int | None = None
@@ -39,3 +119,7 @@ class WorkerCalls:
         """
         path = f"{path_of(endpoint)}/workers/{quoted(worker)}"
         return follow_logs(self._transport, path, follow=follow, tail=tail)
+
+
+def _path(worker: str) -> str:
+    return f"{PATH}/{quoted(worker)}"

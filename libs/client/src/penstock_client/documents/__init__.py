@@ -41,6 +41,12 @@ from penstock_client.documents.endpoints import (
     RollbackRequest,
     SpecChange,
 )
+from penstock_client.documents.events import (
+    EventDocument,
+    EventEndDocument,
+    EventGapDocument,
+    EventList,
+)
 from penstock_client.documents.logs import (
     LogEndDocument,
     LogEntryDocument,
@@ -57,6 +63,15 @@ from penstock_client.documents.nodes import (
     NodeList,
     NodeOrderDocument,
 )
+from penstock_client.documents.offers import (
+    FieldLimits,
+    LimitsDocument,
+    ProductDocument,
+    ProductList,
+    ProductNode,
+    QuotaDocument,
+    RequestLimits,
+)
 from penstock_client.documents.storage import (
     PrewarmDocument,
     PrewarmList,
@@ -65,7 +80,12 @@ from penstock_client.documents.storage import (
     VolumeList,
 )
 from penstock_client.documents.usage import GroupBy, UsageReport, UsageRow
-from penstock_client.documents.workers import WorkerDocument, WorkerList
+from penstock_client.documents.workers import (
+    StopRequest,
+    WorkerDocument,
+    WorkerList,
+    WorkerOrderDocument,
+)
 
 __all__ = [
     "ApiKeyDocument",
@@ -85,6 +105,11 @@ __all__ = [
     "EndpointList",
     "EngineProblemDocument",
     "ErrorItem",
+    "EventDocument",
+    "EventEndDocument",
+    "EventGapDocument",
+    "EventList",
+    "FieldLimits",
     "GpuDocument",
     "GroupBy",
     "HealthDocument",
@@ -92,6 +117,7 @@ __all__ = [
     "JoinTokenList",
     "JoinTokenMade",
     "JoinedHostDocument",
+    "LimitsDocument",
     "Load",
     "LogEndDocument",
     "LogEntryDocument",
@@ -106,16 +132,23 @@ __all__ = [
     "PrewarmList",
     "PrewarmProgress",
     "ProblemDocument",
+    "ProductDocument",
+    "ProductList",
+    "ProductNode",
+    "QuotaDocument",
     "RegistryAuthDocument",
     "RegistryAuthList",
+    "RequestLimits",
     "RevisionDocument",
     "RevisionList",
     "RollbackRequest",
     "SpecChange",
+    "StopRequest",
     "UsageReport",
     "UsageRow",
     "VolumeDocument",
     "VolumeList",
     "WorkerDocument",
     "WorkerList",
+    "WorkerOrderDocument",
 ]

@@ -23,6 +23,8 @@ class RegistryAuthList(Document):
     """The registry auths, oldest first."""
 
     registry_auths: tuple[RegistryAuthDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class ApiKeyDocument(Document):
@@ -59,6 +61,8 @@ class ApiKeyList(Document):
     """The API keys, oldest first."""
 
     api_keys: tuple[ApiKeyDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class JoinedHostDocument(Document):
@@ -101,3 +105,5 @@ class JoinTokenList(Document):
     """The join tokens, oldest first."""
 
     join_tokens: tuple[JoinTokenDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None

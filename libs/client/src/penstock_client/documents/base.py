@@ -1,9 +1,28 @@
 """What every document is made of, and the documents about the api itself."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationInfo,
+    model_validator,
+)
+from typing_extensions import override
+
+from penstock_common.errors import PenstockError
+
+#: The context of a validation in which documents keep the JSON that they came in.
+_AS_IT_CAME: Final = {"keep": "raw"}
+
+
+class NoTagError(PenstockError):
+    """This document came without an ETag (in a list, say): show it alone to get one."""
+
+    error_type: ClassVar[str] = "no_etag"
 
 
 class Document(BaseModel):
@@ -12,18 +31,51 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     _raw: Mapping[str, Any] | None = PrivateAttr(default=None)
+    _etag: str | None = PrivateAttr(default=None)
 
     @classmethod
-    def of(cls, value: object) -> Self:
+    def of(cls, value: object, *, etag: str | None = None) -> Self:
         """The document in this parsed JSON.
+
+        Args:
+            value: what was parsed.
+            etag: the tag that came with it; None = none did.
 
         Raises:
             pydantic.ValidationError: it is no such document.
         """
-        document = cls.model_validate(value, extra="ignore")
-        if isinstance(value, Mapping):
-            document._raw = value  # noqa: SLF001  # its own class
+        document = cls.model_validate(value, extra="ignore", context=_AS_IT_CAME)
+        document._etag = etag  # noqa: SLF001 - its own class
         return document
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_raw(
+        cls, value: object, build: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        """The document, with its JSON where it was parsed; those within it likewise."""
+        document = build(value)
+        if info.context is _AS_IT_CAME and isinstance(value, Mapping):
+            document._raw = value  # noqa: SLF001 - its own class
+        return document
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        """Whether all fields are the same; how it came says nothing about what it is."""
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.__dict__ == other.__dict__
+
+    @property
+    def etag(self) -> str:
+        """The tag of what was read, for the `if_match` of a change.
+
+        Raises:
+            NoTagError: it came without: of the api, only a single endpoint has one.
+        """
+        if self._etag is None:
+            raise NoTagError
+        return self._etag
 
     @property
     def raw(self) -> Mapping[str, Any]:

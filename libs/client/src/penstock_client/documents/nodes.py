@@ -117,6 +117,8 @@ class NodeList(Document):
     """The nodes that report, have workers, or have an order; by id."""
 
     nodes: tuple[NodeDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class CordonRequest(BaseModel):

@@ -34,6 +34,8 @@ class VolumeList(Document):
     """The network volumes, oldest first."""
 
     volumes: tuple[VolumeDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None
 
 
 class PrewarmProgress(Document):
@@ -71,3 +73,5 @@ class PrewarmList(Document):
     """The prewarms, oldest first."""
 
     prewarms: tuple[PrewarmDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None

@@ -1,8 +1,9 @@
 """Workers: what is wanted, what their nodes see, what their drivers count."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from penstock_client.documents.base import Document
 from penstock_common.states import (
@@ -10,6 +11,16 @@ from penstock_common.states import (
     WorkerReason,
     WorkerState,
 )
+
+
+class WorkerOrderDocument(Document):
+    """An order to stop a worker; it cannot be taken back."""
+
+    #: for people; empty = none given
+    reason: str
+    at: AwareDatetime
+    #: from then on it is stopped though requests are in flight; null = they all end first
+    deadline_at: AwareDatetime | None
 
 
 class WorkerDocument(Document):
@@ -20,6 +31,8 @@ class WorkerDocument(Document):
     node_id: str
     revision: int
     desired: DesiredState
+    #: set = somebody ordered it to stop
+    order: WorkerOrderDocument | None = None
     #: `pending` until its node agent has seen it
     state: WorkerState
     reason: WorkerReason | None
@@ -50,6 +63,19 @@ class WorkerDocument(Document):
 
 
 class WorkerList(Document):
-    """The workers of one endpoint, oldest first."""
+    """Workers, oldest first."""
 
     workers: tuple[WorkerDocument, ...]
+    #: `cursor` of the next page; null = this is the last
+    next_cursor: str | None = None
+
+
+class StopRequest(BaseModel):
+    """Why a worker is to stop, and how long its requests in flight may take."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: for people
+    reason: Annotated[str, Field(max_length=500, strict=True)] = ""
+    #: seconds after which it is stopped though requests are in flight; null = they all end first
+    deadline_s: Annotated[float, Field(ge=0, le=31 * 86_400, strict=True)] | None = None

@@ -25,6 +25,7 @@ from penstock_common.messages import (
     NodeRecord,
     ScaleDecided,
     WorkerAssigned,
+    WorkerOrder,
     WorkerStatus,
 )
 
@@ -210,6 +211,9 @@ SCALE_DECIDED: Final = EventType(
 WORKER_ASSIGNED: Final = EventType(
     WORKER, "assigned", Service.SCHEDULER, WorkerAssigned, "A worker is to start on a node."
 )
+WORKER_STOP_ORDERED: Final = EventType(
+    WORKER, "stop_ordered", Service.API, WorkerOrder, "Somebody ordered that a worker stops."
+)
 WORKER_RUNNING: Final = EventType(
     WORKER, "running", Service.NODE_AGENT, WorkerStatus, "A worker is healthy and takes requests."
 )
@@ -296,6 +300,7 @@ _ALL: Final[tuple[EventType[Any], ...]] = (
     ENDPOINT_DELETED,
     SCALE_DECIDED,
     WORKER_ASSIGNED,
+    WORKER_STOP_ORDERED,
     WORKER_RUNNING,
     WORKER_DRAINING,
     WORKER_STOPPED,

@@ -64,6 +64,7 @@ from penstock_common.messages.storage import (
 )
 from penstock_common.messages.templates import TemplateRecord
 from penstock_common.messages.usage import UsageRecord
+from penstock_common.messages.worker_orders import WorkerOrder
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
@@ -124,5 +125,6 @@ __all__ = [
     "WorkerAssigned",
     "WorkerAssignment",
     "WorkerLoad",
+    "WorkerOrder",
     "WorkerStatus",
 ]

@@ -1,30 +1,22 @@
 """What Novita's clients ask before they make an endpoint: limits, products, clusters [pure].
 
-Limits are those of our endpoint document, read from its models so that the two cannot disagree;
-products and clusters are what the nodes that report have.
+Limits (`limits.py`) and products (`products.py`) are our own, in their words; clusters are what the
+nodes that report have.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final
 
-import annotated_types
-from pydantic import BaseModel, Field
-from pydantic.fields import FieldInfo
+from pydantic import Field
 
 from penstock_api.dialects import CamelDocument
+from penstock_api.limits import document_limits
 from penstock_api.novita.v1 import DEFAULT_CLUSTER, REGION
-from penstock_client.documents import NodeDocument
-from penstock_common.specs import (
-    DEFAULT_CONTAINER_DISK_GB,
-    GpuSpec,
-    LocalVolume,
-    ScalingSpec,
-    StorageSpec,
-    WorkersSpec,
-)
-from penstock_common.states import NodeState
+from penstock_api.products import by_version, products_of
+from penstock_client.documents import NodeDocument, ProductDocument
+from penstock_common.specs import DEFAULT_CONTAINER_DISK_GB, LocalVolume
 
 _GB: Final = 10**9
 
@@ -128,10 +120,11 @@ class ProductQuery:
 
 def limits(nodes: Iterable[NodeDocument]) -> NovitaLimits:
     """The ranges of an endpoint's parameters."""
-    versions = {node.cuda_version for node in nodes if node.cuda_version is not None}
-    rootfs = _range(StorageSpec, "container_disk_gb")
-    volume = _range(LocalVolume, "size_gb")
-    wait = _range(ScalingSpec, "value")
+    rootfs = _range("storage.container_disk_gb")
+    volume = _range("storage.volumes[].size_gb")
+    wait = _range("scaling.value")
+    idle, busy = _range("workers.idle_timeout_s"), _range("workers.request_timeout_s")
+    concurrency, count = _range("workers.max_concurrency"), _range("gpu.count")
     return NovitaLimits(
         min_rootfs_size=rootfs[0],
         max_rootfs_size=rootfs[1],
@@ -139,40 +132,40 @@ def limits(nodes: Iterable[NodeDocument]) -> NovitaLimits:
         min_local_volume_size=volume[0],
         max_local_volume_size=volume[1],
         free_local_volume_size=LocalVolume.model_fields["size_gb"].default,
-        min_worker_num=_range(WorkersSpec, "min")[0],
-        max_worker_num=_range(WorkersSpec, "max")[1],
-        min_free_timeout=_range(WorkersSpec, "idle_timeout_s")[0],
-        max_free_timeout=_range(WorkersSpec, "idle_timeout_s")[1],
-        min_concurrency_num=_range(WorkersSpec, "max_concurrency")[0],
-        max_concurrency_num=_range(WorkersSpec, "max_concurrency")[1],
+        min_worker_num=_range("workers.min")[0],
+        max_worker_num=_range("workers.max")[1],
+        min_free_timeout=idle[0],
+        max_free_timeout=idle[1],
+        min_concurrency_num=concurrency[0],
+        max_concurrency_num=concurrency[1],
         min_queue_wait_time=wait[0],
         max_queue_wait_time=wait[1],
         min_request_num=wait[0],
         max_request_num=wait[1],
-        min_gpu_num=_range(GpuSpec, "count")[0],
-        max_gpu_num=_range(GpuSpec, "count")[1],
-        min_request_timeout=_range(WorkersSpec, "request_timeout_s")[0],
-        max_request_timeout=_range(WorkersSpec, "request_timeout_s")[1],
-        cuda_version_list=tuple(sorted(versions, key=_version)),
+        min_gpu_num=count[0],
+        max_gpu_num=count[1],
+        min_request_timeout=busy[0],
+        max_request_timeout=busy[1],
+        cuda_version_list=by_version(node.cuda_version for node in nodes),
     )
 
 
 def products(nodes: Iterable[NodeDocument], query: ProductQuery) -> NovitaProducts:
     """The kinds of GPU that the nodes have and the query asks for, by id."""
-    having: dict[str, list[NodeDocument]] = {}
-    for node in nodes:
-        if query.cluster in {"", DEFAULT_CLUSTER, cluster_of(node)}:
-            for product in {gpu.product for gpu in node.gpus}:
-                having.setdefault(product, []).append(node)
-    offers = (_offer(product, having[product], query.gpus) for product in sorted(having))
+    within = {
+        node.id: node for node in nodes if query.cluster in {"", DEFAULT_CLUSTER, cluster_of(node)}
+    }
+    offers = (
+        _offer(product, within, query.gpus)
+        for product in products_of(within.values(), {})
+        if query.name.lower() in product.id.lower()
+        and any(node.total >= query.gpus for node in product.nodes)
+    )
     return NovitaProducts(
         data=tuple(
             offer
             for offer in offers
-            if query.name.lower() in offer.name.lower()
-            and offer.cpu_per_gpu >= query.min_cpus
-            and offer.memory_per_gpu >= query.min_memory_gb
-            and any(_count(node, offer.id) >= query.gpus for node in having[offer.id])
+            if offer.cpu_per_gpu >= query.min_cpus and offer.memory_per_gpu >= query.min_memory_gb
         )
     )
 
@@ -200,35 +193,23 @@ def cluster_of(node: NodeDocument) -> str:
     return node.labels.get(REGION) or DEFAULT_CLUSTER
 
 
-def _offer(product: str, nodes: list[NodeDocument], wanted: int) -> NovitaProductOffer:
-    rootfs, volume = _range(StorageSpec, "container_disk_gb"), _range(LocalVolume, "size_gb")
-    total = sum(_count(node, product) for node in nodes)
-    free = {node.id: _free(node, product) for node in nodes}
+def _offer(
+    product: ProductDocument, nodes: Mapping[str, NodeDocument], wanted: int
+) -> NovitaProductOffer:
+    rootfs, volume = _range("storage.container_disk_gb"), _range("storage.volumes[].size_gb")
     return NovitaProductOffer(
-        id=product,
-        name=product,
-        cpu_per_gpu=min((node.cpu_count or 0) // len(node.gpus) for node in nodes),
-        memory_per_gpu=min((node.memory_bytes or 0) // _GB // len(node.gpus) for node in nodes),
-        disk_per_gpu=min((node.disk_bytes or 0) // _GB // len(node.gpus) for node in nodes),
-        available_deploy=any(count >= max(wanted, 1) for count in free.values()),
+        id=product.id,
+        name=product.id,
+        cpu_per_gpu=product.cpus_per_gpu,
+        memory_per_gpu=product.memory_bytes_per_gpu // _GB,
+        disk_per_gpu=product.disk_bytes_per_gpu // _GB,
+        available_deploy=product.most_free_on_a_node >= max(wanted, 1),
         min_root_fs=rootfs[0],
         max_root_fs=rootfs[1],
         min_local_storage=volume[0],
         max_local_storage=volume[1],
-        regions=tuple(sorted({cluster_of(node) for node in nodes})),
-        inventory_state=_inventory(sum(free.values()), total),
-    )
-
-
-def _count(node: NodeDocument, product: str) -> int:
-    return sum(gpu.product == product for gpu in node.gpus)
-
-
-def _free(node: NodeDocument, product: str) -> int:
-    if node.state is not NodeState.READY or node.engine_problem is not None:
-        return 0
-    return sum(
-        gpu.product == product and gpu.healthy and gpu.worker_id is None for gpu in node.gpus
+        regions=tuple(sorted({cluster_of(nodes[node.node_id]) for node in product.nodes})),
+        inventory_state=_inventory(product.gpus_free, product.gpus_total),
     )
 
 
@@ -240,27 +221,11 @@ def _inventory(free: int, total: int) -> str:
     return "normal" if free * 4 <= total * 3 else "high"
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".") if part.isdigit())
-
-
-def _rules(part: object) -> Iterable[object]:
-    for rule in getattr(part, "__metadata__", ()):
-        yield from rule.metadata if isinstance(rule, FieldInfo) else (rule,)
-
-
-def _range(model: type[BaseModel], field: str) -> tuple[int, int]:
+def _range(field: str) -> tuple[int, int]:
     """The least and the most whole number that a field of our document takes."""
-    found = model.model_fields[field]
-    # Of an optional field, the rules stand within the type.
-    inner = [rule for part in get_args(found.annotation) for rule in _rules(part)]
-    rules: Mapping[type, object] = {type(rule): rule for rule in (*found.metadata, *inner)}
-    least, most = rules.get(annotated_types.Ge), rules[annotated_types.Le]
-    above = rules.get(annotated_types.Gt)
-    assert isinstance(most, annotated_types.Le)
-    if isinstance(least, annotated_types.Ge):
-        low = math.ceil(float(str(least.ge)))
-    else:
-        assert isinstance(above, annotated_types.Gt)
-        low = math.floor(float(str(above.gt))) + 1
-    return low, math.floor(float(str(most.le)))
+    limits = document_limits()[field]
+    assert limits.maximum is not None
+    if limits.minimum is not None:
+        return math.ceil(limits.minimum), math.floor(limits.maximum)
+    assert limits.exclusive_minimum is not None
+    return math.floor(limits.exclusive_minimum) + 1, math.floor(limits.maximum)

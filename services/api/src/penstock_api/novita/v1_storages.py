@@ -21,10 +21,10 @@ from penstock_api.novita.v1_endpoints import BASE
 from penstock_api.problems import RefusedError
 from penstock_api.routes.route import Body, Query, Route, answer
 from penstock_api.volumes import (
+    all_volumes,
     change_volume,
     create_volume,
     new_volume,
-    oldest_first,
     remove_volume,
 )
 from penstock_common import ids
@@ -121,7 +121,7 @@ async def show_all(api: Api, request: web.Request) -> web.Response:
     name, volume_id = (request.query.get(of, "") for of in ("storageName", "storageId"))
     found = [
         record
-        for record in oldest_first(api.store)
+        for record in all_volumes(api.store)
         if name in record.name and volume_id in {"", record.volume_id}
     ]
     shown = found[(page - 1) * size : page * size] if size else found

@@ -1,6 +1,6 @@
 """API keys: make, list, show, change, revoke."""
 
-from typing import Final
+from typing import Final, get_args
 
 from aiohttp import web
 
@@ -8,8 +8,10 @@ from penstock_api.api_keys import key_document, plan_key, plan_key_change, plan_
 from penstock_api.auth import hash_key
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
+from penstock_api.filters import one_of
+from penstock_api.paging import oldest, parse_page
 from penstock_api.routes.endpoints import JSON, MERGE_PATCH
-from penstock_api.routes.route import Body, Route, answer
+from penstock_api.routes.route import PAGE, Body, Query, Route, answer
 from penstock_api.store import EndpointNotFoundError
 from penstock_client.documents import ApiKeyDocument, ApiKeyList, ApiKeyMade
 from penstock_common import ids
@@ -23,7 +25,7 @@ from penstock_common.api_keys import (
 )
 from penstock_common.entropy import random_id, random_secret
 from penstock_common.errors import InvalidDocumentError, Problem
-from penstock_common.messages import ApiKeyRecord
+from penstock_common.messages import ApiKeyRecord, KeyScope
 
 
 async def create(api: Api, request: web.Request) -> web.Response:
@@ -56,9 +58,15 @@ def _endpoint_ids(api: Api, spec: ApiKeySpec) -> tuple[str, ...]:
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/api-keys."""
+    page = parse_page(request.query)
+    scope = one_of(request.query, "scope", get_args(KeyScope))
     records = (row.value for row in api.store.api_keys.rows.values())
-    oldest_first = sorted(records, key=lambda record: (record.created_at, record.key_id))
-    return answer(ApiKeyList(api_keys=tuple(_document(api, r) for r in oldest_first)))
+    listed, cursor = page.of(
+        (record for record in records if scope in (None, record.scope)),
+        lambda record: oldest(record.created_at, record.key_id),
+    )
+    documents = tuple(_document(api, record) for record in listed)
+    return answer(ApiKeyList(api_keys=documents, next_cursor=cursor))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:
@@ -101,12 +109,7 @@ async def delete(api: Api, request: web.Request) -> web.Response:
 
 
 def _document(api: Api, record: ApiKeyRecord) -> ApiKeyDocument:
-    statuses = api.store.worker_status.rows
-    held = (
-        (assignment, row.value if (row := statuses.get(key)) else None)
-        for key, assignment in api.store.assignments().items()
-    )
-    return key_document(record, held)
+    return key_document(record, api.store.held())
 
 
 ROUTES: Final = (
@@ -120,7 +123,15 @@ ROUTES: Final = (
         status=201,
         body=Body((JSON,), ApiKeySpec),
     ),
-    Route("GET", "/v1/api-keys", show_all, "admin", "List the API keys.", ApiKeyList),
+    Route(
+        "GET",
+        "/v1/api-keys",
+        show_all,
+        "admin",
+        "List the API keys.",
+        ApiKeyList,
+        query=(*PAGE, Query("scope", "only keys of this scope", {"enum": [*get_args(KeyScope)]})),
+    ),
     Route("GET", "/v1/api-keys/{api_key}", show, "admin", "Show an API key.", ApiKeyDocument),
     Route(
         "PATCH",

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from penstock_api.audit.reader import AuditFilter
 from penstock_api.context import Api
-from penstock_api.paging import MalformedPageError, cursor_of, parse_page
+from penstock_api.paging import MalformedPageError, encode_cursor, parse_page
 from penstock_api.problems import RefusedError
 from penstock_api.routes.queries import is_token
 from penstock_api.routes.route import PAGE, Query, Route, answer
@@ -34,7 +34,7 @@ async def show_audit(api: Api, request: web.Request) -> web.Response:
     return answer(
         AuditList(
             records=tuple(map(_document, found.records)),
-            next_cursor=None if found.below is None else cursor_of((str(found.below),)),
+            next_cursor=None if found.below is None else encode_cursor((str(found.below),)),
         )
     )
 

@@ -19,9 +19,9 @@ from penstock_api.endpoint_actions import (
     told,
 )
 from penstock_api.endpoint_changes import plan_pause
-from penstock_api.paging import parse_page
+from penstock_api.filters import one_of
+from penstock_api.paging import oldest, parse_page
 from penstock_api.preconditions import IfMatch, etag, parse_if_match
-from penstock_api.problems import RefusedError
 from penstock_api.revisions import (
     RevisionNotFoundError,
     plan_rollback,
@@ -79,16 +79,12 @@ async def show_all(api: Api, request: web.Request) -> web.Response:
 
 def place(record: EndpointRecord) -> tuple[str, ...]:
     """Of an endpoint in lists: the oldest first."""
-    return record.created_at.isoformat(timespec="microseconds"), record.endpoint_id
+    return oldest(record.created_at, record.endpoint_id)
 
 
 def _filter(api: Api, query: Mapping[str, str]) -> Callable[[EndpointRecord], bool]:
     text = query.get("q", "").lower()
-    try:
-        state = EndpointState(query["state"]) if "state" in query else None
-    except ValueError:
-        known = ", ".join(EndpointState)
-        raise RefusedError(400, "malformed_filter", f"state is one of {known}") from None
+    state = one_of(query, "state", EndpointState)
 
     def wanted(record: EndpointRecord) -> bool:
         if text not in record.spec.name.lower() and text not in record.spec.app_name:

@@ -16,9 +16,10 @@ from penstock_api.join_tokens import (
     plan_use,
     token_document,
 )
+from penstock_api.paging import oldest, parse_page
 from penstock_api.problems import RefusedError
 from penstock_api.routes.endpoints import JSON
-from penstock_api.routes.route import CALLER, Body, Route, answer
+from penstock_api.routes.route import CALLER, PAGE, Body, Route, answer
 from penstock_api.turns import take_turn
 from penstock_client.documents import JoinTokenDocument, JoinTokenList, JoinTokenMade
 from penstock_common import ids
@@ -76,8 +77,11 @@ async def create(api: Api, request: web.Request) -> web.Response:
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/join-tokens."""
-    records = sorted(_records(api), key=lambda record: (record.created_at, record.token_id))
-    return answer(JoinTokenList(join_tokens=tuple(map(token_document, records))))
+    page = parse_page(request.query)
+    listed, cursor = page.of(
+        _records(api), lambda record: oldest(record.created_at, record.token_id)
+    )
+    return answer(JoinTokenList(join_tokens=tuple(map(token_document, listed)), next_cursor=cursor))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:
@@ -192,7 +196,15 @@ ROUTES: Final = (
         status=201,
         body=Body((JSON,), JoinTokenSpec, required=False),
     ),
-    Route("GET", "/v1/join-tokens", show_all, "admin", "List the join tokens.", JoinTokenList),
+    Route(
+        "GET",
+        "/v1/join-tokens",
+        show_all,
+        "admin",
+        "List the join tokens.",
+        JoinTokenList,
+        query=PAGE,
+    ),
     Route(
         "GET",
         "/v1/join-tokens/{join_token}",

@@ -1,15 +1,16 @@
 """Nodes: what they are, who runs there, and what operators want of them."""
 
-from typing import Final, TypeVar
+from typing import Final
 
 from aiohttp import web
-from pydantic import ValidationError
 
-from penstock_api.bodies import read_json
 from penstock_api.context import Api
+from penstock_api.filters import one_of
 from penstock_api.node_orders import plan_order
 from penstock_api.node_views import node_document
-from penstock_api.routes.route import Body, Route, answer
+from penstock_api.paging import parse_page
+from penstock_api.routes.requests import JSON, read_request
+from penstock_api.routes.route import PAGE, Body, Query, Route, answer
 from penstock_api.routes.workers import shown_workers
 from penstock_api.store import NodeNotFoundError
 from penstock_client.documents import (
@@ -19,7 +20,6 @@ from penstock_client.documents import (
     NodeDocument,
     NodeList,
 )
-from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.events.catalogue import (
     NODE_CORDONED,
     NODE_DRAINING,
@@ -27,15 +27,15 @@ from penstock_common.events.catalogue import (
     EventType,
 )
 from penstock_common.messages import NodeOrdered, WorkerAssignment
-
-JSON: Final = "application/json"
-
-R = TypeVar("R", bound=CordonRequest)
+from penstock_common.states import NodeState
 
 
 async def show_nodes(api: Api, request: web.Request) -> web.Response:
     """GET /v1/nodes."""
-    return answer(NodeList(nodes=shown_nodes(api)))
+    page, state = parse_page(request.query), one_of(request.query, "state", NodeState)
+    nodes = (node for node in shown_nodes(api) if state in (None, node.state))
+    listed, cursor = page.of(nodes, lambda node: (node.id,))
+    return answer(NodeList(nodes=tuple(listed), next_cursor=cursor))
 
 
 def shown_nodes(api: Api) -> tuple[NodeDocument, ...]:
@@ -53,12 +53,14 @@ async def show_node(api: Api, request: web.Request) -> web.Response:
 
 async def cordon(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/cordon."""
-    return await _order(api, request, await _read(api, request, CordonRequest), NODE_CORDONED)
+    return await _order(
+        api, request, await read_request(api, request, CordonRequest), NODE_CORDONED
+    )
 
 
 async def drain(api: Api, request: web.Request) -> web.Response:
     """POST /v1/nodes/{node}/drain."""
-    return await _order(api, request, await _read(api, request, DrainRequest), NODE_DRAINING)
+    return await _order(api, request, await read_request(api, request, DrainRequest), NODE_DRAINING)
 
 
 async def uncordon(api: Api, request: web.Request) -> web.Response:
@@ -83,22 +85,6 @@ async def _order(
     return answer(shown)
 
 
-async def _read(api: Api, request: web.Request, model: type[R]) -> R:
-    """The request's document; without a body, one that says nothing."""
-    if not request.body_exists:
-        return model()
-    document = await read_json(request, (JSON,), api.settings.body_timeout_s)
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise InvalidDocumentError(
-            [
-                Problem("".join(f"/{part}" for part in e["loc"]), e["msg"].lower())
-                for e in error.errors()
-            ]
-        ) from None
-
-
 def _document(api: Api, node_id: str, placed: list[WorkerAssignment] | tuple[()]) -> NodeDocument:
     row = api.store.nodes.rows.get(node_id)
     return node_document(node_id, row.value if row else None, api.store.node_order(node_id), placed)
@@ -113,7 +99,15 @@ def _detail(api: Api, node_id: str) -> NodeDetail:
 
 
 ROUTES: Final = (
-    Route("GET", "/v1/nodes", show_nodes, "read", "List the nodes and their GPUs.", NodeList),
+    Route(
+        "GET",
+        "/v1/nodes",
+        show_nodes,
+        "read",
+        "List the nodes and their GPUs.",
+        NodeList,
+        query=(*PAGE, Query("state", "only nodes in this state", {"enum": list(NodeState)})),
+    ),
     Route("GET", "/v1/nodes/{node}", show_node, "read", "Show a node and its workers.", NodeDetail),
     Route(
         "POST",

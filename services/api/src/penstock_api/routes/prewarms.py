@@ -6,17 +6,19 @@ from aiohttp import web
 
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
+from penstock_api.filters import one_of
+from penstock_api.paging import oldest, parse_page
 from penstock_api.prewarms import (
     check_registry_auth,
     find_prewarm,
     prewarm_document,
     remove_prewarm,
 )
-from penstock_api.routes.route import Body, Route, answer
+from penstock_api.routes.route import PAGE, Body, Query, Route, answer
 from penstock_client.documents import PrewarmDocument, PrewarmList
 from penstock_common import ids
 from penstock_common.entropy import random_id
-from penstock_common.messages import PrewarmRecord
+from penstock_common.messages import PrewarmRecord, PrewarmState
 from penstock_common.prewarms import PrewarmSpec, parse_prewarm
 from penstock_common.subjects import PREWARMS
 
@@ -42,9 +44,15 @@ async def create(api: Api, request: web.Request) -> web.Response:
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/prewarms."""
+    page = parse_page(request.query)
+    state = one_of(request.query, "state", PrewarmState)
     records = (row.value for row in api.store.prewarms.rows.values())
-    oldest_first = sorted(records, key=lambda record: (record.created_at, record.prewarm_id))
-    return answer(PrewarmList(prewarms=tuple(prewarm_document(api.store, r) for r in oldest_first)))
+    shown = (prewarm_document(api.store, record) for record in records)
+    listed, cursor = page.of(
+        (prewarm for prewarm in shown if state in (None, prewarm.state)),
+        lambda prewarm: oldest(prewarm.created_at, prewarm.id),
+    )
+    return answer(PrewarmList(prewarms=tuple(listed), next_cursor=cursor))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:
@@ -77,6 +85,10 @@ ROUTES: Final = (
         "read",
         "List the prewarms and how far each node is.",
         PrewarmList,
+        query=(
+            *PAGE,
+            Query("state", "only prewarms in this state", {"enum": list(PrewarmState)}),
+        ),
     ),
     Route(
         "GET",

@@ -6,12 +6,13 @@ from aiohttp import web
 
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
+from penstock_api.paging import oldest, parse_page
 from penstock_api.registry_auths import (
     create_registry_auth,
     find_registry_auth,
     remove_registry_auth,
 )
-from penstock_api.routes.route import Body, Route, answer
+from penstock_api.routes.route import PAGE, Body, Route, answer
 from penstock_client.documents import RegistryAuthDocument, RegistryAuthList
 from penstock_common import ids
 from penstock_common.entropy import random_id
@@ -44,7 +45,13 @@ async def make(api: Api, document: object) -> RegistryAuthRecord:
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/registry-auths."""
-    return answer(RegistryAuthList(registry_auths=tuple(map(_document, oldest_first(api)))))
+    page = parse_page(request.query)
+    listed, cursor = page.of(
+        oldest_first(api), lambda record: oldest(record.created_at, record.registry_auth_id)
+    )
+    return answer(
+        RegistryAuthList(registry_auths=tuple(map(_document, listed)), next_cursor=cursor)
+    )
 
 
 def oldest_first(api: Api) -> list[RegistryAuthRecord]:
@@ -91,6 +98,7 @@ ROUTES: Final = (
         "read",
         "List the registry auths, without passwords.",
         RegistryAuthList,
+        query=PAGE,
     ),
     Route(
         "GET",

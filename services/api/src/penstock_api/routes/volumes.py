@@ -6,13 +6,14 @@ from aiohttp import web
 
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
-from penstock_api.routes.route import Body, Route, answer
+from penstock_api.paging import oldest, parse_page
+from penstock_api.routes.route import PAGE, Body, Query, Route, answer
 from penstock_api.volumes import (
+    all_volumes,
     change_volume,
     create_volume,
     find_volume,
     new_volume,
-    oldest_first,
     remove_volume,
     users_of,
 )
@@ -37,7 +38,11 @@ async def create(api: Api, request: web.Request) -> web.Response:
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/volumes."""
-    return answer(VolumeList(volumes=tuple(_document(api, r) for r in oldest_first(api.store))))
+    page, text = parse_page(request.query), request.query.get("q", "").lower()
+    named = (record for record in all_volumes(api.store) if text in record.name.lower())
+    listed, cursor = page.of(named, lambda record: oldest(record.created_at, record.volume_id))
+    documents = tuple(_document(api, record) for record in listed)
+    return answer(VolumeList(volumes=documents, next_cursor=cursor))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:
@@ -85,7 +90,15 @@ ROUTES: Final = (
         status=201,
         body=Body((JSON,), VolumeSpec),
     ),
-    Route("GET", "/v1/volumes", show_all, "read", "List the network volumes.", VolumeList),
+    Route(
+        "GET",
+        "/v1/volumes",
+        show_all,
+        "read",
+        "List the network volumes.",
+        VolumeList,
+        query=(*PAGE, Query("q", "only those whose name holds this", {"type": "string"})),
+    ),
     Route("GET", "/v1/volumes/{volume}", show, "read", "Show a network volume.", VolumeDocument),
     Route(
         "PATCH",

@@ -1,0 +1,179 @@
+"""Reads the stream of events for clients: as they come, or the newest first, page by page."""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from penstock_api.event_reading import (
+    EventPage,
+    Shown,
+    StoredEvent,
+    WantedEvents,
+    find_gap,
+    find_gap_since,
+    resume_behind,
+)
+from penstock_api.following import Pause, follow
+from penstock_api.open_streams import OpenStreams
+from penstock_client.documents import EventEndDocument
+from penstock_common import subjects
+from penstock_common.connection import Bus, Received
+from penstock_common.events.cloud_event import CloudEvent
+from penstock_common.events.filters import EventFilter
+from penstock_common.stream_reader import StreamReader, sequence_of
+
+logger = logging.getLogger(__name__)
+
+#: A stream is read forwards only. To find the newest events the last so many are looked at, and if
+#: too few of them fit, before those so many times more, and so on.
+_FIRST_LOOK: Final = 1_000
+_LOOK_GROWTH: Final = 4
+
+Answer = Shown | EventEndDocument
+
+
+class Newest(NamedTuple):
+    """The last events that fit."""
+
+    #: newest first
+    events: tuple[StoredEvent, ...]
+    #: there are older ones
+    more: bool
+
+
+class EventReader:
+    """Makes readers."""
+
+    def __init__(self, bus: Bus, opened: OpenStreams) -> None:
+        self._stream = StreamReader(bus, subjects.EVENTS)
+        self._opened = opened
+
+    async def read(self, wanted: WantedEvents) -> AsyncGenerator[Answer, None]:
+        """What happens as it does; about once a second, while nothing does, nothing.
+
+        The first answer tells the position. Where nothing is followed the last one is an end;
+        without one it ends when the api stops.
+
+        Raises:
+            TooManyStreamsError: before the first answer.
+            PenstockError: NATS is away, before the first answer; later it is waited for.
+        """
+        woken = asyncio.Event()
+        with self._opened.opened(woken.set):
+            subscription = self._stream.on_append(wanted.filter.pattern, woken.set)
+            try:
+                generation = self._stream.generation
+                beginning = await self._begin(wanted)
+                yield beginning
+                async for answer in self._go_on(wanted, beginning, generation, woken):
+                    yield answer
+            finally:
+                await subscription.close()
+
+    async def newest(
+        self, wanted: EventFilter, count: int, *, before: int | None = None, since: datetime | None
+    ) -> Newest:
+        """The last events that fit.
+
+        Args:
+            wanted: which fit.
+            count: how many at most.
+            before: only those with lower sequences than this; None = up to the last.
+            since: only those stored at this instant or later; None = all that are kept.
+
+        Raises:
+            PenstockError: NATS is away.
+        """
+        bounds = await self._stream.bounds()
+        first, end = bounds.first, bounds.last + 1
+        if before is not None:
+            end = min(end, before)
+        if since is not None:
+            first = max(first, 1 + await self._behind(since, wanted, bounds.last))
+        found: list[StoredEvent] = []  # the oldest first
+        look = _FIRST_LOOK
+        while end > first and len(found) <= count:
+            begin = max(first, end - look)
+            earlier = await self._between(begin, end, wanted, most=count + 1)
+            found = [*earlier, *found]
+            end, look = begin, look * _LOOK_GROWTH
+        newest_first = found[::-1]
+        return Newest(tuple(newest_first[:count]), len(found) > count)
+
+    async def _begin(self, wanted: WantedEvents) -> Shown:
+        bounds = await self._stream.bounds()
+        if wanted.position is not None:
+            position = resume_behind(wanted.position, bounds)
+            return Shown(find_gap(wanted.position, bounds), position=position)
+        if wanted.since is not None:
+            position = await self._behind(wanted.since, wanted.filter, bounds.last)
+            return Shown(find_gap_since(wanted.since, bounds), position=position)
+        if wanted.tail is not None:
+            last = await self.newest(wanted.filter, wanted.tail, before=bounds.last + 1, since=None)
+            return Shown(events=last.events[::-1], position=bounds.last)
+        return Shown(position=bounds.last if wanted.follow else bounds.first - 1)
+
+    async def _go_on(
+        self, wanted: WantedEvents, beginning: Shown, generation: int, woken: asyncio.Event
+    ) -> AsyncGenerator[Answer, None]:
+        async def fetch(after: int) -> EventPage:
+            nonlocal generation
+            connected, gap = self._stream.generation, None
+            if connected != generation:
+                bounds = await self._stream.bounds()
+                gap, after = find_gap(after, bounds), resume_behind(after, bounds)
+            page = replace(await self._page(after, wanted.filter), gap=gap)
+            generation = connected
+            return page
+
+        assert beginning.position is not None
+        pages = follow(fetch, beginning.position, woken=woken, streams=self._opened)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                if isinstance(page, EventPage):
+                    yield Shown(page.gap, page.events, page.upto)
+                elif page is Pause.CAUGHT_UP and not wanted.follow:
+                    yield EventEndDocument()
+                    return
+                else:
+                    yield Shown()
+
+    async def _behind(self, since: datetime, wanted: EventFilter, last: int) -> int:
+        """The sequence behind which everything that fits and was stored since then stands."""
+        page = await self._stream.since(since, wanted.pattern, messages=1)
+        return sequence_of(page.messages[0]) - 1 if page.messages else last
+
+    async def _between(
+        self, begin: int, end: int, wanted: EventFilter, *, most: int
+    ) -> Iterable[StoredEvent]:
+        """Of the events that fit and have these sequences, the last ones, oldest first."""
+        found: deque[StoredEvent] = deque(maxlen=most)
+        after, more = begin - 1, True
+        while more and after < end - 1:
+            page = await self._page(after, wanted)
+            found.extend(stored for stored in page.events if stored.sequence < end)
+            after, more = page.upto, page.more
+        return found
+
+    async def _page(self, after: int, wanted: EventFilter) -> EventPage:
+        page = await self._stream.after(after, wanted.pattern)
+        read = (_event(message) for message in page.messages)
+        events = tuple(s for s in read if s is not None and wanted.wants(s.event.attributes))
+        return EventPage(events, after if page.upto is None else page.upto, page.more)
+
+
+def _event(message: Received) -> StoredEvent | None:
+    sequence = sequence_of(message)
+    try:
+        return StoredEvent(sequence, CloudEvent.of_message(message.headers, message.data))
+    except ValueError as error:  # NoCloudEventError, or a header that is no UTF-8
+        logger.warning(
+            "event cannot be read, skipped",
+            extra={"action": "event_unreadable", "sequence": sequence, "error": str(error)},
+        )
+        return None
