@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AwareDatetime, BaseModel
 
-from penstock_api.openapi import field_comments
+from penstock_api.schemas import field_comments
 from penstock_common import subjects
 from penstock_common.events.catalogue import CATALOGUE, FAMILIES, EventType, Ids, Service, source
 from penstock_common.events.cloud_event import JSON, CloudEvent

@@ -27,10 +27,13 @@ JOIN = "/v1/nodes/join"
 
 @pytest.fixture
 async def api(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[ApiServer]:
-    # The server asks for no password, so one may be given.
-    options = {"nats_user": "penstock", "nats_password": "pass-of-nats"}
+    password = tmp_path / "nats.node-agent.password"
+    password.write_text("pass-of-nats\n")
     async with running_api(
-        nats_server, tmp_path / "api", node_nats_url="nats://10.0.0.1:4222", **options
+        nats_server,
+        tmp_path / "api",
+        node_nats_url="nats://10.0.0.1:4222",
+        node_nats_password_file=password,
     ) as server:
         yield server
 
@@ -54,7 +57,7 @@ async def test_a_host_gets_with_a_token_what_an_agent_needs(api: ApiServer) -> N
     assert api.settings.secret_key_file is not None
     assert let_in.document == {
         "nats_url": "nats://10.0.0.1:4222",
-        "nats_user": "penstock",
+        "nats_user": "node-agent",
         "nats_password": "pass-of-nats",
         "nats_replicas": 1,
         "secret_key": api.settings.secret_key_file.read_text().strip(),
@@ -179,7 +182,7 @@ async def test_an_agent_joins_once_and_keeps_what_it_got(api: ApiServer, tmp_pat
     settings = await joined(agent(api, folder, join_token=token, labels="zone=b"), CLOCK)
     file = folder / CREDENTIALS_FILE
     assert file.stat().st_mode & 0o777 == 0o600
-    assert (settings.nats_url, settings.nats_user) == ("nats://10.0.0.1:4222", "penstock")
+    assert (settings.nats_url, settings.nats_user) == ("nats://10.0.0.1:4222", "node-agent")
     assert settings.nats_password.get_secret_value() == "pass-of-nats"
     assert api.settings.secret_key_file is not None
     secret_key = api.settings.secret_key_file.read_text().strip()

@@ -43,14 +43,18 @@ async def test_schemathesis_finds_no_breach(nats_server: NatsServer, tmp_path: P
     assert process.returncode == 0, output.decode()
 
 
-async def test_the_page_of_the_api_opens_without_a_key(
+async def test_the_pages_of_the_api_open_without_a_key(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
     async with running_api(nats_server, tmp_path / "api") as api:
         told = await api.ask("GET", "/openapi.json", key=None)
         assert told.status == 200
         assert told.document["openapi"] == "3.1.0"
-        async with asyncio.timeout(5), api.session.get(f"{api.url}/docs") as page:
-            assert page.status == 200
-            assert page.content_type == "text/html"
-            assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+        over_nats = await api.ask("GET", "/asyncapi.json", key=None)
+        assert over_nats.status == 200
+        assert over_nats.document["asyncapi"] == "3.0.0"
+        for path in ("/docs", "/docs/asyncapi"):
+            async with asyncio.timeout(5), api.session.get(api.url + path) as page:
+                assert page.status == 200
+                assert page.content_type == "text/html"
+                assert "default-src 'none'" in page.headers["Content-Security-Policy"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.api_process import settings, start
+from tests.support.api_process import api_settings, start_api
 from tests.support.api_server import CLOCK
 from tests.support.nats_server import NatsServer
 
@@ -23,7 +23,7 @@ async def test_it_says_where_it_serves_and_ends_at_once_when_told(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(path)
         notify.setblocking(False)
-        process = await start(settings(nats_server, tmp_path) | {"NOTIFY_SOCKET": path})
+        process = await start_api(api_settings(nats_server, tmp_path) | {"NOTIFY_SOCKET": path})
         async with asyncio.timeout(20):
             ready = (await asyncio.get_running_loop().sock_recv(notify, 4096)).decode()
     url = dict(line.split("=", 1) for line in ready.splitlines())["X_URL"]
@@ -54,7 +54,7 @@ async def test_it_says_where_it_serves_and_ends_at_once_when_told(
 async def test_an_operators_mistake_ends_it_with_2(
     nats_server: NatsServer, tmp_path: Path, wrong: dict[str, str], told: str
 ) -> None:
-    process = await start(settings(nats_server, tmp_path) | wrong)
+    process = await start_api(api_settings(nats_server, tmp_path) | wrong)
     async with asyncio.timeout(20):
         _, err = await process.communicate()
     assert process.returncode == 2, err.decode()

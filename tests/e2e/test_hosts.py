@@ -46,8 +46,8 @@ class Fleet:
         data = self.penstock.data
         return {
             "NATS_URL": self.penstock.urls["nats"],
-            "NATS_USER": "penstock",
-            "NATS_PASSWORD_FILE": str(data / "nats.password"),
+            "NATS_USER": "node-agent",
+            "NATS_PASSWORD_FILE": str(data / "nats.node-agent.password"),
             "SECRET_KEY_FILE": str(data / "secret.key"),
             "GPUS": f"{GPUS} x rtx-4090-24gb",
             "LABELS": "kind=gpu",

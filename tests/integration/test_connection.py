@@ -235,7 +235,7 @@ async def test_a_missing_permission_is_no_lost_connection(
     config = server.folder / "nats.conf"
     config.write_text(
         config.read_text() + "authorization { users: [{ user: u, password: p, permissions: "
-        '{ publish: ["_INBOX.>", "ok"], subscribe: ["_INBOX.>", "ok"] } }] }\n'
+        '{ publish: ["_INBOX_u.>", "ok"], subscribe: ["_INBOX_u.>", "ok"] } }] }\n'
     )
     server.start()
     try:

@@ -66,7 +66,7 @@ async def test_a_stream_that_differs_is_brought_to_the_table(
             },
         )
         caplog.set_level(logging.INFO)
-        await ensure_streams(bus)
+        await ensure_streams(bus, may_change=True)
         assert "stream_changed" in actions(caplog)
         config = (await bus.api(f"STREAM.INFO.{subjects.EVENTS}"))["config"]
         assert config["max_age"] == 7 * 24 * 3600 * 1_000_000_000
@@ -81,7 +81,7 @@ async def test_a_stream_that_cannot_be_changed_is_told_and_used(
             f"STREAM.CREATE.{subjects.TICKETS}",
             {"name": subjects.TICKETS, "subjects": [subjects.TICKETS_ALL], "storage": "file"},
         )
-        await ensure_streams(bus)
+        await ensure_streams(bus, may_change=True)
         assert "stream_update_refused" in actions(caplog)
         await bus.store(subjects.tickets("ep-1"), b"")
 
@@ -89,7 +89,7 @@ async def test_a_stream_that_cannot_be_changed_is_told_and_used(
 async def test_replicas_that_one_server_cannot_give_are_refused(nats_server: NatsServer) -> None:
     async with connected(nats_server.url) as bus:
         with pytest.raises(BusRefusedError, match="KV_PENSTOCK_ENDPOINTS"):
-            await ensure_streams(bus, replicas=3)
+            await ensure_streams(bus, replicas=3, may_change=True)
 
 
 async def test_a_thousand_endpoints_each_get_a_consumer(nats_server: NatsServer) -> None:

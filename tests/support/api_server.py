@@ -73,7 +73,15 @@ class ApiServer:
         self.bus: Bus
 
     async def start(self) -> None:
-        self.bus = await Bus.connect(NatsSettings(nats_url=self.nats.url), name="test", clock=CLOCK)
+        self.bus = await Bus.connect(
+            NatsSettings(
+                nats_url=self.nats.url,
+                nats_user=self.settings.nats_user,
+                nats_password=self.settings.nats_password,
+            ),
+            name="test",
+            clock=CLOCK,
+        )
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
         self.task = asyncio.create_task(serve(self.settings, self.stopping), name="api")
         await eventually(self._is_ready)

@@ -83,10 +83,21 @@ class Installation:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
         try:
-            return await asyncio.wait_for(process.wait(), 20)
+            code = await asyncio.wait_for(process.wait(), 20)
         except TimeoutError:
             process.kill()
             raise
+        assert not self.denied(), "a NATS user lacks a permission (nats_permissions.py)"
+        return code
+
+    def denied(self) -> list[str]:
+        """Lines of the services' logs that tell of something that NATS did not let them do."""
+        return [
+            line
+            for log in sorted((self.data / "logs").glob("*.log"))
+            for line in log.read_text(errors="replace").splitlines()
+            if '"nats_denied"' in line
+        ]
 
     @property
     def session(self) -> aiohttp.ClientSession:

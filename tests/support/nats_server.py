@@ -44,6 +44,16 @@ class NatsServer:
         )
         self._take_ports()
 
+    @classmethod
+    def configured(cls, config: Path, port: int, monitor_port: int) -> "NatsServer":
+        """A server with a configuration that is there, which listens on these ports."""
+        server = cls(config.parent / "server")
+        server._config = config
+        server.port, server.monitor_port = port, monitor_port
+        server.url = f"nats://127.0.0.1:{port}"
+        server.monitor_url = f"http://127.0.0.1:{monitor_port}"
+        return server
+
     def _take_ports(self) -> None:
         self.port = free_port()
         self.monitor_port = free_port()

@@ -25,8 +25,8 @@ class NodeAgent:
         self._log = folder / "agent.log"
         values = {
             "NATS_URL": penstock.urls["nats"],
-            "NATS_USER": "penstock",
-            "NATS_PASSWORD": (penstock.data / "nats.password").read_text().strip(),
+            "NATS_USER": "node-agent",
+            "NATS_PASSWORD_FILE": str(penstock.data / "nats.node-agent.password"),
             "SECRET_KEY_FILE": str(penstock.data / "secret.key"),
             "NODE_ID": self.node_id,
             "NODE_ADDRESS": "127.0.0.1",

@@ -6,7 +6,8 @@ from typing import Any
 
 from penstock_api.app import ROUTES
 from penstock_api.docs_page import docs_page
-from penstock_api.openapi import field_comments, openapi_document, operation_id, statuses_of
+from penstock_api.openapi import openapi_document, operation_id, statuses_of
+from penstock_api.schemas import field_comments
 from penstock_client.documents import WorkerDocument
 
 DOCUMENT = openapi_document(ROUTES, version="1.2.3")

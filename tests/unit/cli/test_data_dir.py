@@ -6,17 +6,19 @@ from typer.testing import CliRunner
 
 from penstock_cli.app import app
 from penstock_cli.local.data_dir import DataDir, DataDirBusyError
+from penstock_common.nats_permissions import USERS
 
 
 def test_keys_are_private_and_stay_the_same(tmp_path: Path) -> None:
     with DataDir(tmp_path / "d") as first:
         key = first.admin_key_file.read_text()
-        password = first.nats_password
+        passwords = {user: p.read_text() for user, p in first.nats_password_files.items()}
+        assert len(set(passwords.values())) == len(passwords)
         assert stat.S_IMODE(first.admin_key_file.stat().st_mode) == 0o600
         assert stat.S_IMODE(first.secret_key_file.stat().st_mode) == 0o600
     with DataDir(tmp_path / "d") as second:
         assert second.admin_key_file.read_text() == key
-        assert second.nats_password == password
+        assert passwords == {user: p.read_text() for user, p in second.nats_password_files.items()}
 
 
 def test_a_second_user_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
@@ -44,6 +46,7 @@ def test_init_makes_what_up_would_and_keeps_what_is_there(tmp_path: Path) -> Non
     config = (folder / "nats.conf").read_text()
     assert 'listen: "10.0.0.1:5222"' in config
     assert "sync_interval: always" in config
-    assert (folder / "nats.password").read_text().strip() in config
+    for user in USERS:
+        assert (folder / f"nats.{user}.password").read_text().strip() in config
     assert runner.invoke(app, arguments).exit_code == 0
     assert (folder / "admin.key").read_text() == key

@@ -11,7 +11,7 @@ from penstock_common.states import NodeState, WorkerReason
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("name", ["states", "events"])
+@pytest.mark.parametrize("name", ["states", "events", "subjects"])
 def test_a_page_is_what_its_script_writes(name: str) -> None:
     spec = importlib.util.spec_from_file_location(f"make_{name}", ROOT / f"docs/make_{name}.py")
     assert spec is not None

@@ -2,8 +2,10 @@
 
 admin.key      API key with every right (mode 600)
 secret.key     seals secrets in KV (mode 600); without it they are lost
-nats.password  password of the embedded nats-server (mode 600)
-nats.conf      its configuration, written at each start (mode 600)
+nats.<user>.password
+               password of each user of the embedded nats-server (mode 600): api, scheduler, router,
+               node-agent; integration, integration-reader; operator
+nats.conf      the server's configuration, written at each start (mode 600)
 nats/          its store: endpoints, workers, events
 node/          the node agent's: its id, the process runtime's workers
 logs/          what each service wrote, as JSON lines
@@ -14,15 +16,15 @@ up.lock        held by the one `penstock up` that uses the directory
 import fcntl
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from penstock_common.entropy import random_secret
+from penstock_common.nats_permissions import USERS, user_config
 from penstock_common.sealing import new_key
 
-NATS_USER = "penstock"
 #: A log larger than this is started anew when the service starts.
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 
@@ -91,14 +93,9 @@ class DataDir:
         return path.exists() and path.read_text().strip() != key
 
     @property
-    def nats_password_file(self) -> Path:
-        """Where the password of the embedded nats-server lies; made at first use."""
-        return self._secret("nats.password", random_secret)
-
-    @property
-    def nats_password(self) -> str:
-        """Password of the embedded nats-server."""
-        return self.nats_password_file.read_text().strip()
+    def nats_password_files(self) -> Mapping[str, Path]:
+        """NATS user → where its password lies; made at first use."""
+        return {user: self._secret(nats_password_name(user), random_secret) for user in USERS}
 
     def write_nats_config(self, host: str, port: int, monitor_port: int) -> Path:
         """Write the embedded server's configuration; gives its path.
@@ -117,14 +114,17 @@ class DataDir:
             "  sync_interval: always\n"
             "  limits { default_max_consumers: -1 }\n"
             "}\n"
-            "authorization {\n"
-            f"  user: {NATS_USER}\n"
-            f"  password: {json.dumps(self.nats_password)}\n"
-            "}\n"
+            "authorization { users: [\n"
+            + "".join(f"  {user}\n" for user in self._users())
+            + "] }\n"
         )
         path = self.path / "nats.conf"
         _write_private(path, config)
         return path
+
+    def _users(self) -> Iterator[str]:
+        for user, file in self.nats_password_files.items():
+            yield user_config(user, file.read_text().strip(), USERS[user])
 
     def open_log(self, name: str) -> IO[bytes]:
         """The log of one child, to append to."""
@@ -145,6 +145,11 @@ class DataDir:
         if not path.exists():
             _write_private(path, make() + "\n")
         return path
+
+
+def nats_password_name(user: str) -> str:
+    """Name of the file with the password of this NATS user."""
+    return f"nats.{user}.password"
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -28,7 +28,7 @@ def init(
             made = [
                 folder.admin_key_file,
                 folder.secret_key_file,
-                folder.nats_password_file,
+                *folder.nats_password_files.values(),
                 folder.write_nats_config(nats_host, nats_port, nats_monitor_port),
             ]
     except DataDirBusyError as error:

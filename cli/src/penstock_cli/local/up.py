@@ -20,7 +20,7 @@ import typer
 
 from penstock_cli.local import ports
 from penstock_cli.local.child_lines import for_person, from_nats
-from penstock_cli.local.data_dir import NATS_USER, DataDir, DataDirBusyError
+from penstock_cli.local.data_dir import DataDir, DataDirBusyError
 from penstock_cli.local.supervisor import MISCONFIGURED, ChildFailedError, ChildSpec, Supervisor
 from penstock_common.clock import SystemClock
 
@@ -201,6 +201,7 @@ def child_specs(
         "ADMIN_KEY_FILE": str(folder.admin_key_file),
         "ROUTER_URL": addresses.urls["router"],
     }
+    of_api["NODE_NATS_PASSWORD_FILE"] = str(folder.nats_password_files["node-agent"])
     if addresses.node_nats_url is not None:
         of_api["NODE_NATS_URL"] = addresses.node_nats_url
     services = [
@@ -263,8 +264,8 @@ def _service(
     prefix = f"PENSTOCK_{service.upper().replace('-', '_')}_"
     shared = {
         "NATS_URL": addresses.urls["nats"],
-        "NATS_USER": NATS_USER,
-        "NATS_PASSWORD": folder.nats_password,
+        "NATS_USER": service,
+        "NATS_PASSWORD_FILE": str(folder.nats_password_files[service]),
         "NATS_MONITOR_URL": f"http://127.0.0.1:{addresses.nats_monitor_port}",
     }
     if service in _SEALS_OR_OPENS:

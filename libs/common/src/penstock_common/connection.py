@@ -27,7 +27,7 @@ from penstock_common.errors import (
     PenstockError,
     WrongRevisionError,
 )
-from penstock_common.nats_exchange import Exchange, Subscription, new_inbox
+from penstock_common.nats_exchange import Exchange, Subscription
 from penstock_common.nats_link import Link, without_login
 from penstock_common.nats_wire import Received, WireClient, status_of
 from penstock_common.settings import NatsSettings
@@ -60,7 +60,7 @@ class Bus:
 
     def __init__(self, settings: NatsSettings, *, name: str, clock: Clock) -> None:
         """Not connected yet; use `connect`."""
-        self._exchange = Exchange()
+        self._exchange = Exchange(settings.nats_user)
         self._link = Link(self._exchange, settings, name=name, clock=clock)
 
     @classmethod
@@ -108,7 +108,7 @@ class Bus:
 
     def new_inbox(self) -> str:
         """A subject that nobody else listens on."""
-        return new_inbox()
+        return self._exchange.new_inbox()
 
     def on_connect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after every later (re)connect; the answer removes it.

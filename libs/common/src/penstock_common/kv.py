@@ -8,8 +8,9 @@ too. `WatchedTable` (nats_table.py) is a live copy of a bucket.
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from penstock_common import subjects
 from penstock_common.connection import Bus
@@ -90,15 +91,9 @@ class Bucket:
             BusDisconnectedError, BusTimeoutError, NoRespondersError: as for `Bus.request`.
             BusRefusedError: e.g. there is no such bucket.
         """
-        try:
-            answer = await self._bus.api(
-                f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": self._subject(key)}
-            )
-        except BusRefusedError as error:
-            if error.code == _NO_MESSAGE:
-                return None, 0
-            raise
-        message = answer["message"]
+        message = await self._last(self._subject(key))
+        if message is None:
+            return None, 0
         revision = int(message["seq"])
         if is_marker(parse_headers(base64.b64decode(message.get("hdrs", "")))):
             return None, revision
@@ -112,6 +107,16 @@ class Bucket:
                 `latest`.
         """
         return (await self.latest(key))[1]
+
+    async def newest_revision(self) -> int:
+        """Of the last write of whichever key, delete and expiry markers included; 0 = none is there.
+
+        Raises:
+            BusDisconnectedError, BusTimeoutError, NoRespondersError, BusRefusedError: as for
+                `latest`.
+        """
+        message = await self._last(subjects.kv_subject(self._name, ">"))
+        return 0 if message is None else int(message["seq"])
 
     async def put(
         self,
@@ -165,6 +170,19 @@ class Bucket:
         headers["KV-Operation"] = "DEL"
         headers["Nats-TTL"] = f"{MARKER_TTL_S}s"
         await self._bus.store(self._subject(key), b"", headers=headers)
+
+    async def _last(self, subject: str) -> Mapping[str, Any] | None:
+        """The last message, as the stream's leader knows it."""
+        try:
+            answer = await self._bus.api(
+                f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": subject}
+            )
+        except BusRefusedError as error:
+            if error.code == _NO_MESSAGE:
+                return None
+            raise
+        message: Mapping[str, Any] = answer["message"]
+        return message
 
     def _subject(self, key: str) -> str:
         if not is_key(key):

@@ -22,16 +22,12 @@ from penstock_common.nats_wire import (
     encode_subscribe,
     encode_unsubscribe,
 )
+from penstock_common.subjects import inbox_prefix
 
 logger = logging.getLogger(__name__)
 
 #: Longest wait for the proof that the server has what was sent.
 ECHO_TIMEOUT_S: Final = 2.5
-
-
-def new_inbox() -> str:
-    """A subject that nobody else listens on."""
-    return f"_INBOX.{random_secret()}"
 
 
 @dataclass(slots=True)
@@ -70,7 +66,8 @@ class Subscription:
 class Exchange:
     """Subscriptions and open questions of one bus."""
 
-    def __init__(self) -> None:
+    def __init__(self, user: str) -> None:
+        """Of the bus that logs in as `user`, which may be empty."""
         self._loop = asyncio.get_running_loop()
         #: the client that is connected; set by the link
         self.client: WireClient | None = None
@@ -78,8 +75,13 @@ class Exchange:
         self._sids = itertools.count(1)
         self._answers: dict[str, asyncio.Future[Received]] = {}
         self._tokens = itertools.count(1)
-        self._inbox = new_inbox()
+        self._prefix = inbox_prefix(user)
+        self._inbox = self.new_inbox()
         self.subscribe(f"{self._inbox}.*", "", self._on_answer)
+
+    def new_inbox(self) -> str:
+        """A subject that nobody else listens on."""
+        return f"{self._prefix}.{random_secret()}"
 
     def subscribe(
         self, subject: str, queue: str, handler: Callable[[Received], None]

@@ -89,6 +89,7 @@ class WatchedTable(Generic[T]):
         self._on_synced = on_synced
         self._heartbeat_s = heartbeat_s
         self._rows: dict[str, Row[T]] = {}
+        self._revision = 0
         self._view = MappingProxyType(self._rows)
         self._undecodable: dict[str, int] = {}
         self._watch: _Watch | None = None
@@ -100,6 +101,11 @@ class WatchedTable(Generic[T]):
     def rows(self) -> Mapping[str, Row[T]]:
         """Key → row, a live view. While disconnected: as last seen."""
         return self._view
+
+    @property
+    def revision(self) -> int:
+        """Of the last change that `rows` show, removals included; 0 = none yet."""
+        return self._revision
 
     @property
     def synced(self) -> bool:
@@ -277,6 +283,7 @@ class WatchedTable(Generic[T]):
 
     def _apply(self, watch: "_Watch", message: Received, revision: int) -> None:
         key = message.subject.removeprefix(self._prefix)
+        self._revision = revision
         if is_marker(message.headers):
             watch.keys.discard(key)
             self._remove(key)

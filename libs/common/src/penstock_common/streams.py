@@ -1,4 +1,4 @@
-"""The streams and buckets of Penstock, declared in one table and made by one piece of code.
+"""The streams and buckets of Penstock: made from the table in `nats_layout.py` by one piece of code.
 
 Memory streams do not outlive a restart of a single server (they are gone, not empty), so
 `ensure_streams` registers itself with the bus, which runs it again after every reconnect.
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from penstock_common import subjects
+from penstock_common import nats_layout, subjects
 from penstock_common.connection import Bus
 from penstock_common.errors import BusRefusedError
 from penstock_common.kv import MARKER_TTL_S
@@ -26,18 +26,12 @@ _STREAM_NOT_FOUND: Final = 10059
 _STREAM_EXISTS: Final = 10058
 
 
-#: So long it is known who changed what: a year, and a month to look back on it.
-AUDIT_KEPT_DAYS: Final = 400
-#: So long it is known what a worker has used: a year, and a month to look back on it.
-USAGE_KEPT_DAYS: Final = 400
-
-
-def _bucket(name: str, *, memory: bool) -> dict[str, Any]:
+def _bucket(bucket: nats_layout.Bucket) -> dict[str, Any]:
     return {
-        "name": subjects.kv_stream(name),
-        "subjects": [subjects.kv_subject(name, ">")],
+        "name": subjects.kv_stream(bucket.name),
+        "subjects": [subjects.kv_subject(bucket.name, ">")],
         "retention": "limits",
-        "storage": "memory" if memory else "file",
+        "storage": bucket.storage,
         "max_msgs_per_subject": 1,
         "discard": "new",
         "deny_delete": True,
@@ -49,106 +43,38 @@ def _bucket(name: str, *, memory: bool) -> dict[str, Any]:
     }
 
 
-#: Every stream; the number of replicas is added when they are made.
+def _stream(stream: nats_layout.Stream) -> dict[str, Any]:
+    optional = {
+        "max_age": stream.max_age_s and stream.max_age_s * _NS,
+        "max_msgs": stream.max_msgs,
+        "max_msgs_per_subject": stream.max_msgs_per_subject,
+        "compression": "s2" if stream.compressed else None,
+        "persist_mode": "async" if stream.written_behind else None,
+        "allow_msg_ttl": stream.message_ttl or None,
+    }
+    return {
+        "name": stream.name,
+        "subjects": [*stream.patterns],
+        "retention": stream.retention,
+        "storage": stream.storage,
+        "discard": stream.discard,
+        "max_bytes": stream.max_bytes,
+        "max_msg_size": stream.max_msg_bytes,
+        "allow_direct": True,
+        "max_consumers": _MAX_CONSUMERS,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+#: Every stream as JetStream wants it; the number of replicas is added when they are made.
 STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
-    _bucket(subjects.ENDPOINTS, memory=False),
-    _bucket(subjects.ENDPOINT_STATUS, memory=False),
-    _bucket(subjects.REVISIONS, memory=False),
-    _bucket(subjects.SCALE_HISTORY, memory=False),
-    _bucket(subjects.WORKERS, memory=False),
-    _bucket(subjects.WORKER_STATUS, memory=False),
-    _bucket(subjects.API_KEYS, memory=False),
-    _bucket(subjects.JOIN_TOKENS, memory=False),
-    _bucket(subjects.REGISTRY_AUTHS, memory=False),
-    _bucket(subjects.TEMPLATES, memory=False),
-    _bucket(subjects.VOLUMES, memory=False),
-    _bucket(subjects.PREWARMS, memory=False),
-    _bucket(subjects.PREWARM_STATUS, memory=False),
-    _bucket(subjects.NODE_ORDERS, memory=False),
-    _bucket(subjects.WORKER_ORDERS, memory=False),
-    _bucket(subjects.REPEATS, memory=False),
-    _bucket(subjects.NODES, memory=True),
-    _bucket(subjects.ROUTERS, memory=True),
-    {
-        "name": subjects.TICKETS,
-        "subjects": [subjects.TICKETS_ALL],
-        "retention": "workqueue",
-        "storage": "memory",
-        "discard": "new",
-        # A ticket is some 300 bytes, and one that nobody waits for any more expires.
-        "max_msgs": 200_000,
-        "max_bytes": 128 * 1024 * 1024,
-        "max_msg_size": 16 * 1024,
-        "allow_msg_ttl": True,
-        "allow_direct": True,
-        "max_consumers": _MAX_CONSUMERS,
-    },
-    {
-        "name": subjects.USAGE,
-        "subjects": [subjects.USAGE_ALL],
-        "retention": "limits",
-        "storage": "file",
-        # A record is some 400 bytes, so this is room for two million ended workers. The server sets
-        # it aside, so that a disk which is full of something else loses none.
-        "discard": "old",
-        "max_age": USAGE_KEPT_DAYS * 24 * 3600 * _NS,
-        "max_bytes": 1024 * 1024 * 1024,
-        "max_msgs_per_subject": 1,
-        "max_msg_size": 16 * 1024,
-        "allow_direct": True,
-        "max_consumers": _MAX_CONSUMERS,
-    },
-    {
-        "name": subjects.EVENTS,
-        "subjects": [subjects.EVENTS_ALL],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "old",
-        "max_age": 7 * 24 * 3600 * _NS,
-        "max_bytes": 512 * 1024 * 1024,
-        "max_msg_size": 256 * 1024,
-        "allow_direct": True,
-        "max_consumers": _MAX_CONSUMERS,
-    },
-    {
-        "name": subjects.AUDIT,
-        "subjects": [subjects.AUDIT_ALL],
-        "retention": "limits",
-        "storage": "file",
-        # A record is some 600 bytes. The api bounds each caller's records (penstock_api/audit), so
-        # that one alone does not push out the others'.
-        "discard": "old",
-        "max_age": AUDIT_KEPT_DAYS * 24 * 3600 * _NS,
-        "max_bytes": 1024 * 1024 * 1024,
-        # The outcome of a request takes the place of its attempt.
-        "max_msgs_per_subject": 1,
-        "max_msg_size": 512 * 1024,
-        "deny_delete": True,
-        "allow_direct": True,
-        "max_consumers": _MAX_CONSUMERS,
-    },
-    {
-        "name": subjects.LOGS,
-        "subjects": [subjects.LOGS_ALL],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "old",
-        # Lines are no state: they are acknowledged before they are on disk (see `_of_copies`).
-        "persist_mode": "async",
-        "compression": "s2",
-        "max_age": 7 * 24 * 3600 * _NS,
-        # A worker's batches; its bytes are bounded by its node agent.
-        "max_msgs_per_subject": 8_192,
-        "max_bytes": 1024 * 1024 * 1024,
-        "max_msg_size": 512 * 1024,
-        "allow_direct": True,
-        "max_consumers": _MAX_CONSUMERS,
-    },
+    *map(_bucket, nats_layout.BUCKETS),
+    *map(_stream, nats_layout.STREAMS),
 )
 
 
-async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
-    """Make every stream and bucket that is missing, and bring the others to the table.
+async def ensure_streams(bus: Bus, *, replicas: int = 1, may_change: bool = False) -> None:
+    """Make every stream and bucket that is missing, and perhaps bring the others to the table.
 
     Safe to repeat and while other services do the same. Also registers itself, so that after
     every reconnect of `bus` what a server's restart lost is made again before its `on_connect`
@@ -157,6 +83,7 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
     Args:
         bus: the connection; with several, each that needs the streams right after a reconnect.
         replicas: copies of each stream: 1 on a single server, 3 on a cluster.
+        may_change: bring a stream that differs to the table; of all services the api does.
 
     Raises:
         BusRefusedError: the server refused to make a stream; the message says why.
@@ -169,10 +96,10 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1) -> None:
         names = (await bus.api("STREAM.NAMES", timeout_s=5.0)).get("streams") or ()
         for declared in streams:
             if declared["name"] not in names:
-                await _ensure_stream(bus, declared)
+                await _ensure_stream(bus, declared, may_change=may_change)
 
     for declared in streams:
-        await _ensure_stream(bus, declared)
+        await _ensure_stream(bus, declared, may_change=may_change)
     bus.ensure("streams", make_missing)
 
 
@@ -182,7 +109,7 @@ def _of_copies(declared: Mapping[str, Any], replicas: int) -> Mapping[str, Any]:
     return {k: v for k, v in declared.items() if k not in unfit} | {"num_replicas": replicas}
 
 
-async def _ensure_stream(bus: Bus, declared: Mapping[str, Any]) -> None:
+async def _ensure_stream(bus: Bus, declared: Mapping[str, Any], *, may_change: bool) -> None:
     name = declared["name"]
     found = await _find_stream(bus, name)
     if found is None:
@@ -196,6 +123,12 @@ async def _ensure_stream(bus: Bus, declared: Mapping[str, Any]) -> None:
             logger.info("stream made", extra={"action": "stream_made", "stream": name})
     changed = {k: v for k, v in declared.items() if found is not None and found.get(k) != v}
     if not changed:
+        return
+    if not may_change:
+        logger.info(
+            "stream differs from its declaration; the api will change it",
+            extra={"action": "stream_differs", "stream": name, "fields": sorted(changed)},
+        )
         return
     try:
         await bus.api(f"STREAM.UPDATE.{name}", {**(found or {}), **declared}, timeout_s=5.0)

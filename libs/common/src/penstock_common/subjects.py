@@ -4,33 +4,30 @@ Subjects begin with `penstock.v1.`, buckets and streams with `PENSTOCK_`. A KV b
 server, the stream `KV_B` over the subjects `$KV.B.<key>` (ADR-8 of NATS).
 """
 
+import re
 from typing import Final
 
 PREFIX: Final = "penstock.v1"
 
 # KV buckets
-ENDPOINTS: Final = "PENSTOCK_ENDPOINTS"  # <endpoint_id> → EndpointRecord, by api
-ENDPOINT_STATUS: Final = "PENSTOCK_ENDPOINT_STATUS"  # <endpoint_id> → EndpointStatus, by scheduler
-REVISIONS: Final = "PENSTOCK_REVISIONS"  # <endpoint_id>.<revision> → RevisionRecord, by api
-SCALE_HISTORY: Final = "PENSTOCK_SCALE_HISTORY"  # <endpoint_id> → ScaleHistory, by scheduler
-WORKERS: Final = "PENSTOCK_WORKERS"  # <node_id>.<worker_id> → WorkerAssignment, by scheduler
-WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"  # <node_id>.<worker_id> → WorkerStatus, by agent
-NODES: Final = "PENSTOCK_NODES"  # <node_id> → NodeRecord, by node-agent, expiring
-NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"  # <node_id> → NodeOrder, by api
-WORKER_ORDERS: Final = "PENSTOCK_WORKER_ORDERS"  # <node_id>.<worker_id> → WorkerOrder, by api
-ROUTERS: Final = "PENSTOCK_ROUTERS"  # <router_id> → RouterRecord, by router, expiring
-API_KEYS: Final = "PENSTOCK_API_KEYS"  # <key_id> → ApiKeyRecord, by api
-JOIN_TOKENS: Final = "PENSTOCK_JOIN_TOKENS"  # <token_id> → JoinTokenRecord, by api
-REPEATS: Final = (
-    "PENSTOCK_REPEATS"  # hash of caller, route and key → RepeatRecord, by api, expiring
-)
-REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"  # <id> → RegistryAuthRecord, by api
-TEMPLATES: Final = "PENSTOCK_TEMPLATES"  # <template_id> → TemplateRecord, by api
-VOLUMES: Final = "PENSTOCK_VOLUMES"  # <volume_id> → VolumeRecord, by api
-PREWARMS: Final = "PENSTOCK_PREWARMS"  # <prewarm_id> → PrewarmRecord, by api
-PREWARM_STATUS: Final = (
-    "PENSTOCK_PREWARM_STATUS"  # <node_id>.<prewarm_id> → PrewarmStatus, by agent
-)
+ENDPOINTS: Final = "PENSTOCK_ENDPOINTS"
+ENDPOINT_STATUS: Final = "PENSTOCK_ENDPOINT_STATUS"
+REVISIONS: Final = "PENSTOCK_REVISIONS"
+SCALE_HISTORY: Final = "PENSTOCK_SCALE_HISTORY"
+WORKERS: Final = "PENSTOCK_WORKERS"
+WORKER_STATUS: Final = "PENSTOCK_WORKER_STATUS"
+NODES: Final = "PENSTOCK_NODES"
+NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"
+WORKER_ORDERS: Final = "PENSTOCK_WORKER_ORDERS"
+ROUTERS: Final = "PENSTOCK_ROUTERS"
+API_KEYS: Final = "PENSTOCK_API_KEYS"
+JOIN_TOKENS: Final = "PENSTOCK_JOIN_TOKENS"
+REPEATS: Final = "PENSTOCK_REPEATS"
+REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"
+TEMPLATES: Final = "PENSTOCK_TEMPLATES"
+VOLUMES: Final = "PENSTOCK_VOLUMES"
+PREWARMS: Final = "PENSTOCK_PREWARMS"
+PREWARM_STATUS: Final = "PENSTOCK_PREWARM_STATUS"
 
 # The scheduler's lease lives in the bucket that it guards, since a server-side fence reaches only
 # the stream of the write (docs/adr/0002). "lease" is never a node id: those begin with "node-".
@@ -53,6 +50,27 @@ AUDIT_ALL: Final = f"{PREFIX}.audit.*.*"
 AUDIT_NOBODY: Final = "nobody"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
+# calls of integrations, which the apis share (core NATS, request and reply)
+CALLS_ALL: Final = f"{PREFIX}.api.>"
+CALLS_QUEUE: Final = "penstock-api"
+CALLS_READING: Final = (f"{PREFIX}.api.*.get", f"{PREFIX}.api.*.list")
+
+_INBOX: Final = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[^.\s*>]+)+")
+
+
+def inbox_prefix(user: str) -> str:
+    """Where the answers to this user come; without a user, where all clients' do."""
+    return f"_INBOX_{user}" if user else "_INBOX"
+
+
+def is_inbox(subject: str) -> bool:
+    """Whether a subject is a place for answers: nothing that a service reads or a stream takes.
+
+    Who answers must ask: a caller may name any subject for the answer, also one to which it may not
+    publish and the service may, such as a key of a bucket.
+    """
+    return _INBOX.fullmatch(subject) is not None
+
 
 def kv_stream(bucket: str) -> str:
     """The stream behind a bucket."""
@@ -69,7 +87,7 @@ def worker_key(node_id: str, worker_id: str) -> str:
     return f"{node_id}.{worker_id}"
 
 
-def revision_key(endpoint_id: str, revision: int) -> str:
+def revision_key(endpoint_id: str, revision: int | str) -> str:
     """Key of a past revision in `REVISIONS`."""
     return f"{endpoint_id}.{revision}"
 
@@ -137,6 +155,11 @@ def router_tally(router_id: str) -> str:
 def router_sight(router_id: str) -> str:
     """The api asks this router to answer once its tables show a write (`Sight`)."""
     return f"{PREFIX}.router.{router_id}.sight"
+
+
+def call(name: str) -> str:
+    """Where an api takes one kind of call; `name` is noun and verb: endpoint.create."""
+    return f"{PREFIX}.api.{name}"
 
 
 def usage(worker_id: str) -> str:

@@ -15,12 +15,13 @@ from penstock_api import auth, idempotency
 from penstock_api.audit.reader import AuditReader
 from penstock_api.audit.requests import audited, note_denial
 from penstock_api.audit.trail import AuditTrail
-from penstock_api.bodies import MAX_BODY_BYTES, read_bytes
+from penstock_api.bodies import MAX_BODY_BYTES
 from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
 from penstock_api.event_reader import EventReader
+from penstock_api.http_repeats import answer_once
 from penstock_api.idempotency import Repeats
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import LogReader
@@ -57,6 +58,9 @@ from penstock_api.routes import (
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
+from penstock_api.rpc.asyncapi import asyncapi_document
+from penstock_api.rpc.asyncapi_page import asyncapi_page
+from penstock_api.rpc.service import OPERATIONS, CallService
 from penstock_api.runpod import endpoints as runpod_endpoints
 from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
@@ -67,7 +71,7 @@ from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
-from penstock_common.events.catalogue import Service
+from penstock_common.events.catalogue import CATALOGUE, Service
 from penstock_common.events.publisher import EventPublisher
 from penstock_common.kv import Bucket
 from penstock_common.log_stream import LogStream
@@ -122,6 +126,11 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
     document = openapi_document(ROUTES, version=version("penstock-api"))
     app[documentation.OPENAPI_JSON] = json.dumps(document, indent=1)
     app[documentation.DOCS_PAGE] = docs_page(document)
+    over_nats = asyncapi_document(
+        OPERATIONS, tuple(CATALOGUE.values()), version=version("penstock-api")
+    )
+    app[documentation.ASYNCAPI_JSON] = json.dumps(over_nats, indent=1)
+    app[documentation.ASYNCAPI_PAGE] = asyncapi_page(over_nats)
     for route in ROUTES:
         handler = _bind(api, route)
         app.router.add_route(route.method, route.path, handler)
@@ -149,8 +158,7 @@ def _bind(api: Api, route: Route) -> Handler:
             or idempotency.HEADER not in request.headers
         ):
             return await audited(api, route, request)
-        body = await read_bytes(request, api.settings.body_timeout_s)
-        return await api.repeats.once(request, body, lambda: audited(api, route, request))
+        return await answer_once(api, request, lambda: audited(api, route, request))
 
     return handle
 
@@ -214,7 +222,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
     clock = SystemClock()
     bus = await Bus.connect(settings, name="api", clock=clock)
     try:
-        await ensure_streams(bus, replicas=settings.nats_replicas)
+        await ensure_streams(bus, replicas=settings.nats_replicas, may_change=True)
         await check_durability(bus, settings.nats_monitor_url)
         store = Store(bus, clock)
         try:
@@ -270,6 +278,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
     server = runner.server
     assert server is not None
     metrics = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
+    calls = CallService(api, bus)
     try:
         try:
             await web.TCPSite(runner, settings.host, settings.port).start()
@@ -292,12 +301,15 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                     sweep.run(lambda: server.connections, api.clock.monotonic), name="sweep"
                 ),
             ]
+            await calls.start()
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             url = f"http://{host}:{runner.addresses[0][1]}"
             lifecycle.notify_ready(health_url=f"{url}/readyz", url=url)
             await stopping.wait()
             streams.close()  # else they would be waited for
-            await runner.cleanup()
+            async with asyncio.TaskGroup() as ends:
+                ends.create_task(calls.stop(settings.shutdown_timeout_s), name="end of calls")
+                ends.create_task(runner.cleanup(), name="end of HTTP")
             await api.events.flush(FLUSH_S)
             await api.audit.flush(FLUSH_S)
             for loop in loops:

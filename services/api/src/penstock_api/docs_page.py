@@ -26,13 +26,11 @@ def docs_page(document: Schema) -> str:
     info = document["info"]
     tags = [tag["name"] for tag in document["tags"]]
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8>",
-        "<meta name=viewport content='width=device-width'>",
-        f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style>",
-        f"<h1>{escape(info['title'])} API <span class=dim>{escape(info['version'])}</span></h1>",
+        *page_head(f"{info['title']} API", info["version"]),
         f"<p>{escape(info['summary'])}</p>",
         "<p>Send an API key as <code>Authorization: Bearer &lt;key&gt;</code>.</p>",
-        "<p>For programs: <a href=/openapi.json>/openapi.json</a>.</p>",
+        "<p>For programs: <a href=/openapi.json>/openapi.json</a>.",
+        "Over NATS: <a href=/docs/asyncapi>/docs/asyncapi</a>.</p>",
         "<nav>",
         *(f"<a href='#{_anchor(tag)}'>{escape(tag)}</a>" for tag in tags),
         "<a href=#documents>documents</a></nav>",
@@ -41,8 +39,18 @@ def docs_page(document: Schema) -> str:
         parts.append(f"<h2 id='{_anchor(tag)}'>{escape(tag)}</h2>")
         parts.extend(_operations(document, tag))
     parts.append("<h2 id=documents>documents</h2>")
-    parts.extend(_component(*item) for item in document["components"]["schemas"].items())
+    parts.extend(component(*item) for item in document["components"]["schemas"].items())
     return "\n".join(parts)
+
+
+def page_head(title: str, version: str) -> Iterable[str]:
+    """How a page begins: its title, and the style of all of them."""
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width'>",
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        f"<h1>{escape(title)} <span class=dim>{escape(version)}</span></h1>",
+    )
 
 
 def _operations(document: Schema, tag: str) -> Iterable[str]:
@@ -59,21 +67,21 @@ def _operation(method: str, path: str, operation: Schema) -> str:
         f"<span class=dim>{escape(operation['summary'])}</span></summary>",
     ]
     if "description" in operation:
-        parts.append(f"<p>{_prose(operation['description'])}</p>")
+        parts.append(f"<p>{prose(operation['description'])}</p>")
     if operation["parameters"]:
         parts.append("<table><tr><th>parameter<th>in<th>form<th>meaning</tr>")
         parts.extend(
-            f"<tr><td><code>{escape(p['name'])}</code><td>{p['in']}<td>{_form(p['schema'])}"
-            f"<td>{_prose(p.get('description', ''))}</tr>"
+            f"<tr><td><code>{escape(p['name'])}</code><td>{p['in']}<td>{form(p['schema'])}"
+            f"<td>{prose(p.get('description', ''))}</tr>"
             for p in operation["parameters"]
         )
         parts.append("</table>")
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
-        parts.append(f"<p>Body: {_form(content['schema'])} as <code>{media_type}</code></p>")
+        parts.append(f"<p>Body: {form(content['schema'])} as <code>{media_type}</code></p>")
     parts.append("<table><tr><th>status<th>answer</tr>")
     for status, response in operation["responses"].items():
         forms = (
-            f"{_form(content['schema'])} as <code>{media_type}</code>"
+            f"{form(content['schema'])} as <code>{media_type}</code>"
             for media_type, content in response["content"].items()
         )
         described = escape(response["description"])
@@ -82,10 +90,11 @@ def _operation(method: str, path: str, operation: Schema) -> str:
     return "\n".join(parts)
 
 
-def _component(name: str, schema: Schema) -> str:
+def component(name: str, schema: Schema) -> str:
+    """A document: its fields, their forms, defaults and meanings."""
     parts = [
         f"<details id='{escape(name)}'><summary><code>{escape(name)}</code></summary>",
-        f"<p>{_prose(schema.get('description', ''))}</p>",
+        f"<p>{prose(schema.get('description', ''))}</p>",
     ]
     if "properties" in schema:
         required = schema.get("required", ())
@@ -96,12 +105,12 @@ def _component(name: str, schema: Schema) -> str:
                 one["description"] for one in inner.get("anyOf", ()) if "description" in one
             )
             parts.append(
-                f"<tr><td><code>{escape(field)}</code><td>{_form(inner)}<td>{default}"
-                f"<td>{_prose(meaning)}</tr>"
+                f"<tr><td><code>{escape(field)}</code><td>{form(inner)}<td>{default}"
+                f"<td>{prose(meaning)}</tr>"
             )
         parts.append("</table>")
     else:
-        parts.append(f"<p>{_form(schema)}</p>")
+        parts.append(f"<p>{form(schema)}</p>")
     return "\n".join([*parts, "</details>"])
 
 
@@ -109,23 +118,23 @@ def _default(schema: Schema) -> str:
     return f"<code>{escape(json.dumps(schema['default']))}</code>" if "default" in schema else ""
 
 
-def _form(schema: Schema) -> str:
+def form(schema: Schema) -> str:
     """A schema in a few words, e.g. `integer from 1 to 65535`."""
     if "$ref" in schema:
         name = escape(str(schema["$ref"]).removeprefix(_COMPONENT))
         return f"<a href='#{name}'>{name}</a>"
     for several in ("anyOf", "oneOf"):
         if several in schema:
-            return " or ".join(map(_form, schema[several]))
+            return " or ".join(map(form, schema[several]))
     if "enum" in schema:
         return " | ".join(f"<code>{escape(json.dumps(v))}</code>" for v in schema["enum"])
     if "const" in schema:
         return f"<code>{escape(json.dumps(schema['const']))}</code>"
     kind = str(schema.get("type", "anything"))
     if kind == "array":
-        return f"list of {_form(schema.get('items', {}))}"
+        return f"list of {form(schema.get('items', {}))}"
     if isinstance(schema.get("additionalProperties"), Mapping):
-        return f"object of {_form(schema['additionalProperties'])}"
+        return f"object of {form(schema['additionalProperties'])}"
     return escape(" ".join([kind, *_bounds(schema)]))
 
 
@@ -144,7 +153,7 @@ def _bounds(schema: Schema) -> Iterable[str]:
             yield form.format(schema[keyword])
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
     """Text with its `code` marked as such."""
     pieces = escape(text).split("`")
     marked = (f"<code>{piece}</code>" if n % 2 else piece for n, piece in enumerate(pieces))

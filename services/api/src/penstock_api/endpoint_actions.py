@@ -1,24 +1,35 @@
-"""What is done to endpoints, whichever API asks for it: checked, stored, told as an event."""
+"""What is done to endpoints, whichever API asks for it: checked, stored, told as an event.
 
-from collections.abc import Callable
+Every API (`/v1` over HTTP, the calls over NATS, the dialects of other platforms) reads its
+request, comes here, and writes its answer. So what may be done, and what follows from it, stands
+here alone. `caller` is who asks; `name` is an endpoint's id or `app_name`.
+"""
+
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from aiohttp import web
-
 from penstock_api.api_keys import check_quota
-from penstock_api.auth import check_owner
+from penstock_api.auth import Caller, check_owner
 from penstock_api.context import Api
-from penstock_api.endpoint_changes import plan_change, plan_creation, plan_deletion
+from penstock_api.endpoint_changes import plan_change, plan_creation, plan_deletion, plan_pause
+from penstock_api.paging import Page, oldest
 from penstock_api.preconditions import ANY, IfMatch
-from penstock_api.routes.route import CALLER
 from penstock_api.store import Change
-from penstock_api.views import endpoint_document
-from penstock_client.documents import EndpointDocument
+from penstock_api.views import endpoint_document, shown_state
+from penstock_client.documents import EndpointDocument, EndpointList
 from penstock_common import ids
 from penstock_common.entropy import random_id
-from penstock_common.events.catalogue import ENDPOINT_CREATED, EventType
+from penstock_common.events.catalogue import (
+    ENDPOINT_CREATED,
+    ENDPOINT_DELETED,
+    ENDPOINT_PAUSED,
+    ENDPOINT_RESUMED,
+    ENDPOINT_UPDATED,
+    EventType,
+)
 from penstock_common.messages import EndpointNews, EndpointRecord
+from penstock_common.states import EndpointState
 
 #: Characters of an id's random part that tell generated `app_name`s apart: 25 bits.
 _SUFFIX_LENGTH: Final = 5
@@ -26,12 +37,12 @@ _SUFFIX_LENGTH: Final = 5
 Adjust = Callable[[EndpointRecord], EndpointRecord]
 
 
-class Created(NamedTuple):
-    """A new endpoint."""
+class Outcome(NamedTuple):
+    """An endpoint as it is now, after what was done."""
 
     document: EndpointDocument
     record: EndpointRecord
-    #: of the record, in KV
+    #: of the record, in KV; see `preconditions.etag`
     revision: int
 
 
@@ -46,38 +57,78 @@ def shown(api: Api, record: EndpointRecord) -> EndpointDocument:
     )
 
 
-def told(api: Api, change: Change, what: EventType[EndpointNews]) -> EndpointDocument:
+def told(api: Api, change: Change, what: EventType[EndpointNews]) -> Outcome:
     """The endpoint after a change, which is told as an event if there was something to change."""
     if change.changed:
         api.events.announce(what.of(EndpointNews.of(change.record)))
-    return shown(api, change.record)
+    return Outcome(shown(api, change.record), change.record, change.revision)
 
 
-def own(api: Api, request: web.Request, name: str) -> str:
+def own(api: Api, caller: Caller, name: str) -> str:
     """The name, which is of an endpoint that the caller may change.
 
     Raises:
         PenstockError: there is no such endpoint, or it is another key's.
     """
-    check_owner(request[CALLER], api.store.find(name))
+    check_owner(caller, api.store.find(name))
     return name
+
+
+def show_endpoint(api: Api, name: str) -> Outcome:
+    """The endpoint with this name.
+
+    Raises:
+        PenstockError: there is none.
+    """
+    row = api.store.find_row(name)
+    return Outcome(shown(api, row.value), row.value, row.revision)
+
+
+def list_endpoints(
+    api: Api, page: Page, *, text: str = "", state: EndpointState | None = None
+) -> EndpointList:
+    """A page of the endpoints, the oldest first.
+
+    Args:
+        api: its parts.
+        page: which part of the list.
+        text: only those whose name or `app_name` holds it, in capitals or not.
+        state: only those in this state.
+    """
+    listed, cursor = page.of(_matching(api, text.lower(), state), place)
+    documents = tuple(shown(api, record) for record in listed)
+    return EndpointList(endpoints=documents, next_cursor=cursor)
+
+
+def place(record: EndpointRecord) -> tuple[str, ...]:
+    """Of an endpoint in lists: the oldest first."""
+    return oldest(record.created_at, record.endpoint_id)
+
+
+def _matching(api: Api, text: str, state: EndpointState | None) -> Iterator[EndpointRecord]:
+    for row in api.store.endpoints.rows.values():
+        record = row.value
+        if text in record.spec.name.lower() or text in record.spec.app_name:
+            status = api.store.endpoint_status.rows.get(record.endpoint_id)
+            if state in (None, shown_state(record, status.value if status else None)):
+                yield record
 
 
 async def create_endpoint(
     api: Api,
-    request: web.Request,
+    caller: Caller,
     document: object,
     *,
-    endpoint_id: str,
+    endpoint_id: str | None = None,
     adjust: Adjust = lambda record: record,
-) -> Created:
+) -> Outcome:
     """Make an endpoint of the caller's.
 
     Args:
         api: its parts.
-        request: of the caller.
+        caller: who asks.
         document: parsed JSON of an endpoint document.
-        endpoint_id: its id.
+        endpoint_id: its id; None = a new one.
         adjust: what else is wanted of the new record.
 
     Raises:
@@ -86,19 +137,19 @@ async def create_endpoint(
     """
     record = plan_creation(
         document,
-        endpoint_id=endpoint_id,
+        endpoint_id=endpoint_id or random_id(ids.ENDPOINT),
         suffix=random_id(ids.ENDPOINT)[-_SUFFIX_LENGTH:],
         seal=api.sealer.seal,
         now=api.clock.utc(),
         registry_auths=api.store.registry_auths.rows,
         volumes=api.store.volumes.rows,
-        owner=request[CALLER].key_id,
+        owner=caller.key_id,
     )
     record = adjust(record)
     check_owners_quota(api, record)
     revision = await api.store.create_endpoint(record)
     api.events.announce(ENDPOINT_CREATED.of(EndpointNews.of(record)))
-    return Created(shown(api, record), record, revision)
+    return Outcome(shown(api, record), record, revision)
 
 
 async def patch_endpoint(
@@ -108,12 +159,12 @@ async def patch_endpoint(
     *,
     if_match: IfMatch = ANY,
     adjust: Adjust = lambda record: record,
-) -> Change:
+) -> Outcome:
     """Change an endpoint by a merge patch.
 
     Args:
         api: its parts.
-        name: its id or `app_name`; see `own`.
+        name: see `own`.
         patch_of: the merge patch for a record; asked again after a lost race.
         if_match: which revisions in KV may be changed.
         adjust: what else is wanted of the changed record; gives the same object for nothing.
@@ -127,7 +178,9 @@ async def patch_endpoint(
     def plan(record: EndpointRecord) -> EndpointRecord:
         return patched_record(api, record, patch_of(record), now=now, adjust=adjust)
 
-    return await api.store.change_endpoint(name, plan, if_match=if_match)
+    return told(
+        api, await api.store.change_endpoint(name, plan, if_match=if_match), ENDPOINT_UPDATED
+    )
 
 
 def patched_record(
@@ -156,12 +209,32 @@ def patched_record(
     return changed
 
 
-async def delete_endpoint(api: Api, name: str, *, if_match: IfMatch = ANY) -> Change:
-    """Mark an endpoint as deleted; see `own` and `Store.change_endpoint`."""
+async def delete_endpoint(
+    api: Api, caller: Caller, name: str, *, if_match: IfMatch = ANY
+) -> Outcome:
+    """Mark an endpoint as deleted; raises as `own` and `Store.change_endpoint`."""
     now = api.clock.utc()
-    return await api.store.change_endpoint(
-        name, lambda record: plan_deletion(record, now=now), if_match=if_match
+    change = await api.store.change_endpoint(
+        own(api, caller, name), lambda record: plan_deletion(record, now=now), if_match=if_match
     )
+    return told(api, change, ENDPOINT_DELETED)
+
+
+async def pause_endpoint(
+    api: Api, caller: Caller, name: str, paused: bool, *, if_match: IfMatch = ANY
+) -> Outcome:
+    """Keep an endpoint at 0 workers, or let it run again.
+
+    Raises:
+        PenstockError: as `own` and `Store.change_endpoint`; it is being deleted.
+    """
+    now = api.clock.utc()
+    change = await api.store.change_endpoint(
+        own(api, caller, name),
+        lambda record: plan_pause(record, paused, now=now),
+        if_match=if_match,
+    )
+    return told(api, change, ENDPOINT_PAUSED if paused else ENDPOINT_RESUMED)
 
 
 def check_owners_quota(api: Api, record: EndpointRecord) -> None:

@@ -1,5 +1,7 @@
 """`Idempotency-Key`: a change that is sent again is answered again, and done once.
 
+A request over HTTP or a call over NATS: it is asked for by a `Repeatable`, answered by an `Answer`.
+
 Theory of operation. The first request with a key claims it in KV by a write that expects nothing
 there; its answer, when it succeeded, takes the claim's place for a day. A later one with the same
 key, from the same caller to the same route, gets that answer if its body is the same, and is
@@ -17,10 +19,10 @@ import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from aiohttp import web
-
+from penstock_api.answers import Answer
 from penstock_api.problems import RefusedError
 from penstock_common.errors import PenstockError, WrongRevisionError
 from penstock_common.kv import Bucket
@@ -36,7 +38,6 @@ MAX_KEY_LENGTH: Final = 255
 ANSWER_TTL_S: Final = 24 * 3600
 #: A request that is neither answered nor failed after so long is no longer waited for.
 CLAIM_TTL_S: Final = 60
-_KEPT_HEADERS: Final = ("Content-Type", "Location", "ETag")
 _ANSWER: Final = "answer"
 
 
@@ -47,6 +48,19 @@ class KeyReusedError(PenstockError):
     status_hint: ClassVar[int] = 422
 
 
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A request that is to be done once."""
+
+    #: what tells its sender from all others, such as the Authorization header
+    caller: str
+    #: what is asked for: method and path, or the subject
+    target: tuple[str, str]
+    #: its Idempotency-Key
+    key: str
+    body: bytes
+
+
 class Repeats:
     """Remembers which requests were done."""
 
@@ -55,24 +69,18 @@ class Repeats:
         self._bucket = bucket
         self._sealer = sealer
 
-    async def once(
-        self, request: web.Request, body: bytes, handle: Callable[[], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """The answer of `handle`, or of the first request with this key.
+    async def once(self, request: Repeatable, handle: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer of `handle`, or of the first request with this key, marked as replayed.
 
         Args:
-            request: carries the key in its header; without one, `handle` simply runs.
-            body: the request's body.
+            request: as it came.
             handle: does it.
 
         Raises:
             RefusedError: 400 for a malformed key, 409 while the first request is under way.
             PenstockError: `KeyReusedError`; what `handle` raises; NATS is away.
         """
-        key = request.headers.get(HEADER)
-        if key is None:
-            return await handle()
-        name, fingerprint = _name(request, key), hashlib.sha256(body).hexdigest()
+        name, fingerprint = _name(request), hashlib.sha256(request.body).hexdigest()
         entry, last = await self._bucket.latest(name)
         if entry is not None:
             return self._again(RepeatRecord.decode(entry.value), fingerprint)
@@ -82,33 +90,27 @@ class Repeats:
         except WrongRevisionError:
             raise _under_way() from None
         try:
-            response = await handle()
+            answer = await handle()
         except BaseException:
             await self._forget(name, claimed)
             raise
-        assert isinstance(response, web.Response), "an answer that streams cannot be kept"
-        await self._keep(name, claim, response)
-        return response
+        await self._keep(name, claim, answer)
+        return answer
 
-    def _again(self, record: RepeatRecord, fingerprint: str) -> web.Response:
+    def _again(self, record: RepeatRecord, fingerprint: str) -> Answer:
         if record.fingerprint != fingerprint:
             raise KeyReusedError
         if record.sealed is None:
             raise _under_way()
         kept = json.loads(self._sealer.open(record.sealed)[_ANSWER])
-        return web.Response(
-            status=kept["status"],
-            body=base64.b64decode(kept["body"]),
-            headers={**kept["headers"], REPLAYED: "true"},
-        )
+        headers = {**kept["headers"], REPLAYED: "true"}
+        return Answer(kept["status"], headers, base64.b64decode(kept["body"]))
 
-    async def _keep(self, name: str, claim: RepeatRecord, response: web.Response) -> None:
-        body = response.body
-        assert isinstance(body, bytes)
+    async def _keep(self, name: str, claim: RepeatRecord, answer: Answer) -> None:
         kept = {
-            "status": response.status,
-            "headers": {n: response.headers[n] for n in _KEPT_HEADERS if n in response.headers},
-            "body": base64.b64encode(body).decode(),
+            "status": answer.status,
+            "headers": dict(answer.headers),
+            "body": base64.b64encode(answer.body).decode(),
         }
         sealed = self._sealer.seal({_ANSWER: json.dumps(kept)})
         record = claim.model_copy(update={"sealed": sealed})
@@ -129,16 +131,16 @@ class Repeats:
             )
 
 
-def _name(request: web.Request, key: str) -> str:
-    """The key in KV: the same caller, route and header give the same one, and nobody else's."""
+def _name(request: Repeatable) -> str:
+    """The key in KV: the same caller, target and header give the same one, and nobody else's."""
+    key = request.key
     if not (key and len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
         raise RefusedError(
             400,
             "malformed_idempotency_key",
             f"{HEADER} takes 1 to {MAX_KEY_LENGTH} printable ASCII characters; a UUID will do",
         )
-    caller = request.headers.get("Authorization", "")
-    parts = "\0".join((caller, request.method, request.path, key))
+    parts = "\0".join((request.caller, *request.target, key))
     return hashlib.sha256(parts.encode("utf-8", "surrogateescape")).hexdigest()
 
 

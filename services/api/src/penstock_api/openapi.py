@@ -1,30 +1,24 @@
 """The api's OpenAPI 3.1 document, made from its table of routes [pure].
 
 Theory of operation. A route names the models that it takes and answers; pydantic turns these into
-JSON Schema (2020-12, the dialect of OpenAPI 3.1). What a model cannot say is added here: which
-errors a route may answer, which follow from its form (a key → 401 and 403, a body → 400 and so
-on), and the documents of a merge patch (RFC 7396), in which nothing is required and null removes.
-
-Descriptions of fields are the `#:` comments above them in the models' source.
+JSON Schema (2020-12, the dialect of OpenAPI 3.1; `schemas.py`). What a model cannot say is added
+here: which errors a route may answer, which follow from its form (a key → 401 and 403, a body → 400
+and so on).
 """
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from http import HTTPStatus
-from typing import Any, Final, Literal
-
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from typing import TYPE_CHECKING, Final
 
 from penstock_api.error_forms import form_of
 from penstock_api.routes.route import Body, Query, Route
+from penstock_api.schemas import Refs, Schema, Taken, make_schemas
 from penstock_common.events.cloud_event import BATCH
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 MERGE_PATCH: Final = "application/merge-patch+json"
-_COMPONENT: Final = "#/components/schemas/"
 
 _KEY_ERRORS: Final = (401, 403, 429)
 _BODY_ERRORS: Final = (400, 408, 413, 415, 422)
@@ -40,7 +34,6 @@ _TAGS: Final = {
     "/runpod/v1/": "RunPod v1",
 }
 
-Schema = dict[str, Any]
 #: One event of a stream (the WHATWG HTML standard, §9.2), `data` being JSON as the docs say.
 _EVENT: Final[Schema] = {
     "type": "object",
@@ -52,9 +45,6 @@ _OTHER_SCHEMAS: Final[Mapping[str, Schema]] = {
     "text/event-stream": _EVENT,
     BATCH: {"type": "array", "items": {"type": "object"}},
 }
-#: a model, and the role in which it is met
-_Role = tuple[type[BaseModel], Literal["serialization", "validation", "patch"]]
-_Refs = Mapping[_Role, str]
 
 
 def openapi_document(routes: Sequence[Route], *, version: str) -> Schema:
@@ -123,7 +113,7 @@ def statuses_of(route: Route) -> tuple[int, ...]:
 # ---- operations
 
 
-def _operation(route: Route, of: _Refs) -> Schema:
+def _operation(route: Route, of: Refs) -> Schema:
     operation: Schema = {
         "operationId": operation_id(route),
         "summary": route.summary,
@@ -191,7 +181,7 @@ def _headers(route: Route) -> Iterable[Schema]:
         }
 
 
-def _request_body(body: Body, of: _Refs) -> Schema:
+def _request_body(body: Body, of: Refs) -> Schema:
     def content(media_type: str) -> Schema:
         patches = MERGE_PATCH in body.media_types
         return {"schema": {"$ref": of[body.model, "patch" if patches else "validation"]}}
@@ -199,7 +189,7 @@ def _request_body(body: Body, of: _Refs) -> Schema:
     return {"required": body.required, "content": {m: content(m) for m in body.media_types}}
 
 
-def _response(route: Route, status: int, of: _Refs) -> Schema:
+def _response(route: Route, status: int, of: Refs) -> Schema:
     phrase = HTTPStatus(status).phrase
     if status != route.status:
         form = form_of(route.path)
@@ -216,123 +206,19 @@ def _response(route: Route, status: int, of: _Refs) -> Schema:
 # ---- schemas
 
 
-def _schemas(
-    routes: Sequence[Route],
-) -> tuple[dict[str, Schema], _Refs]:
+def _schemas(routes: Sequence[Route]) -> tuple[dict[str, Schema], Refs]:
     """Every component, and the reference of each model in each role."""
     answers: list[type[BaseModel]] = [form_of(route.path).model for route in routes]
     answers += [route.answer for route in routes if route.answer is not None]
-    bodies = list(dict.fromkeys(route.body for route in routes if route.body is not None))
-    wanted: list[tuple[type[BaseModel], Literal["serialization", "validation"]]] = []
-    wanted += [(answer, "serialization") for answer in dict.fromkeys(answers)]
-    wanted += [(taken, "validation") for taken in dict.fromkeys(body.model for body in bodies)]
-    found, made = models_json_schema(wanted, ref_template=_COMPONENT + "{model}")
-    of: dict[_Role, str] = {}
-    for taken, role in wanted:
-        of[taken, role] = found[taken, role]["$ref"]
-    schemas: dict[str, Schema] = {}
-    described = {model.__name__: model for model in _reached(taken for taken, _ in wanted)}
-    for name, schema in made.get("$defs", {}).items():
-        model = described.get(name.removesuffix("-Input").removesuffix("-Output"))
-        schemas[name] = _describe(schema, model) if model else schema
-    for body in bodies:
-        name = of[body.model, "validation"].removeprefix(_COMPONENT)
-        optional = set(body.made_when_missing) & set(schemas[name].get("properties", {}))
-        if optional:
-            schemas[name]["required"] = [
-                field for field in schemas[name].get("required", []) if field not in optional
-            ]
-        if MERGE_PATCH in body.media_types:
-            of[body.model, "patch"] = _add_patch(schemas, name)
+    bodies = dict.fromkeys(route.body for route in routes if route.body is not None)
     whole = {body.model for body in bodies if MERGE_PATCH not in body.media_types}
-    for body in bodies:
-        if body.model not in whole:  # it is only met as a patch
-            schemas.pop(of[body.model, "validation"].removeprefix(_COMPONENT), None)
-    return dict(sorted(schemas.items())), of
-
-
-def _add_patch(schemas: dict[str, Schema], name: str) -> str:
-    """Adds the merge patch of a component, and of those within it; gives its reference."""
-    patch_name = f"{name.removesuffix('-Input')}-Patch"
-    if patch_name not in schemas:
-        whole = schemas[name]
-        patch = schemas[patch_name] = {k: v for k, v in whole.items() if k != "required"}
-        patch["title"] = f"{whole.get('title', name)} as a merge patch"
-        patch["properties"] = {
-            field: {"anyOf": [_patched(schemas, schema), {"type": "null"}]}
-            for field, schema in whole.get("properties", {}).items()
-        }
-    return _COMPONENT + patch_name
-
-
-def _patched(schemas: dict[str, Schema], schema: Schema) -> Schema:
-    schema = {k: v for k, v in schema.items() if k != "default"}
-    name = str(schema.get("$ref", "")).removeprefix(_COMPONENT)
-    if name and "properties" in schemas[name]:
-        return {**schema, "$ref": _add_patch(schemas, name)}
-    inner = schema.get("additionalProperties")
-    if isinstance(inner, dict):  # a mapping: null removes an entry
-        schema["additionalProperties"] = {"anyOf": [inner, {"type": "null"}]}
-    return schema
-
-
-def _describe(schema: Schema, model: type[BaseModel]) -> Schema:
-    comments = field_comments(model)
-    names = {field.alias or name: name for name, field in model.model_fields.items()}
-    for shown, inner in schema.get("properties", {}).items():
-        field = names.get(shown, shown)
-        if field in comments:
-            inner.setdefault("description", comments[field])
-        inner.pop("title", None)
-    return schema
-
-
-def _reached(models: Iterable[type[BaseModel]]) -> Iterable[type[BaseModel]]:
-    """These models and all that their fields are made of."""
-    seen: dict[type[BaseModel], None] = {}
-    waiting = list(models)
-    while waiting:
-        model = waiting.pop()
-        if model not in seen:
-            seen[model] = None
-            for field in model.model_fields.values():
-                waiting.extend(_models_in(field.annotation))
-    return seen
-
-
-def _models_in(annotation: object) -> Iterable[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in getattr(annotation, "__args__", ()):
-        yield from _models_in(inner)
-
-
-@cache
-def field_comments(model: type[BaseModel]) -> Mapping[str, str]:
-    """Field → the `#:` comment above it, those of the model's bases included."""
-    comments: dict[str, str] = {}
-    for cls in reversed(model.__mro__):
-        if issubclass(cls, BaseModel) and cls is not BaseModel:
-            comments.update(_own_comments(cls))
-    return comments
-
-
-def _own_comments(cls: type[BaseModel]) -> Mapping[str, str]:
-    try:
-        source = textwrap.dedent(inspect.getsource(cls))
-    except OSError:  # made at run time, or shipped without its source
-        return {}
-    lines = source.splitlines()
-    tree = ast.parse(source).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    found: dict[str, str] = {}
-    for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            above: list[str] = []
-            for line in reversed(lines[: node.lineno - 1]):
-                if not line.strip().startswith("#:"):
-                    break
-                above.insert(0, line.strip().removeprefix("#:").strip())
-            if above:
-                found[node.target.id] = " ".join(above)
-    return found
+    taken = [
+        Taken(
+            body.model,
+            body.made_when_missing,
+            whole=body.model in whole,
+            patch=MERGE_PATCH in body.media_types,
+        )
+        for body in bodies
+    ]
+    return make_schemas(taken, answers)

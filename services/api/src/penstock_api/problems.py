@@ -89,12 +89,17 @@ def problem_document(error: RefusedError) -> ProblemDocument:
     )
 
 
+def error_json(document: Document) -> str:
+    """The document of an error as it is sent; an empty list of errors is left out."""
+    unneeded = {"errors"} if isinstance(document, ProblemDocument) and not document.errors else None
+    return document.model_dump_json(exclude=unneeded)
+
+
 def respond(error: RefusedError, status: int, document: Document, media_type: str) -> web.Response:
     """The answer to a refused request: this document, with the headers that the refusal asks for."""
-    unneeded = {"errors"} if isinstance(document, ProblemDocument) and not document.errors else None
     response = web.Response(
         status=status,
-        text=document.model_dump_json(exclude=unneeded),
+        text=error_json(document),
         content_type=media_type,
         headers=error.headers,
     )

@@ -18,9 +18,13 @@ def request_id(request: web.Request) -> str:
     """The id of this request."""
     found = request.get(_REQUEST_ID)
     if found is None:
-        given = request.headers.get(HEADER, "")
-        found = request[_REQUEST_ID] = given if _GOOD.fullmatch(given) else random_id(ids.REQUEST)
+        found = request[_REQUEST_ID] = choose_request_id(request.headers.get(HEADER, ""))
     return found
+
+
+def choose_request_id(given: str) -> str:
+    """The id that a client gave; a fresh one where that is none."""
+    return given if _GOOD.fullmatch(given) else random_id(ids.REQUEST)
 
 
 async def tell_request_id(request: web.Request, response: web.StreamResponse) -> None:

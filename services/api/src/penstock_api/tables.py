@@ -185,6 +185,21 @@ class Tables:
             placed.setdefault(assignment.node_id, []).append(assignment)
         return placed
 
+    async def catch_up(self) -> None:
+        """Wait until the table of endpoints shows all that was written before this call, by whomever.
+
+        Where several apis share the calls, who has just changed an endpoint through one of them may
+        be answered by another, whose table follows within a millisecond or so.
+
+        Raises:
+            PenstockError: NATS is away, or does not answer.
+        """
+        newest = await self._endpoints_bucket.newest_revision()
+        with contextlib.suppress(TimeoutError):  # it is shown as it was seen last
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                while self.endpoints.revision < newest:
+                    await self._next_change()
+
     async def create_record(self, bucket: str, key: str, record: Message) -> None:
         """Store a new record of a bucket that has nothing of its own to check.
 

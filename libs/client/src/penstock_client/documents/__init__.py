@@ -23,6 +23,7 @@ from penstock_client.documents.audit import (
     AuditTargetDocument,
 )
 from penstock_client.documents.base import (
+    AsyncApiDocument,
     Document,
     ErrorItem,
     HealthDocument,
@@ -91,6 +92,7 @@ __all__ = [
     "ApiKeyDocument",
     "ApiKeyList",
     "ApiKeyMade",
+    "AsyncApiDocument",
     "AuditChangeDocument",
     "AuditList",
     "AuditRecordDocument",

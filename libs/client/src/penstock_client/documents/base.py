@@ -94,6 +94,18 @@ class OpenApiDocument(Document):
     components: Mapping[str, Any]
 
 
+class AsyncApiDocument(Document):
+    """The calls and events over NATS as an AsyncAPI document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    asyncapi: str
+    info: Mapping[str, Any]
+    channels: Mapping[str, Any]
+    operations: Mapping[str, Any]
+    components: Mapping[str, Any]
+
+
 class HealthDocument(Document):
     """The api process is alive, or ready."""
 

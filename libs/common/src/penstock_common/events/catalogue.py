@@ -34,11 +34,12 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Service(StrEnum):
-    """Who publishes events; the name stands in their `source`."""
+    """The services; the name stands in the `source` of their events (a router has none)."""
 
     API = "api"
     SCHEDULER = "scheduler"
     NODE_AGENT = "node-agent"
+    ROUTER = "router"
 
 
 class OfEndpoint(Protocol):

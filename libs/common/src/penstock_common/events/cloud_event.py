@@ -18,7 +18,8 @@ STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 JSON: Final = "application/json"
 
-_PREFIX: Final = "ce-"
+#: Of the headers that carry attributes in NATS.
+HEADER_PREFIX: Final = "ce-"
 #: Without these it is no event.
 _REQUIRED: Final = ("specversion", "id", "source", "type")
 #: Binding §3.1.3.2: all but printable ASCII, and space, quote and percent.
@@ -44,9 +45,9 @@ class CloudEvent:
             NoCloudEventError: a required attribute is missing, or it is of another version.
         """
         attributes = {
-            name.lower().removeprefix(_PREFIX): unquote(value, errors="strict")
+            name.lower().removeprefix(HEADER_PREFIX): unquote(value, errors="strict")
             for name, value in headers.items()
-            if name.lower().startswith(_PREFIX)
+            if name.lower().startswith(HEADER_PREFIX)
         }
         missing = [name for name in _REQUIRED if not attributes.get(name)]
         if missing:
@@ -69,7 +70,7 @@ class CloudEvent:
     @property
     def headers(self) -> dict[str, str]:
         """Headers of a NATS message of the binary mode."""
-        return {_PREFIX + name: _escape(value) for name, value in self.attributes.items()}
+        return {HEADER_PREFIX + name: _escape(value) for name, value in self.attributes.items()}
 
     @property
     def document(self) -> Mapping[str, Any]:

@@ -12,8 +12,8 @@ from penstock_api.endpoint_actions import (
     delete_endpoint,
     own,
     patch_endpoint,
+    place,
     shown,
-    told,
 )
 from penstock_api.novita.queries import number, required
 from penstock_api.novita.v1 import FIELDS, change, creation, endpoint
@@ -27,12 +27,10 @@ from penstock_api.novita.v1_documents import (
     NovitaId,
     NovitaUpdateRequest,
 )
-from penstock_api.routes.endpoints import place
-from penstock_api.routes.route import Body, Query, Route, answer
+from penstock_api.routes.route import CALLER, Body, Query, Route, answer
 from penstock_api.routes.workers import shown_workers
 from penstock_common import ids
 from penstock_common.entropy import random_id
-from penstock_common.events.catalogue import ENDPOINT_DELETED, ENDPOINT_UPDATED
 from penstock_common.messages import EndpointRecord
 
 JSON: Final = "application/json"
@@ -47,7 +45,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
     with under("/endpoint"):
         document = creation(body, endpoint_id)
     with in_their_words(FIELDS, "/endpoint"):
-        await create_endpoint(api, request, document, endpoint_id=endpoint_id)
+        await create_endpoint(api, request[CALLER], document, endpoint_id=endpoint_id)
     return answer(NovitaCreated(id=endpoint_id))
 
 
@@ -74,18 +72,16 @@ async def update(api: Api, request: web.Request) -> web.Response:
     sent = await read_json(request, (JSON,), api.settings.body_timeout_s)
     body = parse_body(NovitaUpdateRequest, sent)
     with in_their_words(FIELDS):
-        changed = await patch_endpoint(
-            api, own(api, request, body.id), lambda record: change(body, record.spec)
+        await patch_endpoint(
+            api, own(api, request[CALLER], body.id), lambda record: change(body, record.spec)
         )
-    told(api, changed, ENDPOINT_UPDATED)
     return answer(NovitaEmpty())
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """POST endpoint/delete."""
     sent = await read_json(request, (JSON,), api.settings.body_timeout_s)
-    name = own(api, request, parse_body(NovitaId, sent).id)
-    told(api, await delete_endpoint(api, name), ENDPOINT_DELETED)
+    await delete_endpoint(api, request[CALLER], parse_body(NovitaId, sent).id)
     return answer(NovitaEmpty())
 
 

@@ -12,8 +12,8 @@ from penstock_api.endpoint_actions import (
     delete_endpoint,
     own,
     patch_endpoint,
+    place,
     shown,
-    told,
 )
 from penstock_api.novita.queries import number
 from penstock_api.novita.v2 import FIELDS, change, creation, endpoint
@@ -25,13 +25,11 @@ from penstock_api.novita.v2_documents import (
     NovitaV2EndpointList,
 )
 from penstock_api.paging import MAX_LIMIT, parse_page
-from penstock_api.routes.endpoints import place
-from penstock_api.routes.route import Body, Query, Route, answer
+from penstock_api.routes.route import CALLER, Body, Query, Route, answer
 from penstock_api.routes.workers import shown_workers
 from penstock_client.documents import EndpointDocument
 from penstock_common import ids
 from penstock_common.entropy import random_id
-from penstock_common.events.catalogue import ENDPOINT_DELETED, ENDPOINT_UPDATED
 from penstock_common.messages import EndpointRecord
 
 JSON: Final = "application/json"
@@ -44,7 +42,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
     endpoint_id = random_id(ids.ENDPOINT)
     document = creation(parse_body(NovitaV2CreateRequest, sent), endpoint_id)
     with in_their_words(FIELDS):
-        created = await create_endpoint(api, request, document, endpoint_id=endpoint_id)
+        created = await create_endpoint(api, request[CALLER], document, endpoint_id=endpoint_id)
     return answer(endpoint(created.document, ()))
 
 
@@ -77,18 +75,17 @@ async def show(api: Api, request: web.Request) -> web.Response:
 
 async def update(api: Api, request: web.Request) -> web.Response:
     """PATCH /gpus/v2/endpoints/{endpoint}."""
-    name = own(api, request, request.match_info["endpoint"])
+    name = own(api, request[CALLER], request.match_info["endpoint"])
     sent = await read_json(request, (JSON,), api.settings.body_timeout_s)
     body = parse_body(NovitaV2ChangeRequest, sent)
     with in_their_words(FIELDS):
         changed = await patch_endpoint(api, name, lambda record: change(body, record.spec))
-    return answer(_with_workers(api, told(api, changed, ENDPOINT_UPDATED)))
+    return answer(_with_workers(api, changed.document))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE /gpus/v2/endpoints/{endpoint}."""
-    name = own(api, request, request.match_info["endpoint"])
-    told(api, await delete_endpoint(api, name), ENDPOINT_DELETED)
+    await delete_endpoint(api, request[CALLER], request.match_info["endpoint"])
     return answer(NovitaV2Done())
 
 

@@ -6,11 +6,13 @@ from aiohttp import web
 
 from penstock_api.context import Api
 from penstock_api.routes.route import Route
-from penstock_client.documents import OpenApiDocument
+from penstock_client.documents import AsyncApiDocument, OpenApiDocument
 
-#: Both are made once, at start, from the whole table of routes.
+#: All are made once, at start, from the tables of routes, calls and events.
 OPENAPI_JSON: Final = web.AppKey("openapi_json", str)
 DOCS_PAGE: Final = web.AppKey("docs_page", str)
+ASYNCAPI_JSON: Final = web.AppKey("asyncapi_json", str)
+ASYNCAPI_PAGE: Final = web.AppKey("asyncapi_page", str)
 
 
 async def openapi(api: Api, request: web.Request) -> web.Response:
@@ -20,8 +22,22 @@ async def openapi(api: Api, request: web.Request) -> web.Response:
 
 async def docs(api: Api, request: web.Request) -> web.Response:
     """GET /docs."""
+    return _page(request.app[DOCS_PAGE])
+
+
+async def asyncapi(api: Api, request: web.Request) -> web.Response:
+    """GET /asyncapi.json."""
+    return web.Response(text=request.app[ASYNCAPI_JSON], content_type="application/json")
+
+
+async def asyncapi_docs(api: Api, request: web.Request) -> web.Response:
+    """GET /docs/asyncapi."""
+    return _page(request.app[ASYNCAPI_PAGE])
+
+
+def _page(html: str) -> web.Response:
     return web.Response(
-        text=request.app[DOCS_PAGE],
+        text=html,
         content_type="text/html",
         # The page holds no script and loads nothing.
         headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
@@ -43,6 +59,23 @@ ROUTES: Final = (
         docs,
         "open",
         "Describe the api as a page for people.",
+        None,
+        other_answers=("text/html",),
+    ),
+    Route(
+        "GET",
+        "/asyncapi.json",
+        asyncapi,
+        "open",
+        "Describe the calls and events over NATS as AsyncAPI 3.0.",
+        AsyncApiDocument,
+    ),
+    Route(
+        "GET",
+        "/docs/asyncapi",
+        asyncapi_docs,
+        "open",
+        "Describe the calls and events over NATS as a page for people.",
         None,
         other_answers=("text/html",),
     ),

@@ -1,6 +1,5 @@
 """Endpoints: create, list, show, change, go back, delete, pause, resume."""
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -10,17 +9,19 @@ from penstock_api.bodies import read_json
 from penstock_api.canaries import plan_abort, plan_canary, plan_promotion
 from penstock_api.context import Api
 from penstock_api.endpoint_actions import (
+    Outcome,
     create_endpoint,
     delete_endpoint,
+    list_endpoints,
     own,
     patch_endpoint,
     patched_record,
-    shown,
+    pause_endpoint,
+    show_endpoint,
     told,
 )
-from penstock_api.endpoint_changes import plan_pause
 from penstock_api.filters import one_of
-from penstock_api.paging import oldest, parse_page
+from penstock_api.paging import parse_page
 from penstock_api.preconditions import IfMatch, etag, parse_if_match
 from penstock_api.revisions import (
     RevisionNotFoundError,
@@ -28,9 +29,7 @@ from penstock_api.revisions import (
     previous_revision,
     revision_documents,
 )
-from penstock_api.routes.route import PAGE, Body, Query, Route, answer
-from penstock_api.store import Change
-from penstock_api.views import shown_state
+from penstock_api.routes.route import CALLER, PAGE, Body, Query, Route, answer
 from penstock_api.volumes import missing_volumes
 from penstock_client.documents import (
     CanaryRequest,
@@ -40,17 +39,8 @@ from penstock_client.documents import (
     RevisionList,
     RollbackRequest,
 )
-from penstock_common import ids
-from penstock_common.entropy import random_id
 from penstock_common.errors import InvalidDocumentError, Problem
-from penstock_common.events.catalogue import (
-    ENDPOINT_DELETED,
-    ENDPOINT_PAUSED,
-    ENDPOINT_RESUMED,
-    ENDPOINT_ROLLED_BACK,
-    ENDPOINT_UPDATED,
-    EventType,
-)
+from penstock_common.events.catalogue import ENDPOINT_ROLLED_BACK, ENDPOINT_UPDATED
 from penstock_common.messages import EndpointNews, EndpointRecord
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import EndpointState
@@ -62,7 +52,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 async def create(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints."""
     document = await read_json(request, (JSON,), api.settings.body_timeout_s)
-    created = await create_endpoint(api, request, document, endpoint_id=random_id(ids.ENDPOINT))
+    created = await create_endpoint(api, request[CALLER], document)
     location = f"/v1/endpoints/{created.record.endpoint_id}"
     return answer(created.document, status=201, location=location, etag=etag(created.revision))
 
@@ -70,35 +60,14 @@ async def create(api: Api, request: web.Request) -> web.Response:
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints."""
     page = parse_page(request.query)
-    wanted = _filter(api, request.query)
-    records = (row.value for row in api.store.endpoints.rows.values())
-    listed, cursor = page.of((r for r in records if wanted(r)), place)
-    documents = tuple(shown(api, record) for record in listed)
-    return answer(EndpointList(endpoints=documents, next_cursor=cursor))
-
-
-def place(record: EndpointRecord) -> tuple[str, ...]:
-    """Of an endpoint in lists: the oldest first."""
-    return oldest(record.created_at, record.endpoint_id)
-
-
-def _filter(api: Api, query: Mapping[str, str]) -> Callable[[EndpointRecord], bool]:
-    text = query.get("q", "").lower()
-    state = one_of(query, "state", EndpointState)
-
-    def wanted(record: EndpointRecord) -> bool:
-        if text not in record.spec.name.lower() and text not in record.spec.app_name:
-            return False
-        status = api.store.endpoint_status.rows.get(record.endpoint_id)
-        return state in (None, shown_state(record, status.value if status else None))
-
-    return wanted
+    state = one_of(request.query, "state", EndpointState)
+    wanted = EndpointState(state) if state else None
+    return answer(list_endpoints(api, page, text=request.query.get("q", ""), state=wanted))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints/{endpoint}."""
-    row = api.store.find_row(request.match_info["endpoint"])
-    return answer(shown(api, row.value), etag=etag(row.revision))
+    return _answer(show_endpoint(api, request.match_info["endpoint"]))
 
 
 async def show_decisions(api: Api, request: web.Request) -> web.Response:
@@ -112,8 +81,7 @@ async def update(api: Api, request: web.Request) -> web.Response:
     """PATCH /v1/endpoints/{endpoint}."""
     name = _own(api, request)  # an unknown endpoint is told before a wrong document
     patch = await read_json(request, (MERGE_PATCH, JSON), api.settings.body_timeout_s)
-    change = await patch_endpoint(api, name, lambda _: patch, if_match=_if_match(request))
-    return _changed(api, change, ENDPOINT_UPDATED)
+    return _answer(await patch_endpoint(api, name, lambda _: patch, if_match=_if_match(request)))
 
 
 async def show_revisions(api: Api, request: web.Request) -> web.Response:
@@ -147,12 +115,12 @@ async def roll_back(api: Api, request: web.Request) -> web.Response:
             )
         gone = missing_volumes(api.store, filed[number].spec)
         if gone:
-            told = f"revision {number} uses the volume {gone[0]}, which is gone"
-            raise InvalidDocumentError([Problem("/revision", told)])
+            why = f"revision {number} uses the volume {gone[0]}, which is gone"
+            raise InvalidDocumentError([Problem("/revision", why)])
         return plan_rollback(record, filed[number], why=None, now=now)
 
     change = await api.store.change_endpoint(name, plan, if_match=_if_match(request))
-    return _changed(api, change, ENDPOINT_ROLLED_BACK)
+    return _answer(told(api, change, ENDPOINT_ROLLED_BACK))
 
 
 async def share_traffic(api: Api, request: web.Request) -> web.Response:
@@ -162,8 +130,8 @@ async def share_traffic(api: Api, request: web.Request) -> web.Response:
     try:
         wanted = CanaryRequest.model_validate(document)
     except ValidationError:
-        told = 'send {"percent": <1 to 99>}, and to begin a canary "change": <a merge patch>'
-        raise InvalidDocumentError([Problem("", told)]) from None
+        how = 'send {"percent": <1 to 99>}, and to begin a canary "change": <a merge patch>'
+        raise InvalidDocumentError([Problem("", how)]) from None
     now = api.clock.utc()
 
     def change(record: EndpointRecord, patch: object) -> EndpointRecord:
@@ -174,7 +142,7 @@ async def share_traffic(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_canary(record, wanted, change, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, outcome, ENDPOINT_UPDATED)
+    return _answer(told(api, outcome, ENDPOINT_UPDATED))
 
 
 async def promote(api: Api, request: web.Request) -> web.Response:
@@ -185,7 +153,7 @@ async def promote(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_promotion(record, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, change, ENDPOINT_UPDATED)
+    return _answer(told(api, change, ENDPOINT_UPDATED))
 
 
 async def abort(api: Api, request: web.Request) -> web.Response:
@@ -196,7 +164,7 @@ async def abort(api: Api, request: web.Request) -> web.Response:
         lambda record: plan_abort(record, why=None, now=now),
         if_match=_if_match(request),
     )
-    return _changed(api, change, ENDPOINT_ROLLED_BACK)
+    return _answer(told(api, change, ENDPOINT_ROLLED_BACK))
 
 
 def announce_retreat(api: Api, record: EndpointRecord) -> None:
@@ -206,46 +174,43 @@ def announce_retreat(api: Api, record: EndpointRecord) -> None:
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE /v1/endpoints/{endpoint}."""
-    change = await delete_endpoint(api, _own(api, request), if_match=_if_match(request))
-    return _changed(api, change, ENDPOINT_DELETED, status=202)
+    deleted = await delete_endpoint(
+        api, request[CALLER], request.match_info["endpoint"], if_match=_if_match(request)
+    )
+    return _answer(deleted, status=202)
 
 
 async def pause(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints/{endpoint}/pause."""
-    now = api.clock.utc()
-    change = await api.store.change_endpoint(
-        _own(api, request),
-        lambda record: plan_pause(record, True, now=now),
-        if_match=_if_match(request),
-    )
-    return _changed(api, change, ENDPOINT_PAUSED)
+    return _answer(await _pause(api, request, True))
 
 
 async def resume(api: Api, request: web.Request) -> web.Response:
     """POST /v1/endpoints/{endpoint}/resume."""
-    now = api.clock.utc()
-    change = await api.store.change_endpoint(
-        _own(api, request),
-        lambda record: plan_pause(record, False, now=now),
+    return _answer(await _pause(api, request, False))
+
+
+async def _pause(api: Api, request: web.Request, paused: bool) -> Outcome:
+    return await pause_endpoint(
+        api,
+        request[CALLER],
+        request.match_info["endpoint"],
+        paused,
         if_match=_if_match(request),
     )
-    return _changed(api, change, ENDPOINT_RESUMED)
 
 
 def _own(api: Api, request: web.Request) -> str:
     """The name in the path, of an endpoint that the caller may change."""
-    return own(api, request, request.match_info["endpoint"])
+    return own(api, request[CALLER], request.match_info["endpoint"])
 
 
 def _if_match(request: web.Request) -> IfMatch:
     return parse_if_match(request.headers.get("If-Match"))
 
 
-def _changed(
-    api: Api, change: Change, what: EventType[EndpointNews], *, status: int = 200
-) -> web.Response:
-    """The answer to a change, which is told as an event if there was something to change."""
-    return answer(told(api, change, what), status=status, etag=etag(change.revision))
+def _answer(outcome: Outcome, *, status: int = 200) -> web.Response:
+    return answer(outcome.document, status=status, etag=etag(outcome.revision))
 
 
 ROUTES: Final = (

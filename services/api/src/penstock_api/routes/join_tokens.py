@@ -8,6 +8,7 @@ from penstock_api.audit.requests import attempt_of, note_denial
 from penstock_api.auth import hash_key
 from penstock_api.bodies import read_bytes, read_json
 from penstock_api.context import Api
+from penstock_api.http_repeats import answer_once
 from penstock_api.join_tokens import (
     JoinNotConfiguredError,
     JoinTokenNotFoundError,
@@ -118,7 +119,7 @@ async def join(api: Api, request: web.Request) -> web.StreamResponse:
         at=api.clock.utc(), hostname=asked.hostname, address=request.remote or "unknown"
     )
     # Known by now: else anybody could have answers and claims stored.
-    return await api.repeats.once(request, body, lambda: _let_in(api, request, record, host))
+    return await answer_once(api, request, lambda: _let_in(api, request, record, host))
 
 
 async def _let_in(
@@ -126,8 +127,8 @@ async def _let_in(
 ) -> web.Response:
     told = JoinAnswer(
         nats_url=_nats_url(api),
-        nats_user=api.settings.nats_user,
-        nats_password=api.settings.nats_password.get_secret_value(),
+        nats_user=api.settings.node_nats_user,
+        nats_password=api.settings.node_nats_password.get_secret_value(),
         nats_replicas=api.settings.nats_replicas,
         secret_key=read_secret_key(api.settings) or "",
         labels=record.labels,

@@ -24,19 +24,29 @@ _STATE: Final = Query("state", "only workers in this state", {"enum": list(Worke
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/workers."""
-    return _list(api, request.query, endpoint=request.query.get("endpoint"))
+    return answer(list_workers(api, request.query, endpoint=request.query.get("endpoint")))
 
 
 async def show_workers(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints/{endpoint}/workers."""
-    return _list(api, request.query, endpoint=request.match_info["endpoint"])
+    return answer(list_workers(api, request.query, endpoint=request.match_info["endpoint"]))
 
 
-def _list(api: Api, query: Mapping[str, str], *, endpoint: str | None) -> web.Response:
+def list_workers(api: Api, query: Mapping[str, str], *, endpoint: str | None) -> WorkerList:
+    """A page of the workers, the oldest first.
+
+    Args:
+        api: its parts.
+        query: `limit`, `cursor`, `state`, `node`, as behind the `?` of the route.
+        endpoint: only those of the endpoint with this id or `app_name`; None = of all.
+
+    Raises:
+        PenstockError: there is no such endpoint, or a filter cannot be.
+    """
     page = parse_page(query)
     wanted = _filter(api, query, endpoint)
     listed, cursor = page.of(filter(wanted, api.store.assignments().values()), _place)
-    return answer(WorkerList(workers=shown_workers(api, listed), next_cursor=cursor))
+    return WorkerList(workers=shown_workers(api, listed), next_cursor=cursor)
 
 
 def _place(assignment: WorkerAssignment) -> tuple[str, ...]:

@@ -13,12 +13,11 @@ from penstock_api.endpoint_actions import (
     delete_endpoint,
     own,
     patch_endpoint,
+    place,
     shown,
-    told,
 )
 from penstock_api.problems import RefusedError
-from penstock_api.routes.endpoints import place
-from penstock_api.routes.route import Body, Query, Route, answer
+from penstock_api.routes.route import CALLER, Body, Query, Route, answer
 from penstock_api.routes.workers import shown_workers
 from penstock_api.runpod.documents import (
     RunpodCreateRequest,
@@ -28,9 +27,6 @@ from penstock_api.runpod.documents import (
 )
 from penstock_api.runpod.templates import find_template
 from penstock_api.runpod.v1 import FIELDS, change, creation, endpoint, wanted_pause
-from penstock_common import ids
-from penstock_common.entropy import random_id
-from penstock_common.events.catalogue import ENDPOINT_DELETED, ENDPOINT_UPDATED
 from penstock_common.messages import EndpointRecord
 
 JSON: Final = "application/json"
@@ -46,9 +42,8 @@ async def create(api: Api, request: web.Request) -> web.Response:
     with in_their_words(FIELDS):
         created = await create_endpoint(
             api,
-            request,
+            request[CALLER],
             document,
-            endpoint_id=random_id(ids.ENDPOINT),
             adjust=lambda record: wanted_pause(
                 body, record.model_copy(update={"template_id": template.template_id})
             ),
@@ -79,7 +74,7 @@ async def post_update(api: Api, request: web.Request) -> web.Response:
 
 
 async def _update(api: Api, request: web.Request) -> web.Response:
-    name = own(api, request, request.match_info["endpoint"])
+    name = own(api, request[CALLER], request.match_info["endpoint"])
     sent = await read_json(request, (JSON,), api.settings.body_timeout_s)
     body = parse_body(RunpodEndpointRequest, sent)
     if body.template_id is not None and body.template_id != (
@@ -95,14 +90,12 @@ async def _update(api: Api, request: web.Request) -> web.Response:
             lambda record: change(body, record.spec),
             adjust=lambda record: wanted_pause(body, record),
         )
-    told(api, changed, ENDPOINT_UPDATED)
     return answer(_answer(api, _PLAIN, changed.record))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
     """DELETE endpoints/{endpoint}."""
-    name = own(api, request, request.match_info["endpoint"])
-    told(api, await delete_endpoint(api, name), ENDPOINT_DELETED)
+    await delete_endpoint(api, request[CALLER], request.match_info["endpoint"])
     return web.Response(status=204)
 
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
 from penstock_api.dialects import in_their_words, parse_body
-from penstock_api.endpoint_actions import patch_endpoint, told
+from penstock_api.endpoint_actions import patch_endpoint
 from penstock_api.endpoint_changes import plan_creation
 from penstock_api.routes.route import Body, Route, answer
 from penstock_api.runpod.documents import (
@@ -29,7 +29,6 @@ from penstock_api.store import Store
 from penstock_common import ids
 from penstock_common.entropy import random_id
 from penstock_common.errors import PenstockError
-from penstock_common.events.catalogue import ENDPOINT_UPDATED
 from penstock_common.messages import TemplateRecord
 from penstock_common.subjects import TEMPLATES
 
@@ -108,10 +107,9 @@ async def _update(api: Api, request: web.Request) -> web.Response:
     # The template last: when an endpoint cannot follow, the request can be sent again.
     for endpoint_id in _users(api.store, template_id):
         with in_their_words(TEMPLATE_FIELDS):
-            changed = await patch_endpoint(
+            await patch_endpoint(
                 api, endpoint_id, lambda found: template_change(record, found.spec)
             )
-        told(api, changed, ENDPOINT_UPDATED)
     await api.store.change_record(TEMPLATES, template_id, lambda _: record)
     return answer(template_document(record))
 

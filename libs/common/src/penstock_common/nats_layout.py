@@ -1,0 +1,465 @@
+"""What of Penstock lies and travels on NATS, in one table: who writes it, who reads it, how long [pure].
+
+`streams.py` makes the streams and buckets from it, `nats_permissions.py` what each NATS user may
+do, and docs/make_subjects.py the page docs/subjects.md. Subjects and keys are written as forms:
+`<endpoint_id>` stands for any one id.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from penstock_common import subjects
+from penstock_common.events.catalogue import Service
+from penstock_common.messages import (
+    ApiKeyRecord,
+    AuditRecord,
+    Claim,
+    EndpointRecord,
+    EndpointStatus,
+    Grant,
+    GrantReply,
+    HeldLeases,
+    JoinTokenRecord,
+    LogBatch,
+    Message,
+    NodeOrder,
+    NodeRecord,
+    PrewarmRecord,
+    PrewarmStatus,
+    QueueReport,
+    Recall,
+    RegistryAuthRecord,
+    Release,
+    RepeatRecord,
+    RevisionRecord,
+    RouterRecord,
+    ScaleHistory,
+    Sight,
+    Tally,
+    TemplateRecord,
+    Ticket,
+    UsageRecord,
+    VolumeRecord,
+    WorkerAssignment,
+    WorkerOrder,
+    WorkerStatus,
+)
+
+API: Final = Service.API
+SCHEDULER: Final = Service.SCHEDULER
+NODE_AGENT: Final = Service.NODE_AGENT
+ROUTER: Final = Service.ROUTER
+
+_MIB: Final = 1024 * 1024
+_DAY_S: Final = 24 * 3600
+
+#: So long it is known what a worker has used: a year, and a month to look back on it.
+USAGE_KEPT_DAYS: Final = 400
+#: So long it is known who changed what; likewise.
+AUDIT_KEPT_DAYS: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A KV bucket: the last value of each key, and one service that writes them."""
+
+    name: str
+    #: form of its keys
+    key: str
+    value: type[Message]
+    writer: Service
+    #: services that read it, beside its writer
+    readers: tuple[Service, ...]
+    #: one line, for people
+    meaning: str
+    storage: Literal["file", "memory"] = "file"
+    #: a key that is not written again is gone after so long; None = never
+    expires_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream of messages that are kept for a while."""
+
+    name: str
+    #: forms of its subjects
+    subjects: tuple[str, ...]
+    #: None = the event catalogue says which
+    message: type[Message] | None
+    writers: tuple[Service, ...]
+    readers: tuple[Service, ...]
+    meaning: str
+    max_bytes: int
+    max_msg_bytes: int
+    storage: Literal["file", "memory"] = "file"
+    retention: Literal["limits", "workqueue"] = "limits"
+    #: what is full drops its oldest, or refuses the newest
+    discard: Literal["old", "new"] = "old"
+    #: None = until it is taken
+    max_age_s: int | None = None
+    max_msgs: int | None = None
+    max_msgs_per_subject: int | None = None
+    compressed: bool = False
+    #: acknowledged before it is on disk, where the stream has one copy
+    written_behind: bool = False
+    #: its writers drop what is too much of one subject
+    trimmed: bool = False
+    #: a message may carry a time to live
+    message_ttl: bool = False
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The subjects that it takes."""
+        return tuple(map(pattern, self.subjects))
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A subject of core NATS: who does not listen has missed it."""
+
+    #: its form
+    subject: str
+    message: type[Message]
+    writer: Service
+    readers: tuple[Service, ...]
+    meaning: str
+    #: model of the answer; "empty" = one without a body; None = nobody answers
+    answer: type[Message] | Literal["empty"] | None = None
+    #: form of the subject on which the answer is wanted, where it is no inbox
+    answer_subject: str | None = None
+
+    @property
+    def pattern(self) -> str:
+        """The subject with `*` for each id."""
+        return pattern(self.subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A consumer of a stream."""
+
+    #: form of its name
+    name: str
+    #: the stream's name; None = those of buckets
+    stream: str | None
+    made_by: tuple[Service, ...]
+    kind: str
+    meaning: str
+
+
+def pattern(form: str) -> str:
+    """The NATS pattern of a form: `*` for each id."""
+    return re.sub(r"<\w+>", "*", form)
+
+
+BUCKETS: Final = (
+    Bucket(
+        subjects.ENDPOINTS,
+        "<endpoint_id>",
+        EndpointRecord,
+        API,
+        (SCHEDULER, ROUTER),
+        "an endpoint: its document, revision, canary, pause, deletion",
+    ),
+    Bucket(
+        subjects.ENDPOINT_STATUS,
+        "<endpoint_id>",
+        EndpointStatus,
+        SCHEDULER,
+        (API, ROUTER),
+        "how an endpoint is: state, reason, counts, image of each revision",
+    ),
+    Bucket(
+        subjects.REVISIONS,
+        subjects.revision_key("<endpoint_id>", "<revision>"),
+        RevisionRecord,
+        API,
+        (),
+        "a past revision; the last 20 of each endpoint",
+    ),
+    Bucket(
+        subjects.SCALE_HISTORY,
+        "<endpoint_id>",
+        ScaleHistory,
+        SCHEDULER,
+        (API,),
+        "the autoscaler's last 50 decisions",
+    ),
+    Bucket(
+        subjects.WORKERS,
+        subjects.worker_key("<node_id>", "<worker_id>"),
+        WorkerAssignment,
+        SCHEDULER,
+        (API, ROUTER, NODE_AGENT),
+        "an assignment: document, GPUs, image, driver, desired state; and, under"
+        f" `{subjects.SCHEDULER_LEASE_KEY}`, who leads: its revision fences the bucket",
+    ),
+    Bucket(
+        subjects.WORKER_STATUS,
+        subjects.worker_key("<node_id>", "<worker_id>"),
+        WorkerStatus,
+        NODE_AGENT,
+        (API, SCHEDULER, ROUTER),
+        "how a worker is: state, address, instants of its start, exit code",
+    ),
+    Bucket(
+        subjects.API_KEYS,
+        "<key_id>",
+        ApiKeyRecord,
+        API,
+        (SCHEDULER, ROUTER),
+        "an API key: its hash, scope, quota, expiry",
+    ),
+    Bucket(
+        subjects.JOIN_TOKENS,
+        "<token_id>",
+        JoinTokenRecord,
+        API,
+        (),
+        "a join token: its hash, uses, expiry, labels",
+    ),
+    Bucket(
+        subjects.REGISTRY_AUTHS,
+        "<registry_auth_id>",
+        RegistryAuthRecord,
+        API,
+        (NODE_AGENT,),
+        "credentials of an image registry, the password sealed",
+    ),
+    Bucket(
+        subjects.TEMPLATES,
+        "<template_id>",
+        TemplateRecord,
+        API,
+        (),
+        "what several endpoints run",
+    ),
+    Bucket(
+        subjects.VOLUMES,
+        "<volume_id>",
+        VolumeRecord,
+        API,
+        (SCHEDULER, NODE_AGENT),
+        "a network volume: its name, and where the data lie",
+    ),
+    Bucket(
+        subjects.PREWARMS,
+        "<prewarm_id>",
+        PrewarmRecord,
+        API,
+        (NODE_AGENT,),
+        "an image that nodes are to have",
+    ),
+    Bucket(
+        subjects.PREWARM_STATUS,
+        subjects.prewarm_status_key("<node_id>", "<prewarm_id>"),
+        PrewarmStatus,
+        NODE_AGENT,
+        (API,),
+        "how far a node is with it: state, bytes, digest",
+    ),
+    Bucket(
+        subjects.NODE_ORDERS,
+        "<node_id>",
+        NodeOrder,
+        API,
+        (SCHEDULER,),
+        "what an operator wants of a node: cordoned, or draining; none = it takes workers",
+    ),
+    Bucket(
+        subjects.WORKER_ORDERS,
+        subjects.worker_key("<node_id>", "<worker_id>"),
+        WorkerOrder,
+        API,
+        (SCHEDULER,),
+        "an order to stop a worker; the api removes it once the worker is gone",
+    ),
+    Bucket(
+        subjects.REPEATS,
+        "<hash>",
+        RepeatRecord,
+        API,
+        (),
+        "the sealed answer to a request with an Idempotency-Key; hash of caller, target and key",
+        expires_s=_DAY_S,
+    ),
+    Bucket(
+        subjects.NODES,
+        "<node_id>",
+        NodeRecord,
+        NODE_AGENT,
+        (API, SCHEDULER),
+        "a node that lives: GPUs and their health, runtime, capacity",
+        storage="memory",
+        expires_s=10,
+    ),
+    Bucket(
+        subjects.ROUTERS,
+        "<router_id>",
+        RouterRecord,
+        ROUTER,
+        (API, SCHEDULER),
+        "a router that lives",
+        storage="memory",
+        expires_s=10,
+    ),
+)
+
+STREAMS: Final = (
+    Stream(
+        subjects.TICKETS,
+        (subjects.tickets("<endpoint_id>"),),
+        Ticket,
+        writers=(ROUTER,),
+        readers=(ROUTER,),
+        meaning="requests that wait for a slot",
+        storage="memory",
+        retention="workqueue",
+        discard="new",
+        # A ticket is some 300 bytes, and one that nobody waits for any more expires.
+        max_msgs=200_000,
+        max_bytes=128 * _MIB,
+        max_msg_bytes=16 * 1024,
+        message_ttl=True,
+    ),
+    Stream(
+        subjects.USAGE,
+        (subjects.usage("<worker_id>"),),
+        UsageRecord,
+        writers=(SCHEDULER,),
+        readers=(API,),
+        meaning="what a worker that has ended has held, once",
+        # A record is some 400 bytes, so this is room for two million ended workers. The server sets
+        # it aside, so that a disk which is full of something else loses none.
+        max_age_s=USAGE_KEPT_DAYS * _DAY_S,
+        max_bytes=1024 * _MIB,
+        max_msg_bytes=16 * 1024,
+        max_msgs_per_subject=1,
+    ),
+    Stream(
+        subjects.EVENTS,
+        (subjects.EVENTS_ALL,),
+        None,
+        writers=(API, SCHEDULER, NODE_AGENT),
+        readers=(API,),
+        meaning="what has happened, as CloudEvents 1.0 in binary mode",
+        max_age_s=7 * _DAY_S,
+        max_bytes=512 * _MIB,
+        max_msg_bytes=256 * 1024,
+    ),
+    Stream(
+        subjects.AUDIT,
+        (subjects.audit("<caller>", "<audit_id>"),),
+        AuditRecord,
+        writers=(API,),
+        readers=(API,),
+        meaning="who asked for which change, and what came of it",
+        # A record is some 600 bytes. The api bounds each caller's records (penstock_api/audit), so
+        # that one alone does not push out the others'.
+        trimmed=True,
+        max_age_s=AUDIT_KEPT_DAYS * _DAY_S,
+        max_bytes=1024 * _MIB,
+        max_msg_bytes=512 * 1024,
+        # The outcome of a request takes the place of its attempt.
+        max_msgs_per_subject=1,
+    ),
+    Stream(
+        subjects.LOGS,
+        (subjects.logs("<endpoint_id>", "<worker_id>"),),
+        LogBatch,
+        writers=(NODE_AGENT,),
+        # A node agent that starts anew finds in its last batch where it was.
+        readers=(API, NODE_AGENT),
+        meaning="lines that workers wrote, numbered",
+        # Lines are no state: they are acknowledged before they are on disk.
+        written_behind=True,
+        trimmed=True,
+        compressed=True,
+        max_age_s=7 * _DAY_S,
+        # A worker's batches; its bytes are bounded by its node agent.
+        max_msgs_per_subject=8_192,
+        max_bytes=1024 * _MIB,
+        max_msg_bytes=512 * 1024,
+    ),
+)
+
+CONSUMERS: Final = (
+    Consumer(
+        "watch-<random>",
+        None,
+        (API, SCHEDULER, ROUTER, NODE_AGENT),
+        "ephemeral, push, without acknowledgement",
+        "a watched table: first the last value of every key, then every change; gone 10 s after"
+        " its listener",
+    ),
+    Consumer(
+        subjects.tickets_consumer("<endpoint_id>"),
+        subjects.TICKETS,
+        (ROUTER,),
+        "durable, pull, each message acknowledged within 5 s or given out again",
+        "hands out one endpoint's tickets in their order; gone a day after the last pull",
+    ),
+)
+
+CORE: Final = (
+    Core(
+        subjects.queue_metrics("<endpoint_id>"),
+        QueueReport,
+        ROUTER,
+        (API, SCHEDULER),
+        "one router's view of an endpoint's queue, on change and at most every 250 ms",
+    ),
+    Core(
+        subjects.router_grant("<router_id>"),
+        Grant,
+        ROUTER,
+        (ROUTER,),
+        "a driver offers this router slots",
+        answer=GrantReply,
+        answer_subject=subjects.router_granted("<router_id>", "<lease_id>"),
+    ),
+    Core(
+        subjects.router_release("<router_id>"),
+        Release,
+        ROUTER,
+        (ROUTER,),
+        "a slot that this driver lent is free again",
+    ),
+    Core(
+        subjects.router_recall("<router_id>"),
+        Recall,
+        ROUTER,
+        (ROUTER,),
+        "a driver wants back what it lent this router",
+    ),
+    Core(
+        subjects.router_leases("<router_id>"),
+        HeldLeases,
+        ROUTER,
+        (ROUTER,),
+        "once a second, which of this driver's slots a router holds",
+    ),
+    Core(
+        subjects.router_claim("<router_id>"),
+        Claim,
+        ROUTER,
+        (ROUTER,),
+        "a worker's new driver asks this router what it holds of the worker",
+    ),
+    Core(
+        subjects.router_tally("<router_id>"),
+        Tally,
+        ROUTER,
+        (ROUTER,),
+        "what a router holds of a worker, as an answer to a claim",
+    ),
+    Core(
+        subjects.router_sight("<router_id>"),
+        Sight,
+        API,
+        (ROUTER,),
+        "the api waits until this router's tables show a write",
+        answer="empty",
+    ),
+)
