@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel
 from penstock_api.schemas import field_comments
 from penstock_common import subjects
 from penstock_common.events.catalogue import CATALOGUE, FAMILIES, EventType, Ids, Service, source
-from penstock_common.events.cloud_event import JSON, CloudEvent
+from penstock_common.events.cloud_event import JSON, CloudEvent, rfc3339
 from penstock_common.events.examples import AT, EXAMPLES, NODE_ID
 from penstock_common.states import GpuReason, WorkerReason
 
@@ -81,7 +81,7 @@ its id a number in the stream. It takes a key of scope `read`.
   streams are refused with 503.
 
 With `Accept: application/json` the same path lists the newest events, newest first, `limit` at a time with a
-`next_cursor`; with `Accept: application/cloudevents-batch+json` as a bare array with a `Link: <…>; rel="next"`.
+`next_cursor` (a page may have fewer, or none, where few of many events fit); with `Accept: application/cloudevents-batch+json` as a bare array with a `Link: <…>; rel="next"`.
 
 From NATS they are read by any consumer of the stream, in the binary content mode: each attribute is a header
 `ce-<name>`, the payload is the data as JSON, and `Nats-Msg-Id` is the event's id. Everything that concerns an endpoint
@@ -137,7 +137,7 @@ def _example(row: EventType[Any]) -> Iterable[str]:
         "source": source(row.publisher, instance),
         "type": row.name,
         "subject": event.about,
-        "time": AT.isoformat(),
+        "time": rfc3339(AT),
         "datacontenttype": JSON,
         **event.extensions,
     }

@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 from penstock_api.rpc.service import OPERATIONS
 from penstock_common import nats_layout, subjects
-from penstock_common.events.catalogue import CATALOGUE, Ids
+from penstock_common.events.catalogue import CATALOGUE, Ids, Service
+from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER, OPERATOR
 
 HERE = Path(__file__).parent
 
@@ -197,6 +198,41 @@ def events() -> str:
     )
 
 
+def users() -> str:
+    """The table of NATS users."""
+    rows = (*nats_layout.BUCKETS, *nats_layout.STREAMS)
+
+    def listed(held: Iterable[nats_layout.Bucket | nats_layout.Stream]) -> str:
+        return names(f"`{row.name.removeprefix('PENSTOCK_')}`" for row in held)
+
+    def writes(service: Service, row: nats_layout.Bucket | nats_layout.Stream) -> bool:
+        if isinstance(row, nats_layout.Bucket):
+            return row.writer is service
+        return service in row.writers
+
+    services = (
+        (
+            f"`{service}`",
+            listed(row for row in rows if writes(service, row)),
+            listed(row for row in rows if service in row.readers),
+        )
+        for service in Service
+    )
+    calls = {INTEGRATION: [subjects.CALLS_ALL], INTEGRATION_READER: [*subjects.CALLS_READING]}
+    others = (
+        (
+            f"`{user}`",
+            f"calls: {names(f'`{c}`' for c in allowed)}",
+            f"hears `{subjects.EVENTS_ALL}`",
+        )
+        for user, allowed in calls.items()
+    )
+    return table(
+        ("user", "writes", "reads, beside what it writes"),
+        (*services, *others, (f"`{OPERATOR}`", "everything", "everything")),
+    )
+
+
 def page() -> str:
     """The whole page."""
     return "\n".join(
@@ -233,6 +269,13 @@ def page() -> str:
             "Not stored: every protocol on them makes up for what is lost.",
             "",
             core(),
+            "",
+            "## Users",
+            "",
+            "What the server lets each NATS user do, without `PENSTOCK_` and beside the core subjects above:",
+            "[ADR 19](adr/0019-each-service-has-its-own-nats-user.md).",
+            "",
+            users(),
             "",
         ]
     )

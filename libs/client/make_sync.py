@@ -23,13 +23,23 @@ RUFF: Final = Path(sys.executable).with_name("ruff")
 FIXED: Final = "I,F401,UP028,C416"
 
 #: Where the translated modules are, of those below `penstock_client`.
-TRANSLATED: Final = ("client.py", "transport.py", "following.py", "calls/*.py")
+TRANSLATED: Final = (
+    "client.py",
+    "transport.py",
+    "following.py",
+    "endpoint_caller.py",
+    "calls/*.py",
+)
 
 #: Pattern → what it becomes, in this order.
 WORDS: Final = (
-    (r"\bpenstock_client\.(client|transport|following|calls)\b", r"penstock_client.sync.\1"),
+    (
+        r"\bpenstock_client\.(client|transport|following|endpoint_caller|calls)\b",
+        r"penstock_client.sync.\1",
+    ),
     (r"\bwire_async\b", "wire_sync"),
     (r"\bPenstockClient\b", "PenstockSyncClient"),
+    (r"\bEndpointCaller\b", "EndpointSyncCaller"),
     (r"\b[Aa]n async context manager\b", "A context manager"),
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\bawait ", ""),
@@ -40,7 +50,11 @@ WORDS: Final = (
     (r"\bAsync(Generator|Iterator)\b", r"\1"),
     (r"\bAwaitable\[(\w+)\]", r"\1"),
     (r"\bAbstractAsyncContextManager\b", "AbstractContextManager"),
+    (r"\bAsyncExitStack\b", "ExitStack"),
+    (r"\basynccontextmanager\b", "contextmanager"),
+    (r"\benter_async_context\b", "enter_context"),
     (r"\baclosing\b", "closing"),
+    (r"\baclose\b", "close"),
 )
 #: What must not be left.
 LEFT: Final = re.compile(r"\b(async\w*|await|Async\w+|anext|aclose)\b")

@@ -13,6 +13,7 @@ from penstock_common.states import WorkerReason, WorkerState
 from penstock_node_agent.runtime import Exit, RuntimeFailedError, RuntimeProblem, StartFailedError
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec, said
+from tests.support.cloud_events import read_message
 from tests.support.nats_server import NatsServer
 
 SERVE = endpoint_spec("serve")
@@ -104,7 +105,7 @@ async def test_an_engine_that_is_away_is_said_in_the_nodes_record_and_by_events(
     heard: asyncio.Queue[str] = asyncio.Queue()
 
     def hear(message: Received) -> None:
-        heard.put_nowait(message.subject.rpartition(".")[2])
+        heard.put_nowait(read_message(message)[0].verb)
 
     await bus.subscribe(subjects.node_event(NODE, "*"), hear)
     since = SystemClock().utc()

@@ -14,6 +14,7 @@ from penstock_node_agent.nvml_probe import NvmlProbe
 from tests.fakes.nvml import FakeGpu, FakeNvml
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import NODE, AgentRig, RunningAgent, agent_rig
+from tests.support.cloud_events import read_message
 from tests.support.nats_server import NatsServer
 
 
@@ -50,7 +51,8 @@ class GpuNode:
     async def until_told(self, n: int) -> list[tuple[str, GpuNews]]:
         """The first `n` events about GPUs: type and data."""
         await self._rig.scheduler.until(lambda: len(self.told) >= n)
-        return [(m.headers["ce-type"], GpuNews.decode(m.data)) for m in self.told]
+        read = [read_message(message) for message in self.told]
+        return [(row.name, data) for row, data in read if isinstance(data, GpuNews)]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from penstock_node_agent.runtime import (
 )
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import AgentRig, agent_rig, endpoint_spec, said
+from tests.support.cloud_events import read_message
 from tests.support.nats_server import NatsServer
 
 SERVE = endpoint_spec("serve")
@@ -447,7 +448,7 @@ async def test_lives_are_told_as_cloud_events(rig: AgentRig, host: FakeHost) -> 
     await running.stop()
     await rig.scheduler.until(lambda: len(told) >= 5)
 
-    assert [event.headers["ce-type"] for event in told] == [
+    assert [read_message(event)[0].name for event in told] == [
         "penstock.node.joined",
         "penstock.worker.running",
         "penstock.worker.draining",

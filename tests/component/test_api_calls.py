@@ -57,8 +57,8 @@ async def test_an_endpoint_lives_its_life_over_nats(api: ApiServer, caller: Call
     assert resumed.document["state"] != "paused"
     listed = await caller.call("endpoint.list")
     assert listed.document == {"endpoints": [await api.show("echo")], "next_cursor": None}
-    workers = await caller.call("worker.list", {"endpoint": "echo", "limit": 1})
-    assert workers.document == {"workers": [], "next_cursor": None}
+    listed = await caller.call("worker.list", {"endpoint": "echo"})
+    assert listed.document == {"workers": [], "next_cursor": None}
     deleted = await caller.call("endpoint.delete", {"endpoint": "echo"})
     assert deleted.document["deleted_at"] is not None
     await until(lambda: len(events) == 5)
@@ -116,6 +116,7 @@ MISTAKES: Final = [
     ("endpoint.delete", b'{"endpoint": "nobody"}', 404, "endpoint_not_found", None),
     ("endpoint.pause", b'{"endpoint": "nobody"}', 404, "endpoint_not_found", None),
     ("worker.list", b'{"endpoint": "nobody"}', 404, "endpoint_not_found", None),
+    ("worker.list", b'{"state": "asleep"}', 422, "invalid_document", "/state"),
     (
         "endpoint.update",
         b'{"endpoint": "nobody", "change": {}}',

@@ -19,6 +19,7 @@ from penstock_common.messages import NodeDrained
 from tests.support.api_events import assigned, drained, tell
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
 from tests.support.api_streams import Stream, read, streamed
+from tests.support.cloud_events import read_json
 from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.nats]
@@ -71,33 +72,30 @@ async def test_without_following_everything_that_is_kept_is_shown(api: ApiServer
     assert [json.loads(e.data)["type"] for e in events[:-1]] == list(CATALOGUE)
     assert [e.id for e in events[:-1]] == [str(n + 1) for n in range(len(CATALOGUE))]
     for event, (name, example) in zip(events, EXAMPLES.items(), strict=False):
-        assert CATALOGUE[name].data.model_validate(json.loads(event.data)["data"]) == example
+        assert read_json(event.data) == (CATALOGUE[name], example)
     assert (events[-1].name, shown(events)[-1]) == ("end", "caught_up")
 
 
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("&endpoint=echo", ["ep", "wk-1", "wk-2"]),
-        ("&endpoint=ep-5v2k8q0d3m7xa", ["wk-9"]),
-        ("&endpoint=ep-0000000000000", []),
-        ("&node=node-b", ["wk-2", "node-b"]),
-        ("&type=penstock.worker.", ["wk-1", "wk-9", "wk-2"]),
-        ("&type=penstock.node.drained", ["node-b"]),
-        ("&type=penstock.node.drained&type=penstock.endpoint.", ["ep", "node-b"]),
-        ("&type=penstock.worker.assigned&endpoint=echo", ["wk-1", "wk-2"]),
-        ("&type=penstock.worker.&node=node-b&endpoint=echo", ["wk-2"]),
-        ("&type=penstock.node.&node=node-b", ["node-b"]),
-        ("&type=penstock.node.&endpoint=echo", []),
-        ("&tail=2", ["wk-2", "node-b"]),
-        ("&tail=1&endpoint=echo", ["wk-2"]),
-        ("&tail=0", []),
-        ("&tail=99", ["ep", "wk-1", "wk-9", "wk-2", "node-b"]),
-    ],
-)
-async def test_events_are_found_by_what_they_concern(
-    api: ApiServer, query: str, expected: list[str]
-) -> None:
+FILTERS: list[tuple[str, list[str]]] = [
+    ("&endpoint=echo", ["ep", "wk-1", "wk-2"]),
+    ("&endpoint=ep-5v2k8q0d3m7xa", ["wk-9"]),
+    ("&endpoint=ep-0000000000000", []),
+    ("&node=node-b", ["wk-2", "node-b"]),
+    ("&type=penstock.worker.", ["wk-1", "wk-9", "wk-2"]),
+    ("&type=penstock.node.drained", ["node-b"]),
+    ("&type=penstock.node.drained&type=penstock.endpoint.", ["ep", "node-b"]),
+    ("&type=penstock.worker.assigned&endpoint=echo", ["wk-1", "wk-2"]),
+    ("&type=penstock.worker.&node=node-b&endpoint=echo", ["wk-2"]),
+    ("&type=penstock.node.&node=node-b", ["node-b"]),
+    ("&type=penstock.node.&endpoint=echo", []),
+    ("&tail=2", ["wk-2", "node-b"]),
+    ("&tail=1&endpoint=echo", ["wk-2"]),
+    ("&tail=0", []),
+    ("&tail=99", ["ep", "wk-1", "wk-9", "wk-2", "node-b"]),
+]
+
+
+async def test_events_are_found_by_what_they_concern(api: ApiServer) -> None:
     made = await api.create()
     await eventually(lambda: _stored(api, 1))
     await tell(
@@ -107,8 +105,10 @@ async def test_events_are_found_by_what_they_concern(
         assigned("wk-2", made["id"], "node-b"),
         CATALOGUE["penstock.node.drained"].of(NodeDrained(node_id="node-b")),
     )
-    found = shown(await read(api, all_of(query)))
-    assert found == [*(made["id"] if e == "ep" else e for e in expected), "caught_up"]
+    for query, expected in FILTERS:
+        found = shown(await read(api, all_of(query)))
+        wanted = [made["id"] if e == "ep" else e for e in expected]
+        assert (query, found) == (query, [*wanted, "caught_up"])
 
 
 async def _stored(api: ApiServer, count: int) -> bool:
@@ -214,27 +214,22 @@ async def test_a_reader_notices_that_nats_came_back_empty_handed(api: ApiServer)
         assert await about(stream, 2) == ["renewed", "node-4"]
 
 
-@pytest.mark.parametrize(
-    ("query", "status", "detail"),
-    [
-        ("endpoint=none", 404, "none"),
-        ("node=a.*", 400, "is no id of a node"),
-        ("type=penstock.worker", 400, "penstock.worker."),
-        ("type=penstock.worker.exploded", 400, "penstock.worker.failed"),
-        ("tail=-1", 400, "tail is a number up to 1000"),
-        ("follow=yes", 400, "follow is true or false"),
-        ("since=10m", 400, "since is a date"),
-    ],
-)
-async def test_what_cannot_be_streamed_is_refused(
-    api: ApiServer, query: str, status: int, detail: str
-) -> None:
-    answer = await api.ask("GET", f"/v1/events?{query}")
-    assert answer.status == status
-    assert detail in answer.document["detail"]
+REFUSED: list[tuple[str, int, str]] = [
+    ("endpoint=none", 404, "none"),
+    ("node=a.*", 400, "is no id of a node"),
+    ("type=penstock.worker", 400, "penstock.worker."),
+    ("type=penstock.worker.exploded", 400, "penstock.worker.failed"),
+    ("tail=-1", 400, "tail is a number up to 1000"),
+    ("follow=yes", 400, "follow is true or false"),
+    ("since=10m", 400, "since is a date"),
+]
 
 
-async def test_an_id_that_is_none_is_refused(api: ApiServer) -> None:
+async def test_what_cannot_be_streamed_is_refused(api: ApiServer) -> None:
+    for query, status, detail in REFUSED:
+        answer = await api.ask("GET", f"/v1/events?{query}")
+        assert (query, answer.status) == (query, status)
+        assert detail in answer.document["detail"]
     answer = await api.ask("GET", "/v1/events", headers={"Last-Event-ID": "7.1"})
     assert (answer.status, answer.document["reason"]) == (400, "wrong_parameter")
 
@@ -308,6 +303,22 @@ async def test_the_newest_are_found_however_far_back_they_lie(
     assert shown(await read(api, all_of(f"&endpoint={ENDPOINT_ID}&tail=2")))[:2] == ["wk-2", "wk-3"]
 
 
+async def test_a_page_ends_where_enough_was_read_and_the_next_goes_on(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock_api.event_reader._FIRST_LOOK", 4)
+    monkeypatch.setattr("penstock_api.event_reader.MAX_READ", 8)
+    await tell(api, assigned("wk-1", ENDPOINT_ID, "node-b"))
+    await tell(api, *[assigned("wk-x", ENDPOINT_ID) for _ in range(20)])
+    sizes, cursor = [], ""
+    while "None" not in cursor:
+        found = await page(api, f"?node=node-b{cursor}")
+        sizes.append([event.subject for event in found.events])
+        cursor = f"&cursor={found.next_cursor}"
+    assert sizes == [[], ["wk-1"]]
+    assert shown(await read(api, all_of("&node=node-b&tail=1")))[0] == "wk-1"
+
+
 async def test_a_list_since_an_instant_has_what_was_told_later(api: ApiServer) -> None:
     await tell(api, drained(1))
     assert len((await page(api, "?since=2020-01-01")).events) == 1
@@ -338,7 +349,9 @@ async def test_a_batch_of_cloud_events_links_to_the_next(api: ApiServer) -> None
         while path:
             async with session.get(path) as answer:
                 assert answer.content_type == "application/cloudevents-batch+json"
-                seen.append([event["subject"] for event in json.loads(await answer.read())])
+                batch = json.loads(await answer.read())
+                read = [read_json(event) for event in batch]
+                seen.append([row.of(data).about for row, data in read])
                 following = answer.links.get("next")
                 path = yarl.URL(following["url"]).path_qs if following else ""
     assert seen == [["node-3", "node-2"], ["node-1"]]

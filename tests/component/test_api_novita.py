@@ -286,6 +286,11 @@ async def test_network_storages_are_our_volumes(nats_server: NatsServer, tmp_pat
         larger = {"storageId": storage_id, "storageName": "weights", "storageSize": "200"}
         changed = await api.ask("POST", f"{V1}/networkstorage/update", larger)
         assert (changed.status, changed.document) == (200, {})
+        for nobodys in ("vol-none", "no key: *"):
+            missing = await api.ask(
+                "POST", f"{V1}/networkstorage/update", {**larger, "storageId": nobodys}
+            )
+            assert missing.status == 404
         ours = (await api.ask("GET", f"/v1/volumes/{storage_id}")).document
         assert (ours["name"], ours["size_gb"]) == ("weights", 200)
 

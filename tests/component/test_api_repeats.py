@@ -57,6 +57,15 @@ async def test_a_change_and_a_deletion_are_answered_again_too(api: ApiServer) ->
     assert (await api.ask("DELETE", f"/v1/registry-auths/{auth_id}")).status == 404
 
 
+async def test_an_answer_without_a_body_is_given_again_as_well(api: ApiServer) -> None:
+    template = {"name": "t", "imageName": "acme/echo", "isServerless": True}
+    made = (await api.ask("POST", "/runpod/v1/templates", template)).document
+    path = f"/runpod/v1/templates/{made['id']}"
+    gone = [await api.ask("DELETE", path, headers=KEY) for _ in range(2)]
+    assert [(answer.status, answer.document) for answer in gone] == [(204, None)] * 2
+    assert gone[1].headers["Idempotent-Replayed"] == "true"
+
+
 async def test_many_at_once_make_one(api: ApiServer) -> None:
     answers = await asyncio.gather(
         *(api.ask("POST", "/v1/endpoints", ECHO, headers=KEY) for _ in range(10))
@@ -153,3 +162,12 @@ async def test_lists_come_in_pages_and_filtered(api: ApiServer) -> None:
     refused = await api.ask("GET", "/v1/endpoints?state=sleeping")
     assert (refused.status, refused.document["reason"]) == (400, "malformed_filter")
     assert "paused" in refused.document["detail"]
+
+
+async def test_an_answer_without_a_body_is_given_again(api: ApiServer) -> None:
+    made = await api.create()
+    path, headers = f"/runpod/v1/endpoints/{made['id']}", {"Idempotency-Key": "once"}
+    first = await api.ask("DELETE", path, headers=headers)
+    again = await api.ask("DELETE", path, headers=headers)
+    assert [first.status, again.status] == [204, 204]
+    assert again.headers["Idempotent-Replayed"] == "true"

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,10 @@ from penstock_common.states import EndpointReason, EndpointState, GpuReason
 from penstock_common.subjects import NODES, SCALE_HISTORY
 from tests.fakes.scheduler_world import make_node
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
+from tests.support.command_inside import Outcome, run_inside
 from tests.support.nats_server import NatsServer, free_port
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
 
 
 class Penstock:
@@ -37,7 +30,11 @@ class Penstock:
         self.folder = folder
         self.env = {
             k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK", "FORCE_"))
-        } | {"PENSTOCK_API_URL": api.url, "PENSTOCK_API_KEY": ADMIN_KEY}
+        } | {
+            "PENSTOCK_API_URL": api.url,
+            "PENSTOCK_API_KEY": ADMIN_KEY,
+            "XDG_CONFIG_HOME": str(folder / "config"),
+        }
 
     async def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Outcome:
         process = await asyncio.create_subprocess_exec(
@@ -56,6 +53,10 @@ class Penstock:
         assert b"Traceback" not in err, err.decode()
         assert process.returncode is not None
         return Outcome(process.returncode, out.decode(), err.decode())
+
+    async def inside(self, *arguments: str, stdin: str = "", **env: str) -> Outcome:
+        """The same in this process, without a new interpreter."""
+        return await run_inside(*arguments, env=self.env | env, stdin=stdin)
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ async def test_create_waits_until_it_serves_or_has_failed(penstock: Penstock) ->
     await penstock.api.say(made["id"], EndpointState.SERVING)
     outcome = await waiting
     assert outcome.code == 0
-    assert outcome.out.splitlines()[-1] == "echo is serving"
+    assert "echo serves at 0 workers, a request starts one" in outcome.out.splitlines()[-1]
 
     waiting = asyncio.create_task(
         penstock("endpoint", "create", "-f", "-", "--app-name", "bad", "--wait", stdin=document)
@@ -239,8 +240,8 @@ async def test_create_waits_until_it_serves_or_has_failed(penstock: Penstock) ->
         log_tail=("no model here",),
     )
     outcome = await waiting
-    assert outcome.code == 1
-    assert "penstock: 'bad' is failed: exited with 7" in outcome.err
+    assert outcome.code == 7
+    assert "penstock: 'bad' does not serve as deployed: exited with 7" in outcome.err
     assert "  | no model here" in outcome.err
 
 
@@ -266,10 +267,12 @@ async def test_refusals_name_the_field_and_the_flag(penstock: Penstock) -> None:
     assert any(line.startswith("  app_name (--app-name): ") for line in lines)
 
     missing = await penstock("endpoint", "show", "nobody")
-    assert (missing.code, missing.out) == (1, "")
-    assert missing.err == "penstock: there is no endpoint 'nobody'\n"
+    assert (missing.code, missing.out) == (5, "")
+    assert missing.err == (
+        "penstock: there is no endpoint 'nobody'; `penstock endpoint list` shows what there is\n"
+    )
     unknown = await penstock("endpoint", "list", PENSTOCK_API_KEY="wrong")
-    assert unknown.code == 1
+    assert unknown.code == 6
     assert "PENSTOCK_API_KEY" in unknown.err
 
 
@@ -311,14 +314,14 @@ async def test_url_and_key_come_from_the_data_directory(penstock: Penstock) -> N
     for name in ("PENSTOCK_API_URL", "PENSTOCK_API_KEY"):
         del penstock.env[name]
     nothing = await penstock("endpoint", "list")
-    assert (nothing.code, "admin.key" in nothing.err) == (2, True)
+    assert (nothing.code, "admin.key" in nothing.err) == (6, True)
     data = penstock.folder / ".penstock"
     data.mkdir()
     (data / "admin.key").write_text(ADMIN_KEY)
     (data / "ready.json").write_text(json.dumps({"api": penstock.api.url}))
     assert (await penstock("endpoint", "list", "--json")).code == 0
     elsewhere = await penstock("endpoint", "list", PENSTOCK_DATA="elsewhere")
-    assert elsewhere.code == 2
+    assert elsewhere.code == 6
 
 
 async def test_volumes_are_made_listed_renamed_and_forgotten(penstock: Penstock) -> None:
@@ -372,7 +375,7 @@ async def test_prewarms_are_made_listed_and_forgotten(penstock: Penstock) -> Non
     assert (shown["nodes"], shown["products"], shown["progress"]) == (["node-a"], ["t4-16gb"], [])
     assert "no node that it is for" in (await penstock("prewarm", "show", prewarm_id)).err
     assert (await penstock("prewarm", "delete", prewarm_id)).out.startswith(f"forgot {prewarm_id}")
-    assert (await penstock("prewarm", "show", prewarm_id)).code == 1
+    assert (await penstock("prewarm", "show", prewarm_id)).code == 5
 
 
 async def test_a_reader_that_leaves_early_is_no_error_for_people(penstock: Penstock) -> None:

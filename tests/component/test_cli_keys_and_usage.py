@@ -26,7 +26,7 @@ async def test_a_key_lives_its_life(penstock: Penstock) -> None:  # the fixture
     assert (shown["max_workers"], shown["max_gpus"]) == (None, 4)
     assert (await penstock("key", "revoke", key_id)).out == f"revoked {key_id}\n"
     again = await penstock("key", "revoke", key_id)
-    assert (again.code, "no API key" in again.err) == (1, True)
+    assert (again.code, "no API key" in again.err) == (5, True)
 
 
 async def test_a_key_expires_and_gets_another_secret(penstock: Penstock) -> None:

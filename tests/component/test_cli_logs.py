@@ -59,7 +59,7 @@ async def test_an_unknown_worker_is_refused(api: ApiServer) -> None:
 
     code, out, err = await run(api, "worker", "logs", "wk-none")
 
-    assert (code, out) == (1, "")
+    assert (code, out) == (5, "")
     assert "no worker 'wk-none'" in err
 
 

@@ -18,41 +18,41 @@ CREATE = ("registry", "create", "hub", "-u", "me")
 
 
 async def test_credentials_live_their_life(penstock: Penstock) -> None:
-    made = await penstock(*CREATE, "--password-stdin", "--json", stdin="s3cret\n")
+    made = await penstock.inside(*CREATE, "--password-stdin", "--json", stdin="s3cret\n")
     assert (made.code, made.err) == (0, "")
     document = json.loads(made.out)
     assert (document["name"], document["username"]) == ("hub", "me")
 
-    by_variable = await penstock(*CREATE, PENSTOCK_REGISTRY_PASSWORD="s3cret")
+    by_variable = await penstock.inside(*CREATE, PENSTOCK_REGISTRY_PASSWORD="s3cret")
     assert by_variable.code == 0
     other = by_variable.out.split()[1]
-    lines = (await penstock("registry", "list")).out.splitlines()
+    lines = (await penstock.inside("registry", "list")).out.splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         [document["id"], "hub", "me"],
         [other, "hub", "me"],
     ]
-    shown = await penstock("registry", "show", document["id"], "--json")
+    shown = await penstock.inside("registry", "show", document["id"], "--json")
     assert json.loads(shown.out) == document
     assert "s3cret" not in shown.out + made.out + by_variable.out
-    assert (await penstock("registry", "delete", other)).out == f"deleted {other} (hub)\n"
-    gone = await penstock("registry", "show", other)
-    assert (gone.code, other in gone.err) == (1, True)
+    assert (await penstock.inside("registry", "delete", other)).out == f"deleted {other} (hub)\n"
+    gone = await penstock.inside("registry", "show", other)
+    assert (gone.code, other in gone.err) == (5, True)
 
 
 async def test_the_password_that_was_read_is_what_is_stored(penstock: Penstock) -> None:
     # An endpoint's pull is the only place where it comes out: the api's limit shows its length.
-    long = await penstock(*CREATE, "--password-stdin", stdin="x" * 16_384 + "\r\n")
+    long = await penstock.inside(*CREATE, "--password-stdin", stdin="x" * 16_384 + "\r\n")
     assert long.code == 0
-    longer = await penstock(*CREATE, "--password-stdin", stdin="x" * 16_385)
+    longer = await penstock.inside(*CREATE, "--password-stdin", stdin="x" * 16_385)
     assert (longer.code, "password" in longer.err) == (1, True)
 
 
 async def test_without_a_password_it_says_where_to_give_one(penstock: Penstock) -> None:
-    none = await penstock(*CREATE)
+    none = await penstock.inside(*CREATE)
     assert none.code == 2
     assert "--password-stdin" in none.err
     assert "PENSTOCK_REGISTRY_PASSWORD" in none.err
-    assert "holds no password" in (await penstock(*CREATE, "--password-stdin")).err
+    assert "holds no password" in (await penstock.inside(*CREATE, "--password-stdin")).err
 
 
 async def test_at_a_terminal_it_asks_without_showing_the_answer(penstock: Penstock) -> None:

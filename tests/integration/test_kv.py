@@ -402,3 +402,23 @@ async def test_a_watch_leaves_no_consumer_behind(bus: Bus) -> None:
     while await consumers():
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.01)
+
+
+async def test_a_table_tells_how_far_it_has_followed(bus: Bus, bucket: Bucket) -> None:
+    assert await bucket.newest_revision() == 0
+    table = WatchedTable(bus, subjects.NODES, lambda data: data)
+    await table.start()
+    assert table.revision == 0
+    first, last = await bucket.put("k0", b"x"), await bucket.put("k1", b"x")
+    assert await bucket.newest_revision() == last == first + 1
+    await bucket.delete("k0")
+    newest = await bucket.newest_revision()
+    assert newest == last + 1
+    await eventually(lambda: table.revision == newest)
+    assert "k0" not in table.rows
+    await table.stop()
+    # One that begins later has followed as far.
+    later = WatchedTable(bus, subjects.NODES, lambda data: data)
+    await later.start()
+    assert later.revision == newest
+    await later.stop()

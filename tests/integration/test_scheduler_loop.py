@@ -24,6 +24,7 @@ from penstock_scheduler.store import Store
 from tests.fakes.scheduler_site import scheduler_process, scheduling, site_at
 from tests.fakes.scheduler_world import EPOCH, make_node, make_record
 from tests.support.bus import connected, eventually
+from tests.support.cloud_events import read_message
 from tests.support.nats_server import NatsServer
 
 pytestmark = pytest.mark.nats
@@ -35,7 +36,7 @@ async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
     async with site_at(nats_server.url) as site, scheduling(nats_server.url):
         verbs: list[str] = []
         await site.bus.subscribe(
-            subjects.EVENTS_ALL, lambda message: verbs.append(message.headers["ce-type"])
+            subjects.EVENTS_ALL, lambda message: verbs.append(read_message(message)[0].name)
         )
         await site.join(make_node("node-a"))
         await site.put(make_record(workers={"idle_timeout_s": 1}))
@@ -64,8 +65,8 @@ async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
         assert status.state is EndpointState.SERVING
         await eventually(lambda: len(verbs) == 3)
         assert verbs == [
-            "penstock.worker.assigned",
             "penstock.scale.decided",
+            "penstock.worker.assigned",
             "penstock.scale.decided",
         ]
 
@@ -231,7 +232,7 @@ async def test_a_drain_ordered_in_the_bucket_empties_the_node_and_is_told_of(
         drained: list[str] = []
         await site.bus.subscribe(
             subjects.node_event("*", "drained"),
-            lambda message: drained.append(message.headers["ce-subject"]),
+            lambda message: drained.append(read_message(message)[1].model_dump()["node_id"]),
         )
         await site.join(make_node("node-a", n_gpus=1))
         await site.put(make_record(workers={"min": 1, "max": 1}))

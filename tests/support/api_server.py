@@ -61,10 +61,9 @@ class ApiServer:
         self.settings = ApiSettings(
             nats_url=nats.url,
             nats_monitor_url=nats.monitor_url,
-            router_url="http://router.test:8080/",
             admin_key_file=key_file,
             secret_key_file=secret_file,
-            **{"port": free_port(), **settings},
+            **{"port": free_port(), "router_url": "http://router.test:8080/", **settings},
         )
         self.url = f"http://127.0.0.1:{self.settings.port}"
         self._session: aiohttp.ClientSession | None = None

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from penstock_cli.commands.audit import audit
+from penstock_cli.commands.context import contexts_app
+from penstock_cli.commands.deploy import deploy
 from penstock_cli.commands.endpoint import endpoints_app
 from penstock_cli.commands.events import events
 from penstock_cli.commands.key import keys_app
@@ -23,7 +25,10 @@ from penstock_cli.exits import CliError
 from penstock_cli.local.demo import demo
 from penstock_cli.local.init import init
 from penstock_cli.local.up import up
+from penstock_cli.options import ContextOption
+from penstock_cli.output.screen import COLOUR, Colour
 from penstock_cli.simulation.command import simulate
+from penstock_cli.top.command import top
 
 app = typer.Typer(
     name="penstock",
@@ -33,6 +38,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(up)
+app.command()(deploy)
+app.command()(top)
 app.command()(init)
 app.command()(demo)
 app.command()(simulate)
@@ -49,6 +56,7 @@ app.add_typer(prewarms_app, name="prewarm")
 app.add_typer(products_app, name="product")
 app.add_typer(keys_app, name="key")
 app.add_typer(registry_app, name="registry")
+app.add_typer(contexts_app, name="context")
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,14 +70,19 @@ def _penstock(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
     ] = False,
+    colour: Annotated[
+        Colour, typer.Option("--color", help="When output is coloured; auto = on a terminal.")
+    ] = Colour.AUTO,
+    context: ContextOption = None,
 ) -> None:
     """Serverless GPU workers on your own machines."""
+    COLOUR.set(colour)
 
 
 def main() -> None:
-    """Run the command; exits 0 when done, 1 refused, 2 on wrong usage, 3 when unreachable."""
+    """Run the command; it exits with an `ExitCode`."""
     try:
-        app()
+        app(prog_name="penstock")
     except CliError as error:
         typer.echo(f"penstock: {error}", err=True)
         sys.exit(error.code)

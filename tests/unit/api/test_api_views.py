@@ -91,7 +91,7 @@ def test_the_state_is_never_older_than_the_record(
 
 
 def test_an_endpoint_shows_names_of_secrets_only() -> None:
-    load = EndpointLoad(2, 1, 0.5, service_p50_s=0.25, service_p95_s=4.0)
+    load = EndpointLoad(2, 1, 0.5, service_p50_s=0.25, service_p95_s=4.0, arrivals_per_s=1.5)
     document = endpoint_document(
         RECORD, status(EndpointState.FAILED), load, router_url="http://r"
     ).model_dump(mode="json")
@@ -104,6 +104,8 @@ def test_an_endpoint_shows_names_of_secrets_only() -> None:
         "oldest_wait_s": 0.5,
         "service_p50_s": 0.25,
         "service_p95_s": 4.0,
+        "service_p99_s": None,
+        "arrivals_per_s": 1.5,
     }
     assert document["queue"] == {"max_waiting": 1000, "max_wait_s": 300.0}
     assert (document["reason"], document["exit_code"]) == ("crash_backoff", 7)

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_api.preconditions import (
+    MalformedAbsenceError,
     MalformedConditionError,
     PreconditionFailedError,
     etag,
     parse_if_match,
+    parse_if_none_match,
 )
 
 
@@ -39,3 +41,10 @@ def test_these_do_not(header: str) -> None:
 def test_these_are_malformed(header: str) -> None:
     with pytest.raises(MalformedConditionError):
         parse_if_match(header)
+
+
+def test_a_write_may_ask_that_there_is_nothing_yet() -> None:
+    assert parse_if_none_match("*")
+    assert not parse_if_none_match(None)
+    with pytest.raises(MalformedAbsenceError):
+        parse_if_none_match('"7"')

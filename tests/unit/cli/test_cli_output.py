@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from penstock_cli.output import endpoints, printing, workers
+from penstock_cli.output import endpoints, workers
+from penstock_cli.output.documents import Form, print_document
 from penstock_client.documents import EndpointDocument, WorkerDocument
 
 NOW = "2030-01-01T00:00:00Z"
@@ -70,7 +71,7 @@ def test_nothing_leaves_stdout_empty(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_json_keeps_what_this_client_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
-    printing.print_json(EndpointDocument.of(ENDPOINT))
+    print_document(EndpointDocument.of(ENDPOINT).raw, Form.JSON)
     assert '"colour": "of a newer api"' in capsys.readouterr().out
 
 

@@ -28,6 +28,7 @@ SENTENCES = {
     "penstock.worker.running": f"{WORKER} runs on node-a after 18.0 s",
     "penstock.worker.draining": f"{WORKER} drains (idle)",
     "penstock.worker.stopped": f"{WORKER} has stopped (idle)",
+    "penstock.worker.stop_ordered": f"{WORKER} is ordered to stop: answers slowly",
     "penstock.worker.failed": f"{WORKER} has failed (exited): exit code 1",
     "penstock.node.joined": "node-a has joined: 1 x rtx-4090-24gb",
     "penstock.node.restarting": "node-a restarts its agent, and its workers run on",
@@ -74,6 +75,15 @@ def test_a_canary_is_told_with_its_share() -> None:
     data = EXAMPLES[name].model_copy(update={"canary_percent": 10, "stable_revision": 1})
     assert sentence(document(name, data.model_dump(mode="json")), NAMES) == (
         "llama is updated: revision 2 is a canary with 10 % of the requests"
+    )
+
+
+def test_an_update_that_changes_nothing_of_what_runs_says_so() -> None:
+    name = "penstock.endpoint.updated"
+    later = AT + timedelta(hours=1)
+    data = EXAMPLES[name].model_copy(update={"updated_at": later})
+    assert sentence(document(name, data.model_dump(mode="json")), NAMES) == (
+        "llama is updated, and runs on as revision 2"
     )
 
 

@@ -55,3 +55,11 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
 def test_what_is_no_key(key: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Sealer(key)
+
+
+def test_a_seal_says_whether_it_holds_a_value() -> None:
+    sealer = Sealer(new_key())
+    token = sealer.seal({"A": "välue"})["A"]
+    assert sealer.holds(token, "välue")
+    assert not sealer.holds(token, "value")
+    assert not Sealer(new_key()).holds(token, "välue")

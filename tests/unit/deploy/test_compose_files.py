@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock_cli.local.data_dir import nats_password_name
+from penstock_common.events.catalogue import Service
+
 ROOT = Path(__file__).parents[3]
 ONE = (ROOT / "docker-compose.yml").read_text()
 CONTROL_PLANE = (ROOT / "deploy/compose/control-plane.yml").read_text()
@@ -53,3 +56,31 @@ def test_no_image_is_pulled_unless_told() -> None:
         assert (
             text.count("    image: ") == text.count("    pull_policy: ${PENSTOCK_PULL:-never}") > 0
         )
+
+
+@pytest.mark.parametrize("user", Service)
+def test_each_service_logs_in_as_itself_and_reads_its_own_password(user: Service) -> None:
+    prefix = f"PENSTOCK_{user.upper().replace('-', '_')}_NATS"
+    files = [ONE, GPU_NODE] if user is Service.NODE_AGENT else [ONE, CONTROL_PLANE]
+    for text in files:
+        lines = [line.strip() for line in service(text, user)]
+        assert f"{prefix}_USER: {user}" in lines
+        (password,) = (line for line in lines if line.startswith(f"{prefix}_PASSWORD_FILE:"))
+        assert password.endswith(f"/{nats_password_name(user)}")
+
+
+def test_no_two_parts_of_the_control_plane_run_as_one_user() -> None:
+    """Else each would open the other's password; NATS is the image's own user, 10001."""
+    for text in (ONE, CONTROL_PLANE):
+        users = {
+            name: next(
+                (line.split()[1] for line in service(text, name) if line.startswith("    user:")),
+                "10001",
+            )
+            for name in ("nats", "api", "scheduler", "router")
+        }
+        assert len(set(users.values())) == len(users)
+        init = "\n".join(service(text, "init"))
+        for name in ("api", "scheduler", "router"):
+            uid = users[name].strip('"').split(":")[0]
+            assert re.search(rf"chown {uid}:10001 .*{re.escape(nats_password_name(name))}", init)

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,14 +12,23 @@ from penstock_common.states import NodeState, WorkerReason
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("name", ["states", "events", "subjects"])
-def test_a_page_is_what_its_script_writes(name: str) -> None:
+def maker(name: str) -> Any:
     spec = importlib.util.spec_from_file_location(f"make_{name}", ROOT / f"docs/make_{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / f"docs/{name}.md").read_text() == module.page()
+    return module
+
+
+@pytest.mark.parametrize("name", ["states", "events", "subjects"])
+def test_a_page_is_what_its_script_writes(name: str) -> None:
+    assert (ROOT / f"docs/{name}.md").read_text() == maker(name).page()
+
+
+def test_the_page_of_the_command_is_made_from_its_code() -> None:
+    page = (ROOT / "docs/cli.md").read_text()
+    assert page == maker("cli").page(page), "run `python docs/make_cli.py`"
 
 
 def test_every_reason_of_a_worker_is_explained_once() -> None:

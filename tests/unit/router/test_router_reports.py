@@ -4,6 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_common.sketch import ACCURACY, quantile, weight_of
+from penstock_common.specs import QueueSpec
+from penstock_common.states import TicketOutcome
+from penstock_router.admission import CLEAR, Refusal
 from penstock_router.lanes import Lane
 from penstock_router.picker import pick_least_busy
 from penstock_router.reports import PERIOD_S, QUIET_S, ReportSchedule, make_report
@@ -21,6 +24,21 @@ def test_a_report_tells_how_long_requests_were_at_their_workers() -> None:
         found = quantile(report.service_times, ratio)
         assert found is not None
         assert abs(found - seconds) <= ACCURACY * seconds
+
+
+def test_a_report_counts_what_went_wrong_at_workers_and_what_was_refused() -> None:
+    lane, clock = Lane.empty("ep", pick_least_busy), ManualClock()
+    for outcome in ("ok", "error", "cancelled", "connect_failed", "error"):
+        lane.count_end(outcome, 0.1)
+    limits = QueueSpec(max_waiting=1)
+    lane.waiting.enqueue("t-1", now=0.0)
+    decided = lane.waiting.decide_admission(slot_free=False, limits=limits, condition=CLEAR)
+    assert isinstance(decided, Refusal)
+    lane.waiting.end("t-1", TicketOutcome.EVICTED, now=5.0)
+    lane.waiting.enqueue("t-2", now=5.0)
+    lane.waiting.end("t-2", TicketOutcome.CANCELLED, now=6.0)
+    report = make_report(lane, "rt-1", clock)
+    assert (report.completions_total, report.errors_total, report.refused_total) == (4, 2, 2)
 
 
 def test_the_first_change_is_reported_at_once() -> None:

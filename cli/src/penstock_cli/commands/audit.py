@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.output.printing import print_json, print_rows
+from penstock_cli.output.printing import print_rows
+from penstock_cli.session import Session, with_session
 from penstock_client.client import PenstockClient
 from penstock_client.documents import AuditChangeDocument, AuditList, AuditRecordDocument
 
@@ -14,7 +14,9 @@ from penstock_client.documents import AuditChangeDocument, AuditList, AuditRecor
 _PAGE = 200
 
 
+@with_session
 def audit(
+    session: Session,
     target: Annotated[
         str | None,
         typer.Argument(metavar="TARGET", help="Only about this id or name.", show_default=False),
@@ -42,9 +44,6 @@ def audit(
         typer.Option(metavar="TIME", help="Likewise; before it.", show_default=False),
     ] = None,
     last: Annotated[int, typer.Option("-n", "--last", min=1, help="Most records.")] = 50,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show who changed what, the newest first."""
 
@@ -64,12 +63,12 @@ def audit(
                 break
         return AuditList(records=tuple(records), next_cursor=None)
 
-    found = ask(api, data, question)
-    if as_json:
-        print_json(found)
-    else:
-        header = ("TIME (UTC)", "WHO", "FROM", "ACTION", "TARGET", "OUTCOME", "CHANGES")
-        print_rows(header, [_cells(record) for record in found.records])
+    session.show(session.ask(question), _print_table)
+
+
+def _print_table(found: AuditList) -> None:
+    header = ("TIME (UTC)", "WHO", "FROM", "ACTION", "TARGET", "OUTCOME", "CHANGES")
+    print_rows(header, [_cells(record) for record in found.records])
 
 
 def _cells(record: AuditRecordDocument) -> tuple[object, ...]:

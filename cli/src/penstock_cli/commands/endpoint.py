@@ -1,12 +1,13 @@
 """`penstock endpoint`: endpoints, their states, revisions and canaries, and their workers' logs."""
 
-from pathlib import Path
+import os
 from typing import Annotated, Any
 
 import typer
 
-from penstock_cli.input.endpoint_flags import EndpointFlags, FlagError, overlay
-from penstock_cli.input.endpoint_options import (
+from penstock_cli.commands.endpoint_curl import CONTEXT, curl
+from penstock_cli.commands.endpoint_metrics import metrics
+from penstock_cli.commands.endpoint_options import (
     App,
     AppName,
     Command,
@@ -27,25 +28,19 @@ from penstock_cli.input.endpoint_options import (
     Wait,
     WaitGone,
 )
-from penstock_cli.options import (
-    DEFAULT_DATA,
-    ApiOption,
-    DataOption,
-    FileOption,
-    JsonOption,
-    WaitTimeoutOption,
-    ask,
-    environment,
-    read_document,
-)
+from penstock_cli.commands.serving import wait_with_screen
+from penstock_cli.input.documents import read_document
+from penstock_cli.input.endpoint_flags import EndpointFlags, FlagError, overlay
+from penstock_cli.options import FileOption, WaitTimeoutOption
+from penstock_cli.output.documents import Form
 from penstock_cli.output.endpoints import (
     print_decisions,
     print_endpoint,
     print_endpoints,
     print_revisions,
 )
-from penstock_cli.output.printing import print_json, print_line
 from penstock_cli.output.worker_lines import FollowOption, TailOption, interruptible, print_logs
+from penstock_cli.session import Session, with_session
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument
 
@@ -59,8 +54,14 @@ SERVING_TIMEOUT_S = 900.0
 GONE_TIMEOUT_S = 660.0
 
 
+endpoints_app.command()(metrics)
+endpoints_app.command(context_settings=CONTEXT)(curl)
+
+
 @endpoints_app.command()
+@with_session
 def create(  # one parameter per flag is how typer reads them
+    session: Session,
     file: FileOption = None,
     name: Name = None,
     app_name: AppName = None,
@@ -80,9 +81,6 @@ def create(  # one parameter per flag is how typer reads them
     public: Public = None,
     wait: Wait = False,
     wait_timeout: WaitTimeoutOption = SERVING_TIMEOUT_S,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Create an endpoint from a document, from flags, or both (flags win)."""
     flags = EndpointFlags(
@@ -107,36 +105,32 @@ def create(  # one parameter per flag is how typer reads them
     if not document:
         raise typer.BadParameter("say what runs: --image, --command, or a document with -f")
 
-    created = ask(api, data, lambda client: client.endpoints.create(document))
-    _finish(created, "created", wait_timeout if wait else None, as_json, api, data)
+    created = session.ask(lambda client: client.endpoints.create(document))
+    _finish(session, created, "created", wait_timeout if wait else None)
 
 
 @endpoints_app.command("list")
+@with_session
 def list_endpoints(
-    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+    session: Session,
 ) -> None:
     """List the endpoints."""
-    listed = ask(api, data, lambda client: client.endpoints.list().whole())
-    if as_json:
-        print_json(listed)
-    else:
-        print_endpoints(listed.endpoints)
+    listed = session.ask(lambda client: client.endpoints.list().whole())
+    session.show(listed, lambda listed: print_endpoints(listed.endpoints))
 
 
 @endpoints_app.command()
-def show(
-    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def show(session: Session, app: App) -> None:
     """Show one endpoint."""
-    endpoint = ask(api, data, lambda client: client.endpoints.show(app))
-    if as_json:
-        print_json(endpoint)
-    else:
-        print_endpoint(endpoint)
+    endpoint = session.ask(lambda client: client.endpoints.show(app))
+    session.show(endpoint, print_endpoint)
 
 
 @endpoints_app.command()
+@with_session
 def update(  # one parameter per flag is how typer reads them
+    session: Session,
     app: App,
     file: FileOption = None,
     name: Name = None,
@@ -161,9 +155,6 @@ def update(  # one parameter per flag is how typer reads them
     ] = None,
     wait: Wait = False,
     wait_timeout: WaitTimeoutOption = SERVING_TIMEOUT_S,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Change an endpoint by a JSON merge patch, by flags, or both (flags win).
 
@@ -198,18 +189,17 @@ def update(  # one parameter per flag is how typer reads them
             return await client.endpoints.update(app, patch)
         return await client.endpoints.share_traffic(app, canary, patch or None)
 
-    updated = ask(api, data, change)
-    _finish(updated, "updated", wait_timeout if wait else None, as_json, api, data)
+    updated = session.ask(change)
+    _finish(session, updated, "updated", wait_timeout if wait else None)
 
 
 @endpoints_app.command()
+@with_session
 def delete(
+    session: Session,
     app: App,
     wait: WaitGone = False,
     wait_timeout: WaitTimeoutOption = GONE_TIMEOUT_S,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Delete an endpoint; its requests under way are finished first."""
 
@@ -219,137 +209,105 @@ def delete(
             await client.endpoints.wait_until_gone(deleted.id, timeout_s=wait_timeout)
         return deleted
 
-    deleted = ask(api, data, delete_it)
-    if as_json:
-        print_json(deleted)
-    else:
-        print_line(f"{'deleted' if wait else 'deleting'} {deleted.app_name} ({deleted.id})")
+    deleted = session.ask(delete_it)
+    session.tell(deleted, f"{'deleted' if wait else 'deleting'} {deleted.app_name} ({deleted.id})")
 
 
 @endpoints_app.command()
-def pause(
-    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def pause(session: Session, app: App) -> None:
     """Keep an endpoint at 0 workers; its requests are refused."""
-    _print_outcome(ask(api, data, lambda client: client.endpoints.pause(app)), "paused", as_json)
+    endpoint = session.ask(lambda client: client.endpoints.pause(app))
+    session.tell(endpoint, _outcome(endpoint, "paused"))
 
 
 @endpoints_app.command()
-def resume(
-    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def resume(session: Session, app: App) -> None:
     """Let a paused endpoint run again."""
-    _print_outcome(ask(api, data, lambda client: client.endpoints.resume(app)), "resumed", as_json)
+    endpoint = session.ask(lambda client: client.endpoints.resume(app))
+    session.tell(endpoint, _outcome(endpoint, "resumed"))
 
 
 @endpoints_app.command()
-def explain(
-    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def explain(session: Session, app: App) -> None:
     """Say why an endpoint has the workers it has: the autoscaler's last decisions."""
-    listed = ask(api, data, lambda client: client.endpoints.decisions(app))
-    if as_json:
-        print_json(listed)
-    else:
-        print_decisions(listed.decisions)
+    listed = session.ask(lambda client: client.endpoints.decisions(app))
+    session.show(listed, lambda listed: print_decisions(listed.decisions))
 
 
 @endpoints_app.command()
-def revisions(
-    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def revisions(session: Session, app: App) -> None:
     """List an endpoint's revisions: when, why, and what each changed."""
-    listed = ask(api, data, lambda client: client.endpoints.revisions(app))
-    if as_json:
-        print_json(listed)
-    else:
-        print_revisions(listed.revisions)
+    listed = session.ask(lambda client: client.endpoints.revisions(app))
+    session.show(listed, lambda listed: print_revisions(listed.revisions))
 
 
 @endpoints_app.command()
+@with_session
 def rollback(
+    session: Session,
     app: App,
     revision: Annotated[
         int | None, typer.Option(help="Go back to this one; else to the one before.", min=1)
     ] = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Run again what an earlier revision ran; limits and policies stay as they are now."""
-    endpoint = ask(api, data, lambda client: client.endpoints.roll_back(app, revision))
-    _print_outcome(endpoint, "rolled back", as_json)
+    endpoint = session.ask(lambda client: client.endpoints.roll_back(app, revision))
+    session.tell(endpoint, _outcome(endpoint, "rolled back"))
 
 
 @endpoints_app.command()
-def promote(
-    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def promote(session: Session, app: App) -> None:
     """Give the canary all requests; what ran before it is replaced."""
-    _print_outcome(
-        ask(api, data, lambda client: client.endpoints.promote(app)), "promoted", as_json
-    )
+    endpoint = session.ask(lambda client: client.endpoints.promote(app))
+    session.tell(endpoint, _outcome(endpoint, "promoted"))
 
 
 @endpoints_app.command()
-def abort(
-    app: App, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def abort(session: Session, app: App) -> None:
     """End the canary; what ran before it gets all requests."""
-    _print_outcome(ask(api, data, lambda client: client.endpoints.abort(app)), "aborted", as_json)
+    endpoint = session.ask(lambda client: client.endpoints.abort(app))
+    session.tell(endpoint, _outcome(endpoint, "aborted"))
 
 
 @endpoints_app.command()
+@with_session
 def logs(
+    session: Session,
     app: App,
     follow: FollowOption = False,
     tail: TailOption = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show what all workers of an endpoint wrote, each line behind its worker's id."""
 
     async def show(client: PenstockClient) -> None:
         lines = client.endpoints.logs(app, follow=follow, tail=tail)
-        await print_logs(lines, as_json=as_json, with_workers=True)
+        await print_logs(lines, session.form, with_workers=True)
 
     with interruptible():
-        ask(api, data, show)
+        session.ask(show)
 
 
 def _said(flags: EndpointFlags) -> dict[str, Any]:
     try:
-        return flags.document(environment())
+        return flags.document(dict(os.environ))
     except FlagError as error:
         raise typer.BadParameter(str(error), param_hint=error.flag) from None
 
 
-def _finish(
-    endpoint: EndpointDocument,
-    done: str,
-    wait_s: float | None,
-    as_json: bool,
-    api: str | None,
-    data: Path,
-) -> None:
+def _finish(session: Session, endpoint: EndpointDocument, done: str, wait_s: float | None) -> None:
     """Say what was done; with `wait_s`, wait until the endpoint serves and say that as well."""
-    if not as_json:
-        _print_outcome(endpoint, done, as_json=False)
+    if session.form is Form.TEXT or wait_s is None:
+        session.tell(endpoint, _outcome(endpoint, done))
     if wait_s is not None:
-        endpoint = ask(
-            api,
-            data,
-            lambda client: client.endpoints.wait_until_serving(endpoint.id, timeout_s=wait_s),
-        )
-    if as_json:
-        print_json(endpoint)
-    elif wait_s is not None:
-        print_line(f"{endpoint.app_name} is {endpoint.state}")
+        serving, told = wait_with_screen(session, endpoint, wait_s)
+        session.tell(serving, told)
 
 
-def _print_outcome(endpoint: EndpointDocument, done: str, as_json: bool) -> None:
-    if as_json:
-        print_json(endpoint)
-    else:
-        print_line(f"{done} {endpoint.app_name} ({endpoint.id}), {endpoint.state}: {endpoint.url}")
+def _outcome(endpoint: EndpointDocument, done: str) -> str:
+    return f"{done} {endpoint.app_name} ({endpoint.id}), {endpoint.state}: {endpoint.url}"

@@ -5,11 +5,13 @@ from typing import Annotated, Final
 
 import typer
 
+from penstock_cli.completion import complete_endpoints, complete_nodes
 from penstock_cli.exits import CliError
 from penstock_cli.input.instants import parse_instant
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, ask
+from penstock_cli.output.documents import Form
 from penstock_cli.output.event_lines import print_events
 from penstock_cli.output.worker_lines import interruptible
+from penstock_cli.session import Session, with_session
 from penstock_client.client import PenstockClient
 from penstock_common.clock import SystemClock
 
@@ -17,7 +19,9 @@ from penstock_common.clock import SystemClock
 _TAIL: Final = 20
 
 
+@with_session
 def events(
+    session: Session,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with what happens.")
     ] = False,
@@ -26,6 +30,7 @@ def events(
         typer.Option(
             metavar="APP",
             help="Only what concerns this endpoint (app_name or id), its workers included.",
+            autocompletion=complete_endpoints,
             show_default=False,
         ),
     ] = None,
@@ -34,6 +39,7 @@ def events(
         typer.Option(
             metavar="NODE",
             help="Only what concerns this node, the workers on it included.",
+            autocompletion=complete_nodes,
             show_default=False,
         ),
     ] = None,
@@ -64,13 +70,8 @@ def events(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print CloudEvents in JSON, one a line.")
-    ] = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
-    """Show what happens: endpoints, scaling, workers and nodes."""
+    """Show what happens: endpoints, scaling, workers and nodes; --json prints CloudEvents."""
     if since is not None and tail is not None:
         raise CliError("give --since or --tail, not both")
     began = _instant(since)
@@ -78,7 +79,7 @@ def events(
 
     async def show(client: PenstockClient) -> None:
         names: dict[str, str] = {}
-        if not as_json:
+        if session.form is Form.TEXT:
             names = {e.id: e.app_name async for e in client.endpoints.list()}
         stream = client.events.follow(
             endpoint=endpoint,
@@ -88,10 +89,10 @@ def events(
             tail=_TAIL if tail is None and began is None else tail,
             until_now=not follow,
         )
-        await print_events(stream, as_json=as_json, names=names)
+        await print_events(stream, session.form, names=names)
 
     with interruptible():
-        ask(api, data, show)
+        session.ask(show)
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.output.printing import print_json, print_line, print_rows
-from penstock_client.documents import JoinTokenDocument
+from penstock_cli.output.printing import print_rows
+from penstock_cli.session import Session, with_session
+from penstock_client.documents import JoinTokenDocument, JoinTokenList
 
 join_tokens_app = typer.Typer(
     help="Join tokens: what lets hosts become nodes.", no_args_is_help=True
@@ -14,36 +14,32 @@ join_tokens_app = typer.Typer(
 
 
 @join_tokens_app.command("list")
-def list_tokens(
-    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def list_tokens(session: Session) -> None:
     """List the join tokens, and which hosts joined with them."""
-    listed = ask(api, data, lambda client: client.join_tokens.list().whole())
-    if as_json:
-        print_json(listed)
-    else:
-        header = ("TOKEN", "NAME", "USED", "EXPIRES (UTC)", "LABELS", "HOSTS")
-        print_rows(header, [_cells(token) for token in listed.join_tokens])
+    listed = session.ask(lambda client: client.join_tokens.list().whole())
+    session.show(listed, _print_table)
 
 
 @join_tokens_app.command("delete")
+@with_session
 def delete(
+    session: Session,
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="Id of the token.")],
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Let nobody join with a token any more; nodes that have stay."""
-    gone = ask(api, data, lambda client: client.join_tokens.delete(token))
-    if as_json:
-        print_json(gone)
-    else:
-        print_line(f"deleted {gone.id}")
+    gone = session.ask(lambda client: client.join_tokens.delete(token))
+    session.tell(gone, f"deleted {gone.id}")
 
 
 @join_tokens_app.callback()
 def _group() -> None:
     """Join tokens: what lets hosts become nodes."""
+
+
+def _print_table(listed: JoinTokenList) -> None:
+    header = ("TOKEN", "NAME", "USED", "EXPIRES (UTC)", "LABELS", "HOSTS")
+    print_rows(header, [_cells(token) for token in listed.join_tokens])
 
 
 def _cells(token: JoinTokenDocument) -> tuple[object, ...]:

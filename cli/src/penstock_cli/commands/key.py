@@ -5,16 +5,20 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock_cli.completion import complete_endpoints, complete_keys
 from penstock_cli.exits import CliError
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask, seconds_of
-from penstock_cli.output.printing import print_json, print_line, print_rows
-from penstock_client.documents import ApiKeyDocument
+from penstock_cli.options import seconds_of
+from penstock_cli.output.printing import print_rows
+from penstock_cli.session import Session, with_session
+from penstock_client.documents import ApiKeyDocument, ApiKeyList
 from penstock_common.clock import SystemClock
 from penstock_common.messages import KeyScope
 
 keys_app = typer.Typer(help="API keys: who may do what, and how much.", no_args_is_help=True)
 
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key.")]
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="Id of the key.", autocompletion=complete_keys)
+]
 MaxWorkersOption = Annotated[
     int | None,
     typer.Option(
@@ -36,13 +40,16 @@ ExpiresInOption = Annotated[
 
 
 @keys_app.command("create")
+@with_session
 def create(
+    session: Session,
     name: Annotated[str, typer.Argument(help="For people.")],
     scope: Annotated[KeyScope, typer.Option(help="What it may do.")] = "deploy",
     endpoint: Annotated[
         list[str] | None,
         typer.Option(
             metavar="APP",
+            autocompletion=complete_endpoints,
             help="For scope invoke: an endpoint it may call; repeatable, none = all.",
             show_default=False,
         ),
@@ -50,9 +57,6 @@ def create(
     max_workers: MaxWorkersOption = None,
     max_gpus: MaxGpusOption = None,
     expires_in: ExpiresInOption = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Make a key and print it: it is never shown again."""
     document = {"name": name, "scope": scope, **_quota(max_workers, max_gpus)}
@@ -60,30 +64,24 @@ def create(
         document["expires_in_s"] = seconds_of(expires_in, "--expires-in")
     if endpoint:
         document["endpoints"] = endpoint
-    made = ask(api, data, lambda client: client.api_keys.create(document))
-    if as_json:
-        print_json(made)
-    else:
-        print_line(f"made {made.id}; the key is shown this once:")
-        print_line(made.key)
+    made = session.ask(lambda client: client.api_keys.create(document))
+    session.tell(made, f"made {made.id}; the key is shown this once:\n{made.key}")
 
 
 @keys_app.command("list")
+@with_session
 def list_keys(
-    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+    session: Session,
 ) -> None:
     """List the keys with their quotas, and what their endpoints hold now."""
-    listed = ask(api, data, lambda client: client.api_keys.list().whole())
-    if as_json:
-        print_json(listed)
-    else:
-        header = ("KEY", "NAME", "SCOPE", "WORKERS", "GPUS", "MADE", "EXPIRES")
-        now = SystemClock().utc()
-        print_rows(header, [_cells(key, now) for key in listed.api_keys])
+    listed = session.ask(lambda client: client.api_keys.list().whole())
+    session.show(listed, _print_keys)
 
 
 @keys_app.command("update")
+@with_session
 def update(
+    session: Session,
     key: KeyArgument,
     name: Annotated[str | None, typer.Option(help="For people.", show_default=False)] = None,
     max_workers: MaxWorkersOption = None,
@@ -92,9 +90,6 @@ def update(
     never_expires: Annotated[
         bool, typer.Option("--never-expires", help="It does not expire any more.")
     ] = False,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Change the name, the quota or the expiry of a key."""
     patch = _quota(max_workers, max_gpus)
@@ -106,15 +101,14 @@ def update(
         patch["expires_at"] = None
     if name is not None:
         patch["name"] = name
-    changed = ask(api, data, lambda client: client.api_keys.update(key, patch))
-    if as_json:
-        print_json(changed)
-    else:
-        print_line(f"updated {changed.id}")
+    changed = session.ask(lambda client: client.api_keys.update(key, patch))
+    session.tell(changed, f"updated {changed.id}")
 
 
 @keys_app.command("rotate")
+@with_session
 def rotate(
+    session: Session,
     key: KeyArgument,
     keep_old: Annotated[
         str | None,
@@ -124,37 +118,26 @@ def rotate(
             show_default=False,
         ),
     ] = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Give a key another secret and print it; what it owns and its quota stay."""
     keep_s = 0 if keep_old is None else seconds_of(keep_old, "--keep-old")
-    made = ask(api, data, lambda client: client.api_keys.rotate(key, old_expires_in_s=keep_s))
-    if as_json:
-        print_json(made)
-        return
+    made = session.ask(lambda client: client.api_keys.rotate(key, old_expires_in_s=keep_s))
     if made.old_expires_at is None:
         told = "the secret before opens nothing any more"
     else:
         told = f"the secret before opens until {made.old_expires_at:%Y-%m-%d %H:%M:%S} UTC"
-    print_line(f"rotated {made.id}; {told}; the new one is shown this once:")
-    print_line(made.key)
+    session.tell(made, f"rotated {made.id}; {told}; the new one is shown this once:\n{made.key}")
 
 
 @keys_app.command("revoke")
+@with_session
 def revoke(
+    session: Session,
     key: KeyArgument,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Let a key open nothing any more; endpoints that it has made stay, with its quota."""
-    gone = ask(api, data, lambda client: client.api_keys.revoke(key))
-    if as_json:
-        print_json(gone)
-    else:
-        print_line(f"revoked {gone.id}")
+    gone = session.ask(lambda client: client.api_keys.revoke(key))
+    session.tell(gone, f"revoked {gone.id}")
 
 
 @keys_app.callback()
@@ -167,6 +150,12 @@ def _quota(max_workers: int | None, max_gpus: int | None) -> dict[str, Any]:
     return {
         name: None if limit == -1 else limit for name, limit in given.items() if limit is not None
     }
+
+
+def _print_keys(listed: ApiKeyList) -> None:
+    header = ("KEY", "NAME", "SCOPE", "WORKERS", "GPUS", "MADE", "EXPIRES")
+    now = SystemClock().utc()
+    print_rows(header, [_cells(key, now) for key in listed.api_keys])
 
 
 def _cells(key: ApiKeyDocument, now: datetime) -> tuple[object, ...]:

@@ -1,16 +1,11 @@
 """`penstock limits`: what a document may contain, and the caller may do."""
 
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
 from penstock_cli.output.offers import print_limits
-from penstock_cli.output.printing import print_json
+from penstock_cli.session import Session, with_session
 
 
-def limits(
-    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def limits(session: Session) -> None:
     """Show what each field of an endpoint document takes, your quota and your use of it."""
-    shown = ask(api, data, lambda client: client.limits.show())
-    if as_json:
-        print_json(shown)
-    else:
-        print_limits(shown)
+    shown = session.ask(lambda client: client.limits.show())
+    session.show(shown, print_limits)

@@ -7,16 +7,12 @@ import typer
 
 from penstock_cli.commands.join_token import join_tokens_app
 from penstock_cli.commands.node_join import join
-from penstock_cli.options import (
-    DEFAULT_DATA,
-    ApiOption,
-    DataOption,
-    JsonOption,
-    WaitTimeoutOption,
-    ask,
-)
+from penstock_cli.completion import complete_nodes
+from penstock_cli.options import WaitTimeoutOption
+from penstock_cli.output.documents import Form
 from penstock_cli.output.nodes import drain_progress, print_node, print_nodes
-from penstock_cli.output.printing import plain, print_json, print_line
+from penstock_cli.output.printing import plain
+from penstock_cli.session import Session, with_session
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument, NodeDetail
 from penstock_client.errors import ApiError
@@ -29,7 +25,12 @@ nodes_app.add_typer(join_tokens_app, name="token")
 #: Longest wait of `drain --wait`: the longest request and the start of a large image fit in.
 DRAINED_TIMEOUT_S: Final = 3_600.0
 
-Node = Annotated[str, typer.Argument(metavar="NODE", help="Id of the node.", show_default=False)]
+Node = Annotated[
+    str,
+    typer.Argument(
+        metavar="NODE", help="Id of the node.", show_default=False, autocompletion=complete_nodes
+    ),
+]
 Reason = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help="Why, for people.", show_default=False),
@@ -37,21 +38,18 @@ Reason = Annotated[
 
 
 @nodes_app.command("list")
+@with_session
 def list_nodes(
-    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+    session: Session,
 ) -> None:
     """List the nodes that report, have workers, or have an order."""
-    listed = ask(api, data, lambda client: client.nodes.list().whole())
-    if as_json:
-        print_json(listed)
-    else:
-        print_nodes(listed.nodes)
+    listed = session.ask(lambda client: client.nodes.list().whole())
+    session.show(listed, lambda listed: print_nodes(listed.nodes))
 
 
 @nodes_app.command()
-def show(
-    node: Node, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def show(session: Session, node: Node) -> None:
     """Show one node, its GPUs and its workers."""
 
     async def question(client: PenstockClient) -> tuple[NodeDetail, dict[str, str]]:
@@ -59,35 +57,34 @@ def show(
         ids = {worker.endpoint_id for worker in shown.worker_details}
         return shown, {e.id: e.app_name for e in await _endpoints(client, ids)}
 
-    shown, app_names = ask(api, data, question)
-    if as_json:
-        print_json(shown)
-    else:
-        print_node(shown, app_names)
+    shown, app_names = session.ask(question)
+    session.show(shown, lambda shown: print_node(shown, app_names))
 
 
 @nodes_app.command()
+@with_session
 def cordon(
+    session: Session,
     node: Node,
     reason: Reason = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Let a node take no new worker; those it has run on. Ends a drain."""
-    _print_outcome(ask(api, data, lambda client: client.nodes.cordon(node, reason)), as_json)
+    ordered = session.ask(lambda client: client.nodes.cordon(node, reason))
+    session.tell(ordered, _outcome(ordered))
 
 
 @nodes_app.command()
-def uncordon(
-    node: Node, as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
-) -> None:
+@with_session
+def uncordon(session: Session, node: Node) -> None:
     """Let a node take workers again."""
-    _print_outcome(ask(api, data, lambda client: client.nodes.uncordon(node)), as_json)
+    ordered = session.ask(lambda client: client.nodes.uncordon(node))
+    session.tell(ordered, _outcome(ordered))
 
 
 @nodes_app.command()
+@with_session
 def drain(
+    session: Session,
     node: Node,
     reason: Reason = None,
     deadline: Annotated[
@@ -103,9 +100,6 @@ def drain(
         bool, typer.Option("--wait", help="Wait until the node is drained, and tell how far it is.")
     ] = False,
     wait_timeout: WaitTimeoutOption = DRAINED_TIMEOUT_S,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Move a node's workers elsewhere, each once another runs; no request is interrupted."""
 
@@ -120,13 +114,13 @@ def drain(
             line = drain_progress(seen, await _waiting_endpoints(client, seen))
             if line != told:
                 told = line
-                typer.echo(plain(line), err=as_json)
+                typer.echo(plain(line), err=session.form is not Form.TEXT)
 
         return await client.nodes.wait_until_drained(node, timeout_s=wait_timeout, tell=tell)
 
-    drained = ask(api, data, question)
-    if as_json or not wait:
-        _print_outcome(drained, as_json)
+    drained = session.ask(question)
+    if session.form is not Form.TEXT or not wait:
+        session.tell(drained, _outcome(drained))
 
 
 async def _waiting_endpoints(client: PenstockClient, node: NodeDetail) -> list[EndpointDocument]:
@@ -147,12 +141,9 @@ async def _endpoints(client: PenstockClient, ids: set[str]) -> list[EndpointDocu
     return [endpoint for endpoint in found if endpoint is not None]
 
 
-def _print_outcome(node: NodeDetail, as_json: bool) -> None:
-    if as_json:
-        print_json(node)
-    else:
-        n = len(node.workers)
-        print_line(f"{node.id} is {node.state}, {n} worker{'' if n == 1 else 's'} on it")
+def _outcome(node: NodeDetail) -> str:
+    n = len(node.workers)
+    return f"{node.id} is {node.state}, {n} worker{'' if n == 1 else 's'} on it"
 
 
 @nodes_app.callback()

@@ -7,23 +7,18 @@ from urllib.parse import urlsplit
 import typer
 
 from penstock_cli.exits import CliError
-from penstock_cli.options import (
-    DEFAULT_DATA,
-    ApiOption,
-    DataOption,
-    JsonOption,
-    ask,
-    seconds_of,
-)
-from penstock_cli.output.printing import print_json
-from penstock_cli.target import find_target
+from penstock_cli.options import seconds_of
+from penstock_cli.output.printing import write
+from penstock_cli.session import Session, with_session
 from penstock_client.documents import JoinTokenMade
 
 #: Where other hosts cannot reach, or which is no address to reach at all.
 _NO_ADDRESS: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::", ""})  # noqa: S104
 
 
+@with_session
 def join(
+    session: Session,
     address: Annotated[
         str | None,
         typer.Option(
@@ -51,26 +46,18 @@ def join(
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="Of the token, for people.", show_default=False)] = "",
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Make a join token, and print the commands that make a host a node with it."""
-    reached = api_url or find_target(api, data).url
+    reached = api_url or session.find_target().url
     check_reachable(reached)
     labels = _labels(label or [])
     expires_in_s = seconds_of(expires_in, "--expires-in")
-    made = ask(
-        api,
-        data,
+    made = session.ask(
         lambda client: client.join_tokens.create(
             name=name, expires_in_s=expires_in_s, max_uses=uses, labels=labels
-        ),
+        )
     )
-    if as_json:
-        print_json(made)
-    else:
-        typer.echo(script(made, api_url=reached, address=address), nl=False)
+    session.show(made, lambda made: write(script(made, api_url=reached, address=address)))
 
 
 def script(made: JoinTokenMade, *, api_url: str, address: str | None) -> str:

@@ -4,23 +4,32 @@ from typing import Annotated
 
 import typer
 
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.completion import complete_nodes, complete_prewarms, complete_registry_auths
 from penstock_cli.output.storage import print_prewarm, print_prewarms
+from penstock_cli.session import Session, with_session
 
 prewarms_app = typer.Typer(
     help="Prewarms: images pulled to nodes ahead of need.", no_args_is_help=True
 )
 
-PrewarmArgument = Annotated[str, typer.Argument(metavar="PREWARM", help="Its id.")]
+PrewarmArgument = Annotated[
+    str, typer.Argument(metavar="PREWARM", help="Its id.", autocompletion=complete_prewarms)
+]
 
 
 @prewarms_app.command("create")
+@with_session
 def create_prewarm(
+    session: Session,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image reference.")],
     node: Annotated[
         list[str] | None,
-        typer.Option("--node", metavar="NODE", help="Only this node; may be repeated."),
+        typer.Option(
+            "--node",
+            metavar="NODE",
+            help="Only this node; may be repeated.",
+            autocompletion=complete_nodes,
+        ),
     ] = None,
     product: Annotated[
         list[str] | None,
@@ -30,11 +39,14 @@ def create_prewarm(
     ] = None,
     registry_auth: Annotated[
         str | None,
-        typer.Option("--registry-auth", metavar="ID", help="Pull with it.", show_default=False),
+        typer.Option(
+            "--registry-auth",
+            metavar="ID",
+            help="Pull with it.",
+            show_default=False,
+            autocompletion=complete_registry_auths,
+        ),
     ] = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Have an image pulled to nodes, now and to those that join later."""
     document = {
@@ -43,53 +55,41 @@ def create_prewarm(
         "nodes": node or [],
         "products": product or [],
     }
-    made = ask(api, data, lambda client: client.prewarms.create(document))
-    if as_json:
-        print_json(made)
-    else:
-        nodes = len(made.progress)
-        print_line(
-            f"made {made.id}: {made.image} on {nodes} node{'' if nodes == 1 else 's'} so far"
-        )
+    made = session.ask(lambda client: client.prewarms.create(document))
+    nodes = len(made.progress)
+    session.tell(
+        made,
+        f"made {made.id}: {made.image} on {nodes} node{'' if nodes == 1 else 's'} so far",
+    )
 
 
 @prewarms_app.command("list")
+@with_session
 def list_prewarms(
-    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+    session: Session,
 ) -> None:
     """List the prewarms."""
-    listed = ask(api, data, lambda client: client.prewarms.list().whole())
-    if as_json:
-        print_json(listed)
-    else:
-        print_prewarms(listed.prewarms)
+    listed = session.ask(lambda client: client.prewarms.list().whole())
+    session.show(listed, lambda listed: print_prewarms(listed.prewarms))
 
 
 @prewarms_app.command("show")
+@with_session
 def show_prewarm(
+    session: Session,
     prewarm: PrewarmArgument,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show how far each node is."""
-    shown = ask(api, data, lambda client: client.prewarms.show(prewarm))
-    if as_json:
-        print_json(shown)
-    else:
-        print_prewarm(shown)
+    shown = session.ask(lambda client: client.prewarms.show(prewarm))
+    session.show(shown, print_prewarm)
 
 
 @prewarms_app.command("delete")
+@with_session
 def delete_prewarm(
+    session: Session,
     prewarm: PrewarmArgument,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Forget a prewarm; its image may be cleaned up from then on."""
-    removed = ask(api, data, lambda client: client.prewarms.delete(prewarm))
-    if as_json:
-        print_json(removed)
-    else:
-        print_line(f"forgot {removed.id} ({removed.image})")
+    removed = session.ask(lambda client: client.prewarms.delete(prewarm))
+    session.tell(removed, f"forgot {removed.id} ({removed.image})")

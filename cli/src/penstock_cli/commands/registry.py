@@ -1,24 +1,33 @@
 """`penstock registry`: credentials that image pulls use."""
 
+import os
 import sys
 from typing import Annotated, Final
 
 import typer
 
+from penstock_cli.completion import complete_registry_auths
 from penstock_cli.exits import CliError
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask, environment
-from penstock_cli.output.printing import print_json, print_line, print_rows
+from penstock_cli.output.printing import print_rows
+from penstock_cli.session import Session, with_session
 from penstock_client.documents import RegistryAuthDocument
 
 registry_app = typer.Typer(help="Credentials of image registries, for pulls.", no_args_is_help=True)
 
 PASSWORD_VARIABLE: Final = "PENSTOCK_REGISTRY_PASSWORD"  # noqa: S105 - the name of a variable
 
-RegistryAuthArgument = Annotated[str, typer.Argument(metavar="ID", help="Of the credentials.")]
+RegistryAuthArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="Of the credentials.", autocompletion=complete_registry_auths
+    ),
+]
 
 
 @registry_app.command()
+@with_session
 def create(
+    session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="For people.")],
     username: Annotated[
         str, typer.Option("--username", "-u", metavar="NAME", help="As the registry knows it.")
@@ -26,9 +35,6 @@ def create(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Store the credentials of a registry; the password, or token, is never shown again.
 
@@ -36,53 +42,40 @@ def create(
     terminal; never from the command line, which other users of the machine can read.
     """
     document = {"name": name, "username": username, "password": _password(password_stdin)}
-    made = ask(api, data, lambda client: client.registry_auths.create(document))
-    if as_json:
-        print_json(made)
-    else:
-        print_line(f"made {made.id} ({made.name}); name it as image.registry_auth_id")
+    made = session.ask(lambda client: client.registry_auths.create(document))
+    session.tell(made, f"made {made.id} ({made.name}); name it as image.registry_auth_id")
 
 
 @registry_app.command("list")
+@with_session
 def list_registry_auths(
-    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+    session: Session,
 ) -> None:
     """List the credentials, without passwords."""
-    listed = ask(api, data, lambda client: client.registry_auths.list().whole())
-    if as_json:
-        print_json(listed)
-    else:
-        _print_table(*listed.registry_auths)
+    listed = session.ask(lambda client: client.registry_auths.list().whole())
+    session.show(listed, lambda listed: _print_table(*listed.registry_auths))
 
 
 @registry_app.command()
+@with_session
 def show(
+    session: Session,
     registry_auth: RegistryAuthArgument,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show credentials, without the password."""
-    shown = ask(api, data, lambda client: client.registry_auths.show(registry_auth))
-    if as_json:
-        print_json(shown)
-    else:
-        _print_table(shown)
+    shown = session.ask(lambda client: client.registry_auths.show(registry_auth))
+    session.show(shown, _print_table)
 
 
 @registry_app.command()
+@with_session
 def delete(
+    session: Session,
     registry_auth: RegistryAuthArgument,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Delete credentials that no endpoint names."""
-    removed = ask(api, data, lambda client: client.registry_auths.delete(registry_auth))
-    if as_json:
-        print_json(removed)
-    else:
-        print_line(f"deleted {removed.id} ({removed.name})")
+    removed = session.ask(lambda client: client.registry_auths.delete(registry_auth))
+    session.tell(removed, f"deleted {removed.id} ({removed.name})")
 
 
 def _password(from_stdin: bool) -> str:
@@ -97,7 +90,7 @@ def _password(from_stdin: bool) -> str:
         if not password:
             raise CliError("standard input holds no password")
         return password
-    if password := environment().get(PASSWORD_VARIABLE, ""):
+    if password := os.environ.get(PASSWORD_VARIABLE, ""):
         return password
     if not sys.stdin.isatty():
         raise CliError(f"no password: give it by --password-stdin, or in {PASSWORD_VARIABLE}")

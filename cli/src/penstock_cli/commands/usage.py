@@ -1,17 +1,19 @@
 """`penstock usage`: the GPU-seconds used, and what they cost."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from penstock_cli.options import DEFAULT_DATA, ApiOption, DataOption, JsonOption, ask
-from penstock_cli.output.printing import print_json, print_line, print_rows
+from penstock_cli.output.documents import Form
+from penstock_cli.output.printing import print_line, print_rows, write
+from penstock_cli.session import Session, with_session
 from penstock_client.documents import GroupBy, UsageReport, UsageRow
 from penstock_client.usage_csv import csv_text
 
 
+@with_session
 def usage(
+    session: Session,
     since: Annotated[
         str | None,
         typer.Option(
@@ -27,22 +29,15 @@ def usage(
     ] = None,
     group_by: Annotated[GroupBy, typer.Option("--by", help="What is summed.")] = "endpoint",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show the GPU-seconds used by endpoint, API key, GPU product or worker, and their cost."""
-    report = ask(
-        api,
-        data,
-        lambda client: client.usage.show(since=since, until=until, group_by=group_by),
+    report = session.ask(
+        lambda client: client.usage.show(since=since, until=until, group_by=group_by)
     )
-    if as_json:
-        print_json(report)
-    elif as_csv:
-        sys.stdout.write(csv_text(report))
+    if as_csv and session.form is Form.TEXT:
+        write(csv_text(report))
     else:
-        _print_table(report)
+        session.show(report, _print_table)
 
 
 def _print_table(report: UsageReport) -> None:

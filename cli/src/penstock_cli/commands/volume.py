@@ -4,29 +4,27 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock_cli.completion import complete_volumes
 from penstock_cli.exits import CliError
-from penstock_cli.options import (
-    DEFAULT_DATA,
-    ApiOption,
-    DataOption,
-    FileOption,
-    JsonOption,
-    ask,
-    read_document,
-)
-from penstock_cli.output.printing import print_json, print_line
+from penstock_cli.input.documents import read_document
+from penstock_cli.options import FileOption
 from penstock_cli.output.storage import print_volumes
+from penstock_cli.session import Session, with_session
 
 volumes_app = typer.Typer(
     help="Network volumes: data that outlive workers, reached from several nodes.",
     no_args_is_help=True,
 )
 
-VolumeArgument = Annotated[str, typer.Argument(metavar="VOLUME", help="Its id.")]
+VolumeArgument = Annotated[
+    str, typer.Argument(metavar="VOLUME", help="Its id.", autocompletion=complete_volumes)
+]
 
 
 @volumes_app.command("create")
+@with_session
 def create_volume(
+    session: Session,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="For people.")] = None,
     nfs: Annotated[
         str | None,
@@ -48,9 +46,6 @@ def create_volume(
         ),
     ] = None,
     file: FileOption = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Make a network volume known; nothing is written to it."""
     document = read_document(file) if file is not None else {}
@@ -61,11 +56,8 @@ def create_volume(
         document["source"] = source
     if not document.get("name") or not document.get("source"):
         raise CliError("give a NAME and one of --nfs, --host-path; or a document with -f")
-    made = ask(api, data, lambda client: client.volumes.create(document))
-    if as_json:
-        print_json(made)
-    else:
-        print_line(f"made {made.id} ({made.name})")
+    made = session.ask(lambda client: client.volumes.create(document))
+    session.tell(made, f"made {made.id} ({made.name})")
 
 
 def _source(nfs: str | None, options: str | None, host_path: str | None) -> dict[str, Any] | None:
@@ -85,58 +77,44 @@ def _source(nfs: str | None, options: str | None, host_path: str | None) -> dict
 
 
 @volumes_app.command("list")
+@with_session
 def list_volumes(
-    as_json: JsonOption = False, api: ApiOption = None, data: DataOption = DEFAULT_DATA
+    session: Session,
 ) -> None:
     """List the network volumes."""
-    listed = ask(api, data, lambda client: client.volumes.list().whole())
-    if as_json:
-        print_json(listed)
-    else:
-        print_volumes(listed.volumes)
+    listed = session.ask(lambda client: client.volumes.list().whole())
+    session.show(listed, lambda listed: print_volumes(listed.volumes))
 
 
 @volumes_app.command("show")
+@with_session
 def show_volume(
+    session: Session,
     volume: VolumeArgument,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show a network volume."""
-    shown = ask(api, data, lambda client: client.volumes.show(volume))
-    if as_json:
-        print_json(shown)
-    else:
-        print_volumes((shown,))
+    shown = session.ask(lambda client: client.volumes.show(volume))
+    session.show(shown, lambda shown: print_volumes((shown,)))
 
 
 @volumes_app.command("rename")
+@with_session
 def rename_volume(
+    session: Session,
     volume: VolumeArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new one.")],
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Give a network volume another name."""
-    changed = ask(api, data, lambda client: client.volumes.rename(volume, name))
-    if as_json:
-        print_json(changed)
-    else:
-        print_line(f"{changed.id} is called {changed.name}")
+    changed = session.ask(lambda client: client.volumes.rename(volume, name))
+    session.tell(changed, f"{changed.id} is called {changed.name}")
 
 
 @volumes_app.command("delete")
+@with_session
 def delete_volume(
+    session: Session,
     volume: VolumeArgument,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Forget a network volume that nothing uses; its data stay where they lie."""
-    removed = ask(api, data, lambda client: client.volumes.delete(volume))
-    if as_json:
-        print_json(removed)
-    else:
-        print_line(f"forgot {removed.id} ({removed.name}); its data stay")
+    removed = session.ask(lambda client: client.volumes.delete(volume))
+    session.tell(removed, f"forgot {removed.id} ({removed.name}); its data stay")

@@ -5,18 +5,14 @@ from typing import Annotated, Final
 
 import typer
 
+from penstock_cli.completion import complete_endpoints, complete_nodes, complete_workers
 from penstock_cli.exits import CliError, ExitCode
-from penstock_cli.options import (
-    DEFAULT_DATA,
-    ApiOption,
-    DataOption,
-    JsonOption,
-    WaitTimeoutOption,
-    ask,
-)
-from penstock_cli.output.printing import plain, print_json, print_line
+from penstock_cli.options import WaitTimeoutOption
+from penstock_cli.output.documents import Form
+from penstock_cli.output.printing import plain
 from penstock_cli.output.worker_lines import FollowOption, TailOption, interruptible, print_logs
 from penstock_cli.output.workers import print_worker, print_workers, stop_progress
+from penstock_cli.session import Session, with_session
 from penstock_client.client import PenstockClient
 from penstock_client.documents import EndpointDocument, WorkerDocument, WorkerList
 from penstock_client.errors import ApiError
@@ -32,44 +28,57 @@ _AT_ONCE: Final = 8
 GONE_TIMEOUT_S: Final = 900.0
 
 Worker = Annotated[
-    str, typer.Argument(metavar="WORKER", help="Id of the worker.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="WORKER",
+        help="Id of the worker.",
+        show_default=False,
+        autocompletion=complete_workers,
+    ),
 ]
 
 
 @workers_app.command("list")
+@with_session
 def list_workers(
+    session: Session,
     app: Annotated[
         str | None,
-        typer.Argument(metavar="APP", help="app_name or id of an endpoint; left out = all."),
+        typer.Argument(
+            metavar="APP",
+            help="app_name or id of an endpoint; left out = all.",
+            autocompletion=complete_endpoints,
+        ),
     ] = None,
     node: Annotated[
-        str | None, typer.Option(metavar="NODE", help="Only those on this node.")
+        str | None,
+        typer.Option(
+            metavar="NODE", help="Only those on this node.", autocompletion=complete_nodes
+        ),
     ] = None,
     state: Annotated[WorkerState | None, typer.Option(help="Only those in this state.")] = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """List the workers of one endpoint, or of all."""
 
     async def question(client: PenstockClient) -> tuple[WorkerList, dict[str, str]]:
         listed = await client.workers.list(app, node=node, state=state).whole()
         endpoints = {worker.endpoint_id for worker in listed.workers}
-        return listed, await _app_names(client, endpoints) if not as_json else {}
+        return listed, await _app_names(client, endpoints) if session.form is Form.TEXT else {}
 
-    listed, app_names = ask(api, data, question)
-    if as_json:
-        print_json(listed)
-    else:
-        print_workers([(app_names.get(w.endpoint_id, w.endpoint_id), w) for w in listed.workers])
+    listed, app_names = session.ask(question)
+    session.show(
+        listed,
+        lambda listed: print_workers(
+            [(app_names.get(w.endpoint_id, w.endpoint_id), w) for w in listed.workers]
+        ),
+    )
 
 
 @workers_app.command()
+@with_session
 def show(
+    session: Session,
     worker: Worker,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show one worker: how far it is, what it does, and how its start went."""
 
@@ -77,15 +86,14 @@ def show(
         shown = await client.workers.show(worker)
         return shown, await _app_names(client, {shown.endpoint_id})
 
-    shown, app_names = ask(api, data, question)
-    if as_json:
-        print_json(shown)
-    else:
-        print_worker(shown, app_names.get(shown.endpoint_id))
+    shown, app_names = session.ask(question)
+    session.show(shown, lambda shown: print_worker(shown, app_names.get(shown.endpoint_id)))
 
 
 @workers_app.command()
+@with_session
 def stop(
+    session: Session,
     worker: Worker,
     reason: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Why, for people.", show_default=False)
@@ -104,9 +112,6 @@ def stop(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is gone.")] = False,
     wait_timeout: WaitTimeoutOption = GONE_TIMEOUT_S,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Drain and stop a worker; another one starts if its endpoint needs one."""
     if now and deadline:
@@ -122,37 +127,38 @@ def stop(
             line = stop_progress(seen)
             if line != told:
                 told = line
-                typer.echo(plain(line), err=as_json)
+                typer.echo(plain(line), err=session.form is not Form.TEXT)
 
         if wait:
             await client.workers.wait_until_gone(worker, timeout_s=wait_timeout, tell=tell)
         return ordered
 
-    ordered = ask(api, data, question)
-    if as_json:
-        print_json(ordered)
-    else:
-        print_line(f"{worker} is gone" if wait else stop_progress(ordered))
+    ordered = session.ask(question)
+    session.tell(ordered, f"{worker} is gone" if wait else stop_progress(ordered))
 
 
 @workers_app.command("logs")
+@with_session
 def show_logs(
-    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Id of a worker, ended or not.")],
+    session: Session,
+    worker: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKER", help="Id of a worker, ended or not.", autocompletion=complete_workers
+        ),
+    ],
     follow: FollowOption = False,
     tail: TailOption = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Show what a worker wrote, stdout and stderr."""
 
     async def show(client: PenstockClient) -> None:
         endpoint = await _endpoint_of(client, worker)
         lines = client.workers.logs(endpoint, worker, follow=follow, tail=tail)
-        await print_logs(lines, as_json=as_json, with_workers=False)
+        await print_logs(lines, session.form, with_workers=False)
 
     with interruptible():
-        ask(api, data, show)
+        session.ask(show)
 
 
 async def _endpoint_of(client: PenstockClient, worker: str) -> str:
@@ -184,7 +190,7 @@ async def _endpoint_of(client: PenstockClient, worker: str) -> str:
     for endpoint, knows_it in zip(endpoints, known, strict=True):
         if knows_it:
             return endpoint.id
-    raise CliError(f"there is, and was, no worker '{worker}'", code=ExitCode.REFUSED)
+    raise CliError(f"there is, and was, no worker '{worker}'", code=ExitCode.NOT_FOUND)
 
 
 async def _app_names(client: PenstockClient, ids: set[str]) -> dict[str, str]:

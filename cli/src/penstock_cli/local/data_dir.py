@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from penstock_cli.private_files import write_private
 from penstock_common.entropy import random_secret
 from penstock_common.nats_permissions import USERS, user_config
 from penstock_common.sealing import new_key
@@ -119,7 +120,7 @@ class DataDir:
             + "] }\n"
         )
         path = self.path / "nats.conf"
-        _write_private(path, config)
+        write_private(path, config)
         return path
 
     def _users(self) -> Iterator[str]:
@@ -143,22 +144,10 @@ class DataDir:
     def _secret(self, name: str, make: Callable[[], str]) -> Path:
         path = self.path / name
         if not path.exists():
-            _write_private(path, make() + "\n")
+            write_private(path, make() + "\n")
         return path
 
 
 def nats_password_name(user: str) -> str:
     """Name of the file with the password of this NATS user."""
     return f"nats.{user}.password"
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -18,7 +18,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from penstock_cli.input.yaml_text import parse_text
 from penstock_cli.local import ports
+from penstock_cli.output.screen import make_console
 from penstock_client.client import PenstockClient
 from penstock_client.documents import WorkerDocument
 from penstock_common.clock import SystemClock
@@ -45,7 +47,7 @@ class Example:
     @property
     def document(self) -> dict[str, Any]:
         """Its endpoint document."""
-        document: dict[str, Any] = json.loads((self.folder / "endpoint.json").read_text())
+        document: dict[str, Any] = parse_text((self.folder / "endpoint.yaml").read_text())
         return document
 
 
@@ -79,7 +81,7 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the tour.")] = False,
 ) -> None:
     """Start everything, show a request start a worker, and the worker go away."""
-    console = Console()
+    console = make_console(markup=True)
     try:
         asyncio.run(
             _tour(console, EXAMPLES[example], runtime, data, stay=not once and sys.stdin.isatty())

@@ -14,7 +14,7 @@ def init(
         Path, typer.Option(envvar="PENSTOCK_DATA", metavar="DIR", help="Where they are kept.")
     ],
     nats_host: Annotated[str, typer.Option(help="Address that NATS listens on.")] = "127.0.0.1",
-    nats_port: Annotated[int, typer.Option(min=1, max=65535)] = 4222,
+    nats_port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 4222,
     nats_monitor_port: Annotated[
         int, typer.Option(min=1, max=65535, help="On 127.0.0.1, without a password.")
     ] = 8222,

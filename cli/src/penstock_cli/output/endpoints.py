@@ -26,6 +26,7 @@ def print_endpoints(endpoints: Sequence[EndpointDocument]) -> None:
             for endpoint in endpoints
         ),
         "no endpoints; make one with `penstock endpoint create`",
+        spare=("ID", "REV", "IN FLIGHT", "WAITING", "URL"),
     )
 
 

@@ -1,15 +1,15 @@
-"""Prints events as they come: a line each for a person, or as JSON, one document a line."""
+"""Prints events as they come: a line each for a person, or as JSON or YAML, a document each."""
 
 import contextlib
-import json
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 import typer
 
+from penstock_cli.output.documents import Form, print_streamed
 from penstock_cli.output.event_sentences import sentence
-from penstock_cli.output.printing import plain
+from penstock_cli.output.printing import plain, write
+from penstock_cli.output.screen import coloured
 from penstock_client.calls.events import EventEntry
 from penstock_client.documents import EventDocument, EventGapDocument
 
@@ -30,6 +30,7 @@ _COLOURS: Final = {
     "deleted": "yellow",
     "draining": "yellow",
     "cordoned": "yellow",
+    "stop_ordered": "yellow",
     "decided": "cyan",
 }
 #: The longest type of today, without `penstock.`.
@@ -37,24 +38,28 @@ _TYPE_WIDTH: Final = 20
 
 
 async def print_events(
-    events: AsyncGenerator[EventEntry, None], *, as_json: bool, names: Mapping[str, str]
+    events: AsyncGenerator[EventEntry, None], form: Form, *, names: Mapping[str, str]
 ) -> None:
-    """Print all of them; returns at their end.
+    """Print all of them; returns at their end, with a remark on stderr if there was none.
 
     Args:
         events: as the client gives them.
-        as_json: each as the api sent it.
+        form: JSON and YAML are each as the api sent it.
         names: `app_name`s of endpoints by id, as far as they are known.
     """
-    printer = EventPrinter(colours=sys.stdout.isatty(), names=names)
+    printer = EventPrinter(colours=coloured(), names=names)
+    nothing = True
     async with contextlib.aclosing(events):
         async for entry in events:
-            if as_json and isinstance(entry, EventGapDocument):
+            nothing = False
+            if form is Form.TEXT:
+                write(printer.text(entry) + "\n")
+            elif isinstance(entry, EventGapDocument):
                 typer.echo(entry.sentence, err=True)
-                continue
-            text = json.dumps(entry.raw) if as_json else printer.text(entry)
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            else:
+                print_streamed(entry.raw, form)
+    if nothing and form is Form.TEXT:
+        typer.echo("nothing to show", err=True)
 
 
 class EventPrinter:

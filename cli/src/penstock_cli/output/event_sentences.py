@@ -32,6 +32,7 @@ from penstock_common.events.catalogue import (
     WORKER_DRAINING,
     WORKER_FAILED,
     WORKER_RUNNING,
+    WORKER_STOP_ORDERED,
     WORKER_STOPPED,
     D,
     EventType,
@@ -46,6 +47,7 @@ from penstock_common.messages import (
     NodeRecord,
     ScaleDecided,
     WorkerAssigned,
+    WorkerOrder,
     WorkerStatus,
 )
 from penstock_common.states import Phase
@@ -63,10 +65,10 @@ def sentence(event: EventDocument, names: Names) -> str:
         event: of any type.
         names: `app_name`s of endpoints by id; one that is missing goes by its id.
     """
-    row = CATALOGUE.get(event.type)
-    if row is not None:
+    row, tell = CATALOGUE.get(event.type), _SENTENCES.get(event.type)
+    if row is not None and tell is not None:
         try:
-            return _SENTENCES[row.name](row.data.model_validate(event.data), names)
+            return tell(row.data.model_validate(event.data), names)
         except ValidationError:  # of a newer or older Penstock
             pass
     return event.subject or event.id
@@ -99,7 +101,9 @@ def _updated(news: EndpointNews, _: Names) -> str:
     if news.canary_percent is not None:
         share = f"a canary with {news.canary_percent} % of the requests"
         return f"{news.app_name} is updated: revision {news.revision} is {share}"
-    return f"{news.app_name} is updated: revision {news.revision}"
+    if news.revised_at == news.updated_at:
+        return f"{news.app_name} is updated: revision {news.revision}"
+    return f"{news.app_name} is updated, and runs on as revision {news.revision}"
 
 
 @_says(ENDPOINT_ROLLED_BACK)
@@ -140,6 +144,12 @@ def _assigned(worker: WorkerAssigned, names: Names) -> str:
     return f"{_worker(worker, names)} is to start on {worker.node_id}{gpus}"
 
 
+@_says(WORKER_STOP_ORDERED)
+def _stop_ordered(order: WorkerOrder, names: Names) -> str:
+    why = f": {order.reason}" if order.reason else ""
+    return f"{_worker(order, names)} is ordered to stop{why}"
+
+
 @_says(WORKER_RUNNING)
 def _running(worker: WorkerStatus, names: Names) -> str:
     began, healthy = worker.phases.get(Phase.DECIDED), worker.phases.get(Phase.HEALTHY)
@@ -162,7 +172,7 @@ def _failed(worker: WorkerStatus, names: Names) -> str:
     return f"{_worker(worker, names)} has failed{_why(worker)}"
 
 
-def _worker(worker: WorkerAssigned | WorkerStatus, names: Names) -> str:
+def _worker(worker: WorkerAssigned | WorkerStatus | WorkerOrder, names: Names) -> str:
     return f"{worker.worker_id} of {names.get(worker.endpoint_id, worker.endpoint_id)}"
 
 

@@ -30,6 +30,7 @@ def print_nodes(nodes: Sequence[NodeDocument]) -> None:
             for node in nodes
         ),
         "no nodes report; is a node agent running?",
+        spare=("CUDA", "DISK", "ADDRESS", "RUNTIME", "PRODUCTS"),
     )
     for node in nodes:
         _print_engine_problem(node)

@@ -26,6 +26,7 @@ def print_products(products: Sequence[ProductDocument]) -> None:
             for product in products
         ),
         "no node has a GPU",
+        spare=("NODES", "CUDA", "BAD", "VRAM"),
     )
 
 
@@ -42,7 +43,8 @@ def print_limits(limits: LimitsDocument) -> None:
     quota, requests = limits.quota, limits.requests
     print_facts(
         [
-            ("API key", f"{quota.api_key} ({quota.scope}), {quota.endpoints} endpoints"),
+            ("API key", f"{quota.api_key} ({quota.scope})"),
+            ("endpoints made", quota.endpoints),
             ("workers held", _of(quota.workers, quota.max_workers)),
             ("GPUs held", _of(quota.gpus, quota.max_gpus)),
             ("document", f"at most {limits.max_document_bytes:,} bytes as stored"),

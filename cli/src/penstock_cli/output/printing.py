@@ -1,19 +1,17 @@
-"""How output gets onto the terminal: tables, summaries, lines and JSON; colour there only."""
+"""How output gets onto the terminal: tables, summaries and lines."""
 
-import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from penstock_client.documents import Document
+from penstock_cli.output.screen import make_console
 
-#: Lines are not folded or cut when somebody else than a terminal reads them.
-_WIDE: Final = 10_000
+#: Between two columns.
+_GAP: Final = 2
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _COLOURS: Final = {
     "serving": "green",
@@ -40,33 +38,66 @@ def plain(text: object) -> str:
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(text)).replace("\t", "    ")
 
 
-def print_json(document: Document) -> None:
-    """The api's JSON on stdout."""
-    _write(json.dumps(document.raw, indent=2) + "\n")
-
-
 def print_line(text: str) -> None:
     """One line on stdout."""
-    _write(plain(text) + "\n")
+    write(plain(text) + "\n")
+
+
+def print_text(text: Text) -> None:
+    """A line with styles on stdout; text of others in it was made `plain`."""
+    make_console().print(text, soft_wrap=True)
 
 
 def print_rows(
     header: Sequence[str],
     rows: Iterable[Sequence[object]],
     when_empty: str = "nothing to show",
+    *,
+    spare: Sequence[str] = (),
 ) -> None:
-    """A table of plain cells; without rows a remark on stderr."""
+    """A table of plain cells; without rows a remark on stderr.
+
+    Args:
+        header: name of each column.
+        rows: a cell for each column.
+        when_empty: the remark.
+        spare: columns that a narrow terminal does not show, the first to go first.
+    """
+    cells = [[cell(value) for value in row] for row in rows]
+    if not cells:
+        print(when_empty, file=sys.stderr)  # noqa: T201  # a remark, no output
+        return
+    widths = [
+        max(len(name), *(text.cell_len for text in column))
+        for name, column in zip(header, zip(*cells, strict=True), strict=True)
+    ]
+    shown = fitting(dict(zip(header, widths, strict=True)), spare, make_console().width)
     table = grid()
     table.show_header = True
     table.header_style = "bold"
-    for name in header:
+    for name in shown:
         table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(cell, row))
-    if table.row_count:
-        print_grid(table)
-    else:
-        print(when_empty, file=sys.stderr)  # noqa: T201  # a remark, no output
+    places = [header.index(name) for name in shown]
+    for row in cells:
+        table.add_row(*(row[place] for place in places))
+    print_grid(table)
+
+
+def fitting(widths: Mapping[str, int], spare: Sequence[str], width: int) -> list[str]:
+    """The columns to show, in their order [pure].
+
+    Args:
+        widths: of each column, in cells.
+        spare: columns that may go, the first to go first.
+        width: of the terminal. When all spare ones are gone and the table is still too wide, its
+            cells are folded.
+    """
+    shown = dict(widths)
+    for name in spare:
+        if sum(shown.values()) + _GAP * (len(shown) - 1) <= width:
+            break
+        shown.pop(name, None)
+    return list(shown)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -91,19 +122,19 @@ def cell(value: object) -> Text:
 
 def grid() -> Table:
     """A table without lines and header."""
-    return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    return Table(box=None, show_header=False, pad_edge=False, padding=(0, _GAP, 0, 0))
 
 
 def print_grid(table: Table) -> None:
     """A table on stdout, no wider than the terminal."""
-    width = None if sys.stdout.isatty() else _WIDE
-    console = Console(width=width, highlight=False, emoji=False, markup=False)
+    console = make_console()
     with console.capture() as captured:
         console.print(table)
-    _write("\n".join(line.rstrip() for line in captured.get().split("\n")))
+    write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """Text on stdout, at once."""
     # A reader that left early (`| head`) is told by click's own handling of EPIPE.
     sys.stdout.write(text)
     sys.stdout.flush()

@@ -1,14 +1,15 @@
-"""Prints lines of workers as they come: for a person, or as JSON, one document a line."""
+"""Prints lines of workers as they come: for a person, or as JSON or YAML, a document each."""
 
 import contextlib
-import json
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from typing import Annotated, Final
 
 import typer
 
-from penstock_cli.output.printing import plain
+from penstock_cli.output.documents import Form, print_streamed
+from penstock_cli.output.printing import plain, write
+from penstock_cli.output.screen import coloured
 from penstock_client.documents import (
     LogEndDocument,
     LogEntryDocument,
@@ -37,29 +38,33 @@ def interruptible() -> Iterator[None]:
 
 async def print_logs(
     lines: AsyncGenerator[LogEntryDocument | LogEndDocument, None],
+    form: Form,
     *,
-    as_json: bool,
     with_workers: bool,
 ) -> None:
     """Print all of them; returns at their end."""
-    printer = LinePrinter(colours=sys.stdout.isatty(), with_workers=with_workers)
+    printer = LinePrinter(
+        colours=coloured(), terminal=sys.stdout.isatty(), with_workers=with_workers
+    )
     async with contextlib.aclosing(lines):
         async for document in lines:
             if isinstance(document, LogEndDocument):
                 if document.why == "gone":
                     typer.echo("the worker is gone, and its node said no more", err=True)
                 return
-            text = json.dumps(document.raw) if as_json else printer.text(document)
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            if form is Form.TEXT:
+                write(printer.text(document) + "\n")
+            else:
+                print_streamed(document.raw, form)
 
 
 class LinePrinter:
     """Makes the text of a line; workers have colours in the order in which they come."""
 
-    def __init__(self, *, colours: bool, with_workers: bool) -> None:
-        """On a terminal there are colours, and control characters of a worker do not get there."""
+    def __init__(self, *, colours: bool, terminal: bool, with_workers: bool) -> None:
+        """Whether there are colours, and whether control characters of a worker are kept out."""
         self._colours = colours
+        self._terminal = terminal
         self._with_workers = with_workers
         self._workers: dict[str, str] = {}
 
@@ -67,7 +72,7 @@ class LinePrinter:
         """The text for a person."""
         if isinstance(document, LogGapDocument):
             return self._prefix(document.worker_id) + self._styled(document.sentence, "yellow")
-        text = plain(document.text) if self._colours else document.text
+        text = plain(document.text) if self._terminal else document.text
         text += " …" if document.cut else ""
         colour = "red" if document.stream == "stderr" else None
         return self._prefix(document.worker_id) + self._styled(text, colour)

@@ -26,6 +26,7 @@ def print_workers(workers: Sequence[tuple[str, WorkerDocument]]) -> None:
             for app_name, worker in workers
         ),
         "no workers",
+        spare=("REV", "READY AFTER", "IDLE", "GPUS", "IN FLIGHT"),
     )
 
 

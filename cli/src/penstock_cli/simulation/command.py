@@ -1,20 +1,22 @@
 """`penstock simulate`: what an endpoint would do with a trace, in virtual time."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from penstock_cli.exits import CliError, as_cli_error
-from penstock_cli.options import FileOption, read_document
+from penstock_cli.exits import CliError
+from penstock_cli.input.documents import read_document
+from penstock_cli.options import FileOption, JsonOption, YamlOption
+from penstock_cli.output.documents import Form, form_of, print_document
 from penstock_cli.output.printing import print_line, print_rows
+from penstock_cli.refusals import as_cli_error
 from penstock_cli.simulation.engine import Figures, Run
 from penstock_cli.simulation.engine import simulate as run_simulation
 from penstock_cli.simulation.peers import SCALERS
 from penstock_cli.simulation.plot import charts, draw
-from penstock_cli.simulation.report import HEADER, as_json, row, summarize
+from penstock_cli.simulation.report import HEADER, document_of, row, summarize
 from penstock_cli.simulation.traces import KINDS, Kind, Trace, TraceError, generate, read_csv
 from penstock_common.errors import PenstockError
 from penstock_common.specs import EndpointSpec, parse_endpoint
@@ -67,7 +69,6 @@ Plot = Annotated[
     Path | None,
     typer.Option(metavar="SVG", help="Draw arrivals, workers and waits.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")]
 
 
 def simulate(  # one parameter per flag is how typer reads them
@@ -82,7 +83,8 @@ def simulate(  # one parameter per flag is how typer reads them
     gpu_price: Price = 2.0,
     compare: Compare = False,
     plot: Plot = None,
-    as_json_: AsJson = False,
+    as_json: JsonOption = False,
+    as_yaml: YamlOption = False,
 ) -> None:
     """Replay requests against an endpoint document, in virtual time, with the real autoscaler.
 
@@ -104,8 +106,9 @@ def simulate(  # one parameter per flag is how typer reads them
     summaries = [summarize(run, spec, figures) for run in runs]
     if plot is not None:
         _draw(plot, runs)
-    if as_json_:
-        print_line(json.dumps(as_json(summaries), indent=2))
+    form = form_of(as_json=as_json, as_yaml=as_yaml)
+    if form is not Form.TEXT:
+        print_document(document_of(summaries), form)
         return
     print_line(
         f"{len(trace)} requests in {trace.duration_s:.0f} s ({trace.name}), "

@@ -82,6 +82,6 @@ def row(summary: Summary) -> tuple[str, ...]:
     )
 
 
-def as_json(summaries: Sequence[Summary]) -> dict[str, object]:
+def document_of(summaries: Sequence[Summary]) -> dict[str, object]:
     """All figures, for programs."""
     return {"runs": [asdict(summary) for summary in summaries]}

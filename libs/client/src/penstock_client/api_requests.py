@@ -15,6 +15,8 @@ from penstock_client.wire import Reply, Request, WireError
 
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+#: Refused before anything was done.
+_TOO_MANY: Final = 429
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
@@ -26,6 +28,7 @@ def api_request(
     *,
     idempotency_key: str,
     if_match: str | None = None,
+    only_new: bool = False,
 ) -> Request:
     """A request to the api.
 
@@ -36,6 +39,7 @@ def api_request(
         document: sent as JSON; None = no body. With PATCH, a JSON merge patch (RFC 7396).
         idempotency_key: under which a change is done once, however often it is sent.
         if_match: the ETag of what a change is made to; None = of whatever there is.
+        only_new: nothing is done if there is such a thing already.
     """
     headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
     body = None
@@ -46,6 +50,8 @@ def api_request(
         headers[_IDEMPOTENCY_KEY] = idempotency_key
     if if_match is not None:
         headers["If-Match"] = if_match
+    if only_new:
+        headers["If-None-Match"] = "*"
     return Request(method, url, headers, body)
 
 
@@ -59,7 +65,7 @@ def repeatable(request: Request) -> Repeatable:
 def failure_of(outcome: Reply | WireError, now: datetime) -> Failure | None:
     """How an attempt failed; None = it was answered well."""
     if isinstance(outcome, WireError):
-        return Failure(sent=outcome.sent)
+        return Failure(maybe_done=outcome.sent)
     if outcome.status < 400:
         return None
     try:
@@ -67,7 +73,8 @@ def failure_of(outcome: Reply | WireError, now: datetime) -> Failure | None:
     except (ValueError, ValidationError):  # a proxy's, say
         reason = None
     header = outcome.headers.get("retry-after")
-    return Failure(outcome.status, reason, parse_retry_after_s(header, now))
+    after_s = parse_retry_after_s(header, now)
+    return Failure(outcome.status, reason, after_s, maybe_done=outcome.status != _TOO_MANY)
 
 
 def parse_reply(url: str, reply: Reply, now: datetime) -> object:

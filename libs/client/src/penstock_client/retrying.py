@@ -14,8 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 #: Of an answer that says: not now.
-_NOT_NOW: Final = frozenset({502, 503, 504})
-_TOO_MANY: Final = 429
+_NOT_NOW: Final = frozenset({429, 502, 503, 504})
 _CONFLICT: Final = 409
 #: The first request with this Idempotency-Key is not answered yet.
 _UNDER_WAY: Final = "request_under_way"
@@ -73,8 +72,8 @@ class Failure:
     reason: str | None = None
     #: how long the api asked to wait
     retry_after_s: float | None = None
-    #: without an answer: whether the api may have seen the request
-    sent: bool = True
+    #: false = it is known that nothing was done
+    maybe_done: bool = True
 
 
 def decide_pause_s(
@@ -108,14 +107,12 @@ def decide_pause_s(
 
 def _helps(failure: Failure, repeatable: Repeatable) -> bool:
     """Whether another attempt may end better, and does no harm."""
-    if failure.status == _TOO_MANY:
-        return True
-    if failure.status is None:
-        return not failure.sent or repeatable is not Repeatable.NO
     if failure.status == _CONFLICT:
         return failure.reason == _UNDER_WAY and repeatable is not Repeatable.NO
-    if failure.status not in _NOT_NOW:
+    if failure.status is not None and failure.status not in _NOT_NOW:
         return False
+    if not failure.maybe_done:
+        return True
     if failure.reason == _MAYBE_WRITTEN:
         return repeatable is Repeatable.HARMLESS
     return repeatable is not Repeatable.NO

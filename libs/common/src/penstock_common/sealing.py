@@ -1,9 +1,10 @@
 """Secrets in KV are sealed: encrypted and authenticated with a key that only lies in a file.
 
 Fernet (AES-128-CBC with HMAC-SHA256, `cryptography`), a token per value. The api seals, only the
-node agent opens.
+node agent opens; the api may ask whether a seal holds a value that somebody brings.
 """
 
+import hmac
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,6 +54,13 @@ class Sealer:
         return {
             name: self._fernet.encrypt(value.encode()).decode() for name, value in secrets.items()
         }
+
+    def holds(self, token: str, value: str) -> bool:
+        """Whether this value was sealed in `token`, with this key."""
+        try:
+            return hmac.compare_digest(self._fernet.decrypt(token.encode()), value.encode())
+        except InvalidToken:
+            return False
 
     def open(self, sealed: Mapping[str, str]) -> dict[str, str]:
         """Each value as it was before `seal`.

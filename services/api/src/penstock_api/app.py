@@ -23,6 +23,7 @@ from penstock_api.error_forms import error_response
 from penstock_api.event_reader import EventReader
 from penstock_api.http_repeats import answer_once
 from penstock_api.idempotency import Repeats
+from penstock_api.load_history import BUCKET_S, LoadHistory
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import LogReader
 from penstock_api.novita import (
@@ -49,10 +50,12 @@ from penstock_api.routes import (
     health,
     join_tokens,
     logs,
+    metrics,
     nodes,
     offers,
     prewarms,
     registry_auths,
+    replacements,
     usage,
     volumes,
     workers,
@@ -86,8 +89,10 @@ logger = logging.getLogger(__name__)
 #: Every route of the api; the docs are checked against it.
 ROUTES: Final[tuple[Route, ...]] = (
     *endpoints.ROUTES,
+    *replacements.ROUTES,
     *workers.ROUTES,
     *logs.ROUTES,
+    *metrics.ROUTES,
     *events.ROUTES,
     *nodes.ROUTES,
     *offers.ROUTES,
@@ -112,6 +117,8 @@ ROUTES: Final[tuple[Route, ...]] = (
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
 #: gets to read the answer before the connection ends.
 LINGER_S: Final = 1.0
+#: A bucket of the history is closed so long after its end.
+_AFTER_S: Final = 0.01
 #: Events announced before the stop get so long to be published.
 FLUSH_S: Final = 1.0
 
@@ -242,6 +249,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 limits,
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
+                LoadHistory(clock.utc().timestamp()),
                 EventReader(bus, streams),
                 AuditTrail(bus, clock),
                 AuditReader(bus),
@@ -277,7 +285,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
     await runner.setup()
     server = runner.server
     assert server is not None
-    metrics = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
+    reports = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
     calls = CallService(api, bus)
     try:
         try:
@@ -297,6 +305,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                 group.create_task(api.events.run(), name="events"),
                 group.create_task(api.audit.run(), name="audit"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
+                group.create_task(_keep_history(api), name="history"),
                 group.create_task(
                     sweep.run(lambda: server.connections, api.clock.monotonic), name="sweep"
                 ),
@@ -315,7 +324,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
             for loop in loops:
                 loop.cancel()
     finally:
-        await metrics.close()
+        await reports.close()
         await runner.cleanup()
 
 
@@ -329,9 +338,18 @@ def _note_load(api: Api, message: Received) -> None:
         )
         return
     api.loads.note(report, api.clock.monotonic())
+    api.history.note(report, api.clock.utc().timestamp())
 
 
 async def _forget_stale_loads(api: Api) -> None:
     while True:
         await asyncio.sleep(FRESH_S)
         api.loads.forget_stale(api.clock.monotonic())
+
+
+async def _keep_history(api: Api) -> None:
+    while True:
+        # A clock that is set back makes it wait; one bucket at most, so that it sees it set forward.
+        wait_s = api.history.due_at() - api.clock.utc().timestamp()
+        await asyncio.sleep(min(max(wait_s, 0.0) + _AFTER_S, BUCKET_S))
+        metrics.close_bucket(api)

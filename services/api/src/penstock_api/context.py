@@ -6,6 +6,7 @@ from penstock_api.audit.reader import AuditReader
 from penstock_api.audit.trail import AuditTrail
 from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
+from penstock_api.load_history import LoadHistory
 from penstock_api.loads import Loads
 from penstock_api.log_reader import LogReader
 from penstock_api.rate_limits import RateLimits
@@ -31,6 +32,7 @@ class Api:
     limits: RateLimits
     usage: UsageReader
     logs: LogReader
+    history: LoadHistory
     event_reader: EventReader
     audit: AuditTrail
     audit_reader: AuditReader

@@ -29,7 +29,6 @@ from penstock_common.events.catalogue import (
     EventType,
 )
 from penstock_common.messages import EndpointNews, EndpointRecord
-from penstock_common.states import EndpointState
 
 #: Characters of an id's random part that tell generated `app_name`s apart: 25 bits.
 _SUFFIX_LENGTH: Final = 5
@@ -85,7 +84,7 @@ def show_endpoint(api: Api, name: str) -> Outcome:
 
 
 def list_endpoints(
-    api: Api, page: Page, *, text: str = "", state: EndpointState | None = None
+    api: Api, page: Page, *, text: str = "", state: str | None = None
 ) -> EndpointList:
     """A page of the endpoints, the oldest first.
 
@@ -105,7 +104,7 @@ def place(record: EndpointRecord) -> tuple[str, ...]:
     return oldest(record.created_at, record.endpoint_id)
 
 
-def _matching(api: Api, text: str, state: EndpointState | None) -> Iterator[EndpointRecord]:
+def _matching(api: Api, text: str, state: str | None) -> Iterator[EndpointRecord]:
     for row in api.store.endpoints.rows.values():
         record = row.value
         if text in record.spec.name.lower() or text in record.spec.app_name:
@@ -135,6 +134,25 @@ async def create_endpoint(
         PenstockError: the document is wrong, the caller's quota is used up, or see
             `Store.create_endpoint`.
     """
+    record = new_record(api, caller, document, endpoint_id=endpoint_id, adjust=adjust)
+    revision = await api.store.create_endpoint(record)
+    api.events.announce(ENDPOINT_CREATED.of(EndpointNews.of(record)))
+    return Outcome(shown(api, record), record, revision)
+
+
+def new_record(
+    api: Api,
+    caller: Caller,
+    document: object,
+    *,
+    endpoint_id: str | None = None,
+    adjust: Adjust = lambda record: record,
+) -> EndpointRecord:
+    """The record of a new endpoint of the caller's, within its quota; writes nothing.
+
+    Raises:
+        PenstockError: the document is wrong, or the caller's quota is used up.
+    """
     record = plan_creation(
         document,
         endpoint_id=endpoint_id or random_id(ids.ENDPOINT),
@@ -147,9 +165,7 @@ async def create_endpoint(
     )
     record = adjust(record)
     check_owners_quota(api, record)
-    revision = await api.store.create_endpoint(record)
-    api.events.announce(ENDPOINT_CREATED.of(EndpointNews.of(record)))
-    return Outcome(shown(api, record), record, revision)
+    return record
 
 
 async def patch_endpoint(

@@ -61,7 +61,8 @@ _LAUNCHERS: Final = frozenset(
     {"bash", "env", "exec", "node", "nohup", "python", "python3", "run", "sh", "uv"}
 )
 _SCRIPT_SUFFIXES: Final = (".py", ".sh", ".js")
-_ENDPOINT_ID: Final = re.compile(r"ep-[0-9a-z]{13}")
+#: How the id of an endpoint looks.
+ENDPOINT_ID: Final = re.compile(r"ep-[0-9a-z]{13}")
 
 
 class EndpointDeletingError(PenstockError):
@@ -101,6 +102,15 @@ def merge_object(target: object, patch: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def merge_document(target: object, patch: Mapping[str, Any]) -> dict[str, Any]:
+    """An endpoint document with a merge patch applied, in which `health.path` may become null."""
+    merged = merge_object(target, patch)
+    health = patch.get("health")
+    if isinstance(health, Mapping) and "path" in health and health["path"] is None:
+        merged["health"]["path"] = None
+    return merged
+
+
 def plan_creation(
     document: object,
     *,
@@ -129,7 +139,7 @@ def plan_creation(
     """
     if not isinstance(document, Mapping):
         raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    spec = _parse(_with_names(document, suffix), registry_auths, volumes, endpoint_id)
+    spec = parse_document(_with_names(document, suffix), registry_auths, volumes, endpoint_id)
     return EndpointRecord(
         endpoint_id=endpoint_id,
         owner=owner,
@@ -160,17 +170,23 @@ def plan_change(
         InvalidDocumentError: the merged document is wrong; with every problem found.
         CanaryRunningError: what runs would change while a canary shares the traffic.
     """
-    _refuse_deleting(record)
+    refuse_deleting(record)
     if not isinstance(patch, Mapping):
         raise InvalidDocumentError([Problem("", "must be a JSON object (a merge patch)")])
-    merged = merge_object(record.spec.model_dump(mode="json"), patch)
-    health = patch.get("health")
-    if isinstance(health, Mapping) and "path" in health and health["path"] is None:
-        merged["health"]["path"] = None
-    spec = _parse(merged, registry_auths, volumes, record.endpoint_id)
+    merged = merge_document(record.spec.model_dump(mode="json"), patch)
+    spec = parse_document(merged, registry_auths, volumes, record.endpoint_id)
     written = _written_secrets(patch)
     sealed = seal({name: value for name, value in spec.secrets.items() if name in written})
     spec = spec.model_copy(update={"secrets": {**spec.secrets, **sealed}})
+    return with_spec(record, spec, now=now)
+
+
+def with_spec(record: EndpointRecord, spec: EndpointSpec, *, now: datetime) -> EndpointRecord:
+    """The record with this spec, its secrets sealed; `record` itself when it has it already.
+
+    Raises:
+        CanaryRunningError: what runs would change while a canary shares the traffic.
+    """
     if spec == record.spec:
         return record
     changed: dict[str, Any] = {"spec": spec, "updated_at": now}
@@ -192,7 +208,7 @@ def plan_pause(record: EndpointRecord, paused: bool, *, now: datetime) -> Endpoi
     Raises:
         EndpointDeletingError: the endpoint is being deleted.
     """
-    _refuse_deleting(record)
+    refuse_deleting(record)
     if record.paused == paused:
         return record
     return record.model_copy(update={"paused": paused, "updated_at": now})
@@ -258,12 +274,23 @@ def _with_names(document: Mapping[str, Any], suffix: str) -> dict[str, Any]:
     return completed
 
 
-def _parse(
+def parse_document(
     document: Mapping[str, Any],
     registry_auths: Container[str],
     volumes: Container[str],
     endpoint_id: str,
 ) -> EndpointSpec:
+    """The spec in a whole document, what it refers to checked as well.
+
+    Args:
+        document: parsed JSON with both names.
+        registry_auths: ids of the registry auths that exist.
+        volumes: ids of the network volumes that exist.
+        endpoint_id: of the endpoint, which alone may have it for its `app_name`.
+
+    Raises:
+        InvalidDocumentError: with every problem found.
+    """
     problems = _beyond_this_version(document, registry_auths, volumes, endpoint_id)
     try:
         spec = parse_endpoint(document)
@@ -312,7 +339,7 @@ def _beyond_this_version(
             and volume["id"] not in known_volumes
         ]
     app_name = document.get("app_name")
-    if app_name != endpoint_id and isinstance(app_name, str) and _ENDPOINT_ID.fullmatch(app_name):
+    if app_name != endpoint_id and isinstance(app_name, str) and ENDPOINT_ID.fullmatch(app_name):
         problems.append(
             Problem(
                 "/app_name", "looks like another endpoint's id, which URLs take as well; change it"
@@ -328,6 +355,11 @@ def _written_secrets(patch: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(name for name, value in secrets.items() if value is not None)
 
 
-def _refuse_deleting(record: EndpointRecord) -> None:
+def refuse_deleting(record: EndpointRecord) -> None:
+    """Nothing, when the endpoint may change.
+
+    Raises:
+        EndpointDeletingError: it is being deleted.
+    """
     if record.deleted_at is not None:
         raise EndpointDeletingError

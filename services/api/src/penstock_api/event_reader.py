@@ -30,9 +30,12 @@ from penstock_common.stream_reader import StreamReader, sequence_of
 logger = logging.getLogger(__name__)
 
 #: A stream is read forwards only. To find the newest events the last so many are looked at, and if
-#: too few of them fit, before those so many times more, and so on.
+#: too few of them fit, those before them, and so on; many more at once where NATS leaves out most.
 _FIRST_LOOK: Final = 1_000
 _LOOK_GROWTH: Final = 4
+_FEW: Final = 256
+#: More than about so many are not read for one page of a list.
+MAX_READ: Final = 20_000
 
 Answer = Shown | EventEndDocument
 
@@ -42,8 +45,8 @@ class Newest(NamedTuple):
 
     #: newest first
     events: tuple[StoredEvent, ...]
-    #: there are older ones
-    more: bool
+    #: older ones have lower sequences than this; None = there are none
+    before: int | None
 
 
 class EventReader:
@@ -76,9 +79,16 @@ class EventReader:
                 await subscription.close()
 
     async def newest(
-        self, wanted: EventFilter, count: int, *, before: int | None = None, since: datetime | None
+        self,
+        wanted: EventFilter,
+        count: int,
+        *,
+        before: int | None = None,
+        since: datetime | None = None,
     ) -> Newest:
-        """The last events that fit.
+        """The last events that fit: as many as are wanted or there are.
+
+        It may be fewer, when `MAX_READ` were read to find them; `before` says where to go on.
 
         Args:
             wanted: which fit.
@@ -96,14 +106,18 @@ class EventReader:
         if since is not None:
             first = max(first, 1 + await self._behind(since, wanted, bounds.last))
         found: list[StoredEvent] = []  # the oldest first
-        look = _FIRST_LOOK
-        while end > first and len(found) <= count:
+        look, n_read = _FIRST_LOOK, 0
+        while end > first and len(found) <= count and n_read < MAX_READ:
             begin = max(first, end - look)
-            earlier = await self._between(begin, end, wanted, most=count + 1)
+            earlier, n_here = await self._between(begin, end, wanted, most=count + 1)
             found = [*earlier, *found]
-            end, look = begin, look * _LOOK_GROWTH
-        newest_first = found[::-1]
-        return Newest(tuple(newest_first[:count]), len(found) > count)
+            end, n_read = begin, n_read + n_here
+            if n_here < _FEW:
+                look *= _LOOK_GROWTH
+        shown = tuple(found[::-1][:count])
+        if len(found) > count:
+            return Newest(shown, shown[-1].sequence if shown else end)
+        return Newest(shown, end if end > first else None)
 
     async def _begin(self, wanted: WantedEvents) -> Shown:
         bounds = await self._stream.bounds()
@@ -114,9 +128,19 @@ class EventReader:
             position = await self._behind(wanted.since, wanted.filter, bounds.last)
             return Shown(find_gap_since(wanted.since, bounds), position=position)
         if wanted.tail is not None:
-            last = await self.newest(wanted.filter, wanted.tail, before=bounds.last + 1, since=None)
-            return Shown(events=last.events[::-1], position=bounds.last)
+            last = await self._tail(wanted.filter, wanted.tail, bounds.last)
+            return Shown(events=last, position=bounds.last)
         return Shown(position=bounds.last if wanted.follow else bounds.first - 1)
+
+    async def _tail(self, wanted: EventFilter, count: int, last: int) -> tuple[StoredEvent, ...]:
+        """The last events up to this sequence that fit, oldest first, however far back they lie."""
+        found: list[StoredEvent] = []
+        before: int | None = last + 1
+        while before is not None and len(found) < count:
+            page = await self.newest(wanted, count - len(found), before=before)
+            found += page.events
+            before = page.before
+        return tuple(reversed(found))
 
     async def _go_on(
         self, wanted: WantedEvents, beginning: Shown, generation: int, woken: asyncio.Event
@@ -150,21 +174,22 @@ class EventReader:
 
     async def _between(
         self, begin: int, end: int, wanted: EventFilter, *, most: int
-    ) -> Iterable[StoredEvent]:
-        """Of the events that fit and have these sequences, the last ones, oldest first."""
+    ) -> tuple[Iterable[StoredEvent], int]:
+        """Of the events that fit and have these sequences the last, oldest first; how many were read."""
         found: deque[StoredEvent] = deque(maxlen=most)
-        after, more = begin - 1, True
+        after, more, n_read = begin - 1, True, 0
         while more and after < end - 1:
             page = await self._page(after, wanted)
             found.extend(stored for stored in page.events if stored.sequence < end)
-            after, more = page.upto, page.more
-        return found
+            after, more, n_read = page.upto, page.more, n_read + page.n_read
+        return found, n_read
 
     async def _page(self, after: int, wanted: EventFilter) -> EventPage:
         page = await self._stream.after(after, wanted.pattern)
         read = (_event(message) for message in page.messages)
         events = tuple(s for s in read if s is not None and wanted.wants(s.event.attributes))
-        return EventPage(events, after if page.upto is None else page.upto, page.more)
+        upto = after if page.upto is None else page.upto
+        return EventPage(events, upto, page.more, len(page.messages))
 
 
 def _event(message: Received) -> StoredEvent | None:

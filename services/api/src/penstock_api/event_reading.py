@@ -26,6 +26,8 @@ class EventPage:
     upto: int
     #: there was more in the stream when it was read
     more: bool
+    #: how many were read for it, those that are not wanted included
+    n_read: int
     #: what the page before it and this one have between them that is lost
     gap: EventGapDocument | None = None
 

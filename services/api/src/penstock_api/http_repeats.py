@@ -30,9 +30,10 @@ async def answer_once(
     async def answer() -> Answer:
         response = await handle()
         assert isinstance(response, web.Response), "an answer that streams cannot be kept"
-        assert isinstance(response.body, bytes)
+        body = b"" if response.body is None else response.body  # 204 has none
+        assert isinstance(body, bytes)
         headers = {name: response.headers[name] for name in KEPT if name in response.headers}
-        return Answer(response.status, headers, response.body)
+        return Answer(response.status, headers, body)
 
     repeatable = idempotency.Repeatable(
         caller=request.headers.get(hdrs.AUTHORIZATION, ""),

@@ -8,8 +8,9 @@ than `FRESH_S` on this process's own clock.
 from dataclasses import dataclass
 from typing import Final
 
+from penstock_api.arrivals import Arrivals
 from penstock_common.messages import QueueReport, WorkerLoad
-from penstock_common.sketch import merge, quantile
+from penstock_common.sketch import Buckets, merge, quantile
 
 #: A report older than this many seconds no longer counts.
 FRESH_S: Final = 5.0
@@ -22,9 +23,12 @@ class EndpointLoad:
     waiting: int = 0
     in_flight: int = 0
     oldest_wait_s: float = 0.0
-    #: time at a worker that half of the recent requests do not exceed, and 95 of 100; None = none
+    #: time at a worker that half of the recent requests do not exceed, 95 and 99 of 100; None = none
     service_p50_s: float | None = None
     service_p95_s: float | None = None
+    service_p99_s: float | None = None
+    #: requests that arrived, a second, over the last `arrivals.WINDOW_S`
+    arrivals_per_s: float = 0.0
 
 
 class Loads:
@@ -32,13 +36,16 @@ class Loads:
 
     def __init__(self) -> None:
         self._reports: dict[str, dict[str, tuple[float, QueueReport]]] = {}
+        self._arrivals = Arrivals()
 
     def note(self, report: QueueReport, now: float) -> None:
         """Take a report that arrived at `now` (monotonic seconds)."""
         self._reports.setdefault(report.endpoint_id, {})[report.router_id] = (now, report)
+        self._arrivals.note(report.endpoint_id, report.router_id, report.arrivals_total, now)
 
     def forget_stale(self, now: float) -> None:
         """Drop what no longer counts, so that endpoints and routers long gone take no room."""
+        self._arrivals.forget_stale(now)
         for endpoint_id, by_router in list(self._reports.items()):
             for router_id, (received, _) in list(by_router.items()):
                 if now - received > FRESH_S:
@@ -56,7 +63,13 @@ class Loads:
             oldest_wait_s=max((report.oldest_wait_s for report in reports), default=0.0),
             service_p50_s=quantile(served, 0.5),
             service_p95_s=quantile(served, 0.95),
+            service_p99_s=quantile(served, 0.99),
+            arrivals_per_s=self._arrivals.per_second(endpoint_id, now),
         )
+
+    def service_times(self, endpoint_id: str, now: float) -> Buckets:
+        """Service times of the recent requests of this endpoint, as a sketch."""
+        return merge(report.service_times for report in self._fresh(endpoint_id, now))
 
     def of_workers(self, endpoint_id: str, now: float) -> dict[str, tuple[str, WorkerLoad]]:
         """Worker id → the router that reports it and what it reports, for one endpoint's workers.

@@ -107,7 +107,13 @@ def statuses_of(route: Route) -> tuple[int, ...]:
         errors.update(_REPEAT_ERRORS)
         errors.update(_WRITE_ERRORS)
     form = form_of(route.path)
-    return (route.status, *sorted({form.status(status) for status in errors}))
+    refusals = sorted({form.status(status) for status in errors})
+    return (*successes_of(route), *refusals)
+
+
+def successes_of(route: Route) -> tuple[int, ...]:
+    """Every status of a success."""
+    return (route.status, 201) if route.creates else (route.status,)
 
 
 # ---- operations
@@ -179,6 +185,13 @@ def _headers(route: Route) -> Iterable[Schema]:
             "nothing is done (412).",
             "schema": {"type": "string"},
         }
+    if route.creates:
+        yield {
+            "name": "If-None-Match",
+            "in": "header",
+            "description": "`*`: if there is such an endpoint already, nothing is done (412).",
+            "schema": {"type": "string", "enum": ["*"]},
+        }
 
 
 def _request_body(body: Body, of: Refs) -> Schema:
@@ -191,7 +204,7 @@ def _request_body(body: Body, of: Refs) -> Schema:
 
 def _response(route: Route, status: int, of: Refs) -> Schema:
     phrase = HTTPStatus(status).phrase
-    if status != route.status:
+    if status not in successes_of(route):
         form = form_of(route.path)
         schema = {"$ref": of[form.model, "serialization"]}
         return {"description": phrase, "content": {form.media_type: {"schema": schema}}}

@@ -1,8 +1,8 @@
-"""ETag and If-Match: a change that is only made to what its sender has seen [pure].
+"""ETag, If-Match, If-None-Match: a change that is only made to what its sender has seen [pure].
 
-Source: RFC 9110 §8.8.3 (ETag) and §13.1.1 (If-Match). The tag of an endpoint is its record's
-revision in KV, so it changes with every change that somebody makes, and not with what only happens
-(state, workers, load).
+Source: RFC 9110 §8.8.3 (ETag), §13.1.1 (If-Match) and §13.1.2 (If-None-Match). The tag of an
+endpoint is its record's revision in KV, so it changes with every change that somebody makes, and
+not with what only happens (state, workers, load).
 """
 
 import re
@@ -32,6 +32,13 @@ class MalformedConditionError(PenstockError):
 def etag(revision: int) -> str:
     """The strong entity tag of a record with this revision in KV."""
     return f'"{revision}"'
+
+
+class MalformedAbsenceError(PenstockError):
+    """If-None-Match of a write takes * alone: there must be no such endpoint yet."""
+
+    error_type: ClassVar[str] = "malformed_if_none_match"
+    status_hint: ClassVar[int] = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +74,14 @@ def parse_if_match(header: str | None) -> IfMatch:
     if not _LIST.fullmatch(header):
         raise MalformedConditionError
     return IfMatch(frozenset(text for weak, text in _TAG.findall(header) if not weak))
+
+
+def parse_if_none_match(header: str | None) -> bool:
+    """Whether a write asks that there is nothing yet.
+
+    Raises:
+        MalformedAbsenceError: it asks for something else.
+    """
+    if header is not None and header.strip() != "*":
+        raise MalformedAbsenceError
+    return header is not None

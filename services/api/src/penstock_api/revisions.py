@@ -5,7 +5,7 @@ the next is written. Going back makes a new revision that runs what an old one r
 everything else of the document as it is now (docs/adr/0011).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -137,16 +137,27 @@ def outdated(record: EndpointRecord, filed: Sequence[int]) -> list[int]:
 
 def diff_specs(old: EndpointSpec, new: EndpointSpec) -> tuple[SpecChange, ...]:
     """What differs in what runs, by JSON pointer; of secrets only the names."""
-    before, after = _flat("", _what_runs(old)), _flat("", _what_runs(new))
-    changes = []
+    return tuple(
+        SpecChange(pointer=pointer, before=shown(pointer, was), after=shown(pointer, now))
+        for pointer, was, now in differences(_what_runs(old), _what_runs(new))
+    )
+
+
+def differences(old: object, new: object) -> Iterator[tuple[str, Any, Any]]:
+    """(JSON pointer, value before, value after) of all that differs in two documents, in order.
+
+    A value is None where it is null or not there; an empty object counts as not there.
+    """
+    before, after = _flat("", old), _flat("", new)
     for pointer in sorted({*before, *after}):
         was, now = before.get(pointer), after.get(pointer)
-        if was == now:
-            continue
-        if pointer.startswith("/secrets/"):
-            was, now = was and _HIDDEN, now and _HIDDEN
-        changes.append(SpecChange(pointer=pointer, before=was, after=now))
-    return tuple(changes)
+        if was != now:
+            yield pointer, was, now
+
+
+def shown(pointer: str, value: object) -> object:
+    """A value at this pointer as it may be shown: that of a secret is not."""
+    return value and _HIDDEN if pointer.startswith("/secrets/") else value
 
 
 def _what_runs(spec: EndpointSpec) -> dict[str, Any]:

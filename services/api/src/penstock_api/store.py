@@ -156,6 +156,17 @@ class Store(Tables):
         rows = self.revisions.rows.items()
         return {row.value.revision: row.value for key, row in rows if key.startswith(prefix)}
 
+    def check_writable(self, old: EndpointRecord | None, new: EndpointRecord) -> None:
+        """Nothing, when `new` could be stored in the place of `old`, None = as a new endpoint.
+
+        Raises:
+            PenstockError: `AppNameTakenError`, `DocumentTooLargeError`, or the list of endpoints
+                is not current.
+        """
+        if old is None or new.spec.app_name != old.spec.app_name:
+            self._check_app_name(new)
+        _encode(new)
+
     async def create_endpoint(self, record: EndpointRecord) -> int:
         """Store a new endpoint; gives its revision in KV.
 

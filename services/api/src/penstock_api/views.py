@@ -75,6 +75,8 @@ def endpoint_document(
             oldest_wait_s=load.oldest_wait_s,
             service_p50_s=load.service_p50_s,
             service_p95_s=load.service_p95_s,
+            service_p99_s=load.service_p99_s,
+            arrivals_per_s=load.arrivals_per_s,
         ),
         image=spec.image,
         gpu=spec.gpu,

@@ -83,6 +83,7 @@ async def change_volume(
         new = old.model_copy(update=patch.model_dump(exclude_unset=True))
         return None if new == old else new.model_copy(update={"updated_at": now})
 
+    find_volume(store, volume_id)  # what no volume is called may be no key either
     changed = await store.change_record(VOLUMES, volume_id, plan)
     return changed or find_volume(store, volume_id)
 

@@ -89,6 +89,8 @@ class Lane:
     sole: bool = False
     arrivals_total: int = 0
     completions_total: int = 0
+    #: of those completed, requests that their worker broke off
+    errors_total: int = 0
     service_time_s: float | None = None
     #: the same times, for quantiles
     service_times: DecayedSketch = field(default_factory=DecayedSketch)
@@ -141,6 +143,7 @@ class Lane:
         if outcome == "connect_failed":
             return
         self.completions_total += 1
+        self.errors_total += outcome == "error"
         self.service_times.add(service_time_s)
         if self.service_time_s is None:
             self.service_time_s = service_time_s

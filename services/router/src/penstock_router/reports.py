@@ -16,6 +16,7 @@ from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import BusDisconnectedError, MessageTooLargeError
 from penstock_common.messages import QueueReport, WorkerLoad
+from penstock_common.states import TicketOutcome
 from penstock_router.dispatch import Dispatcher
 from penstock_router.lanes import Lane
 
@@ -87,6 +88,9 @@ def make_report(lane: Lane, router_id: str, clock: Clock) -> QueueReport:
         in_flight=len(lane.leases),
         arrivals_total=lane.arrivals_total,
         completions_total=lane.completions_total,
+        errors_total=lane.errors_total,
+        refused_total=lane.waiting.ended(TicketOutcome.REJECTED)
+        + lane.waiting.ended(TicketOutcome.EVICTED),
         service_time_s=lane.service_time_s,
         service_times=lane.service_times.read(now),
         workers=tuple(

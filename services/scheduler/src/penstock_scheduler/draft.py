@@ -273,7 +273,8 @@ class Draft:
             status_deletes=tuple(self._status_deletes),
             histories=tuple(self._histories),
             history_deletes=tuple(self._history_deletes),
-            events=tuple(self._events),
+            # A decision is told before the starts that it caused.
+            events=tuple(sorted(self._events, key=lambda e: e.type is not SCALE_DECIDED)),
         )
 
     # ---- inner

@@ -1,30 +1,29 @@
 """Calls about endpoints."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
-from penstock_client.api_requests import quoted
+from penstock_client.api_requests import quoted, with_query
 from penstock_client.calls.listing import Listing
 from penstock_client.calls.logs import LogDocument, follow_logs
+from penstock_client.calls.waiting import looks
 from penstock_client.documents import (
     DecisionList,
     EndpointDocument,
     EndpointList,
+    EndpointMetrics,
+    PlanDocument,
     RevisionList,
 )
+from penstock_client.endpoint_caller import EndpointCaller
 from penstock_client.errors import (
-    ApiError,
     NotServingError,
-    UnreachableError,
     WaitTimeoutError,
 )
 from penstock_client.transport import Transport
-from penstock_common.clock import SystemClock
 from penstock_common.states import EndpointState
 
 PATH: Final = "/v1/endpoints"
-CLOCK: Final = SystemClock()
 _NEVER_SERVING: Final = frozenset(
     {EndpointState.FAILED, EndpointState.PAUSED, EndpointState.DELETING}
 )
@@ -81,6 +80,39 @@ class EndpointCalls:
             EndpointDocument, "PATCH", path_of(endpoint), patch, if_match=if_match
         )
 
+    async def plan(self, app_name: str, document: Mapping[str, Any]) -> PlanDocument:
+        """What `replace` of this document would change; nothing is done.
+
+        Its `etag` is that of the endpoint as it is, unless the plan `creates` it.
+        """
+        path = f"{path_of(app_name)}/plan"
+        return await self._transport.ask(PlanDocument, "POST", path, document)
+
+    async def replace(
+        self,
+        app_name: str,
+        document: Mapping[str, Any],
+        *,
+        if_match: str | None = None,
+        only_new: bool = False,
+    ) -> EndpointDocument:
+        """The endpoint, made or changed to be as this whole document says (docs/deploy.md).
+
+        Args:
+            app_name: or the id of one that there is.
+            document: what it leaves out has its default afterwards; secrets stay.
+            if_match: as of every change.
+            only_new: it is made, or refused (412) if there is such an endpoint already.
+        """
+        return await self._transport.ask(
+            EndpointDocument,
+            "PUT",
+            path_of(app_name),
+            document,
+            if_match=if_match,
+            only_new=only_new,
+        )
+
     async def delete(self, endpoint: str, *, if_match: str | None = None) -> EndpointDocument:
         """The endpoint, from now on `deleting`; safe to repeat until it is gone."""
         return await self._transport.ask(
@@ -99,6 +131,20 @@ class EndpointCalls:
         """The autoscaler's last decisions on one endpoint, newest first."""
         path = f"{path_of(endpoint)}/decisions"
         return await self._transport.ask(DecisionList, "GET", path)
+
+    async def metrics(
+        self, endpoint: str, *, window_s: int | None = None, step_s: int | None = None
+    ) -> EndpointMetrics:
+        """The endpoint's load, now and in the last hour.
+
+        Args:
+            endpoint: id or `app_name`.
+            window_s: seconds to look back, a multiple of 10; None = an hour.
+            step_s: seconds of a point, a multiple of 10; None = about 60 points.
+        """
+        query = {"window": window_s, "step": step_s}
+        path = with_query(f"{path_of(endpoint)}/metrics", query)
+        return await self._transport.ask(EndpointMetrics, "GET", path)
 
     async def revisions(self, endpoint: str) -> RevisionList:
         """The endpoint's last revisions, newest first, each with what it changed."""
@@ -149,6 +195,14 @@ class EndpointCalls:
         """
         return follow_logs(self._transport, path_of(endpoint), follow=follow, tail=tail)
 
+    async def caller(self, endpoint: str) -> EndpointCaller:
+        """What calls this endpoint at the router, with the client's key and connections.
+
+        A key of scope `invoke` may call endpoints and ask the api nothing: with one, make an
+        `EndpointCaller` of the endpoint's URL.
+        """
+        return self._transport.caller((await self.show(endpoint)).url)
+
     async def wait_until(
         self,
         endpoint: str,
@@ -165,15 +219,16 @@ class EndpointCalls:
             WaitTimeoutError: there was no such state within `timeout_s` seconds.
             ApiError: the api refused to show the endpoint (a wrong key, say).
         """
-        seen: EndpointDocument | None = None
-        deadline = CLOCK.monotonic() + timeout_s
-        while (left_s := deadline - CLOCK.monotonic()) > 0:
-            known, seen = await self._look(endpoint, seen, left_s)
-            if known and is_there(seen):
+        last: EndpointDocument | None = None
+        path, transport = path_of(endpoint), self._transport
+        async for seen in looks(
+            transport, EndpointDocument, path, timeout_s=timeout_s, poll_s=poll_s
+        ):
+            if is_there(seen):
                 return seen
-            await asyncio.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
-        state = f"is {seen.state}" if seen else "was not seen"
-        told = f" ({seen.message})" if seen and seen.message else ""
+            last = seen
+        state = f"is {last.state}" if last else "was not seen"
+        told = f" ({last.message})" if last and last.message else ""
         raise WaitTimeoutError(f"after {timeout_s:g} s '{endpoint}' {state}{told}")
 
     async def wait_until_serving(self, endpoint: str, *, timeout_s: float) -> EndpointDocument:
@@ -217,22 +272,6 @@ class EndpointCalls:
         return await self._transport.ask(
             EndpointDocument, "POST", path, document, if_match=if_match
         )
-
-    async def _look(
-        self, endpoint: str, last: EndpointDocument | None, within_s: float
-    ) -> tuple[bool, EndpointDocument | None]:
-        """(whether it is known how the endpoint is, how it is or was)."""
-        path = path_of(endpoint)
-        try:
-            return True, await self._transport.ask(EndpointDocument, "GET", path, within_s=within_s)
-        except ApiError as error:
-            if error.status == 404:
-                return True, None
-            if error.status < 500:
-                raise
-        except UnreachableError:
-            pass  # it may come back; the wait is bounded
-        return False, last
 
 
 def path_of(endpoint: str) -> str:

@@ -1,6 +1,5 @@
 """Calls about workers."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
@@ -8,13 +7,11 @@ from penstock_client.api_requests import quoted
 from penstock_client.calls.endpoints import path_of
 from penstock_client.calls.listing import Listing
 from penstock_client.calls.logs import LogDocument, follow_logs
+from penstock_client.calls.waiting import looks
 from penstock_client.documents import WorkerDocument, WorkerList
-from penstock_client.errors import ApiError, UnreachableError, WaitTimeoutError
+from penstock_client.errors import WaitTimeoutError
 from penstock_client.transport import Transport
-from penstock_common.clock import SystemClock
 from penstock_common.states import WorkerState
-
-CLOCK: Final = SystemClock()
 
 PATH: Final = "/v1/workers"
 
@@ -82,22 +79,14 @@ class WorkerCalls:
             WaitTimeoutError: it was still there after `timeout_s` seconds.
             ApiError: the api refused.
         """
-        deadline = CLOCK.monotonic() + timeout_s
-        while (left_s := deadline - CLOCK.monotonic()) > 0:
-            try:
-                seen = await self._transport.ask(
-                    WorkerDocument, "GET", _path(worker), within_s=left_s
-                )
-                if tell is not None:
-                    await tell(seen)
-            except ApiError as error:
-                if error.status == 404:
-                    return
-                if error.status < 500:
-                    raise
-            except UnreachableError:
-                pass  # it may come back; the wait is bounded
-            await asyncio.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
+        path, transport = _path(worker), self._transport
+        async for seen in looks(
+            transport, WorkerDocument, path, timeout_s=timeout_s, poll_s=poll_s
+        ):
+            if seen is None:
+                return
+            if tell is not None:
+                await tell(seen)
         raise WaitTimeoutError(f"after {timeout_s:g} s worker '{worker}' is still there")
 
     def logs(

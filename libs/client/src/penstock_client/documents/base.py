@@ -1,22 +1,16 @@
 """What every document is made of, and the documents about the api itself."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    ModelWrapValidatorHandler,
     PrivateAttr,
-    ValidationInfo,
-    model_validator,
 )
 from typing_extensions import override
 
 from penstock_common.errors import PenstockError
-
-#: The context of a validation in which documents keep the JSON that they came in.
-_AS_IT_CAME: Final = {"keep": "raw"}
 
 
 class NoTagError(PenstockError):
@@ -44,20 +38,23 @@ class Document(BaseModel):
         Raises:
             pydantic.ValidationError: it is no such document.
         """
-        document = cls.model_validate(value, extra="ignore", context=_AS_IT_CAME)
+        document = cls.model_validate(value, extra="ignore")
         document._etag = etag  # noqa: SLF001 - its own class
+        if isinstance(value, Mapping):
+            document._keep(value)  # noqa: SLF001
         return document
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep_raw(
-        cls, value: object, build: ModelWrapValidatorHandler[Self], info: ValidationInfo
-    ) -> Self:
-        """The document, with its JSON where it was parsed; those within it likewise."""
-        document = build(value)
-        if info.context is _AS_IT_CAME and isinstance(value, Mapping):
-            document._raw = value  # noqa: SLF001 - its own class
-        return document
+    def _keep(self, raw: Mapping[str, Any]) -> None:
+        """Keep the JSON that this document, and those in it, came in."""
+        self._raw = raw
+        for name, value in self.__dict__.items():
+            given = raw.get(name)
+            if isinstance(value, Document) and isinstance(given, Mapping):
+                value._keep(given)  # noqa: SLF001
+            elif isinstance(value, tuple) and isinstance(given, list):
+                for item, item_given in zip(value, given, strict=True):
+                    if isinstance(item, Document) and isinstance(item_given, Mapping):
+                        item._keep(item_given)  # noqa: SLF001
 
     @override
     def __eq__(self, other: object) -> bool:

@@ -35,10 +35,13 @@ class Load(Document):
     in_flight: int
     #: seconds that the oldest waiting one has waited
     oldest_wait_s: float
-    #: seconds at a worker that half of the recent requests do not exceed, and 95 of 100; null = none
+    #: seconds at a worker that half of the recent requests do not exceed, 95 and 99 of 100; null = none
     #: was served in the last minutes
     service_p50_s: float | None = None
     service_p95_s: float | None = None
+    service_p99_s: float | None = None
+    #: requests that arrived, a second, over the last 10 s
+    arrivals_per_s: float = 0.0
 
 
 class CanaryDocument(Document):
@@ -119,6 +122,29 @@ class SpecChange(Document):
     #: null = not there; a secret's value is never shown, only that it changed
     before: Any = None
     after: Any = None
+
+
+class PlannedChange(SpecChange):
+    """One field of an endpoint document that a write would change."""
+
+    #: whether it makes a new revision, whose workers replace those that run
+    replaces_workers: bool
+
+
+class PlanDocument(Document):
+    """What a PUT of a document would do; nothing is done."""
+
+    app_name: str
+    #: there is no such endpoint yet
+    creates: bool
+    #: the revision that the endpoint would have
+    revision: int
+    #: whether that is a new one, whose workers replace those that run
+    replaces_workers: bool
+    #: by JSON pointer; of a new endpoint, all that is no default
+    changes: tuple[PlannedChange, ...]
+    #: names of the secrets that stay as they are
+    secrets_kept: tuple[str, ...]
 
 
 class RevisionDocument(Document):

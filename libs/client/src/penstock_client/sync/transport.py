@@ -14,6 +14,7 @@ from penstock_client.documents import Document
 from penstock_client.errors import UnreachableError
 from penstock_client.retrying import RetryPolicy, decide_pause_s
 from penstock_client.sse import ServerEvent
+from penstock_client.sync.endpoint_caller import EndpointSyncCaller
 from penstock_client.sync.following import read_events
 from penstock_client.wire import Reply, Request, TooSlowError, WireError
 from penstock_client.wire_sync import Answer, Wire
@@ -52,6 +53,7 @@ class Transport:
         document: object = None,
         *,
         if_match: str | None = None,
+        only_new: bool = False,
         idempotency_key: str | None = None,
         within_s: float | None = None,
     ) -> D:
@@ -63,6 +65,7 @@ class Transport:
             path: with its query, both encoded.
             document: sent as JSON; None = no body. With PATCH, a JSON merge patch (RFC 7396).
             if_match: the ETag of what the change is made to; None = of whatever there is.
+            only_new: nothing is done if there is such a thing already.
             idempotency_key: under which the change is done once; None = a fresh one.
             within_s: longest time for all attempts; None = as the policy of retries has it.
 
@@ -71,7 +74,9 @@ class Transport:
             UnreachableError: it could not be asked, or the answer is none of a Penstock api.
         """
         key = idempotency_key or random_hex(_KEY_DIGITS)
-        request = self._request(method, path, document, idempotency_key=key, if_match=if_match)
+        request = self._request(
+            method, path, document, idempotency_key=key, if_match=if_match, only_new=only_new
+        )
         reply = self._answered(request, within_s)
         value = parse_reply(self._url, reply, _CLOCK.utc())
         try:
@@ -120,6 +125,10 @@ class Transport:
 
         return read_events(ask, refuse, parse, is_last)
 
+    def caller(self, url: str) -> EndpointSyncCaller:
+        """Calls the endpoint with this URL, with the same key and over the same connections."""
+        return EndpointSyncCaller(url, self._key, retry=self._retry, wire=self._wire)
+
     def _request(
         self,
         method: str,
@@ -128,6 +137,7 @@ class Transport:
         *,
         idempotency_key: str = "",
         if_match: str | None = None,
+        only_new: bool = False,
     ) -> Request:
         return api_request(
             self._url + path,
@@ -136,6 +146,7 @@ class Transport:
             document,
             idempotency_key=idempotency_key,
             if_match=if_match,
+            only_new=only_new,
         )
 
     def _answered(self, request: Request, within_s: float | None) -> Reply:

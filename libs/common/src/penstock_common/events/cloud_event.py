@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -79,6 +79,11 @@ class CloudEvent:
             return {**self.attributes, "data": json.loads(self.data)}
         except ValueError:
             return {**self.attributes, "data_base64": base64.b64encode(self.data).decode()}
+
+
+def rfc3339(instant: datetime) -> str:
+    """An aware instant as the text of an attribute, in UTC."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _escape(value: str) -> str:

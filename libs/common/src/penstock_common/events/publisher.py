@@ -20,7 +20,7 @@ from penstock_common.errors import (
     PenstockError,
 )
 from penstock_common.events.catalogue import CATALOGUE, Event, Service, source
-from penstock_common.events.cloud_event import JSON, CloudEvent
+from penstock_common.events.cloud_event import JSON, CloudEvent, rfc3339
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class EventPublisher:
             "source": self._source,
             "type": row.name,
             "subject": event.about,
-            "time": self._clock.utc().isoformat(),
+            "time": rfc3339(self._clock.utc()),
             "datacontenttype": JSON,
             **event.extensions,
         }
@@ -90,6 +90,9 @@ class EventPublisher:
             event, told = await self._waiting.get()
             try:
                 await self._publish(event.subject, told)
+            except asyncio.CancelledError:
+                _log_lost(told, "the service stops")
+                raise
             finally:
                 self._waiting.task_done()
 

@@ -38,6 +38,10 @@ class QueueReport(Message):
     #: counters since the router started
     arrivals_total: int
     completions_total: int
+    #: of those completed, requests that their worker broke off
+    errors_total: int = 0
+    #: requests that were answered 429 or 503 instead of getting a slot
+    refused_total: int = 0
     #: decayed mean of the time between dispatch and the response's end; null = none measured yet
     service_time_s: float | None = None
     #: the same times in a sketch (`penstock_common.sketch`): (bucket, weight), ascending

@@ -24,6 +24,7 @@ from penstock_api.volumes import (
     all_volumes,
     change_volume,
     create_volume,
+    find_volume,
     new_volume,
     remove_volume,
 )
@@ -135,6 +136,7 @@ async def update(api: Api, request: web.Request) -> web.Response:
     body = parse_body(NovitaStorageUpdate, sent)
     wanted = {"name": body.storage_name, "size_gb": body.storage_size}
     patch = VolumePatch(**{field: value for field, value in wanted.items() if value is not None})
+    find_volume(api.store, body.storage_id)  # what is no id at all is no key of KV either
     await change_volume(api.store, body.storage_id, patch, now=api.clock.utc())
     return answer(NovitaEmpty())
 

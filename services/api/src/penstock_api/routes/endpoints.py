@@ -61,8 +61,7 @@ async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints."""
     page = parse_page(request.query)
     state = one_of(request.query, "state", EndpointState)
-    wanted = EndpointState(state) if state else None
-    return answer(list_endpoints(api, page, text=request.query.get("q", ""), state=wanted))
+    return answer(list_endpoints(api, page, text=request.query.get("q", ""), state=state))
 
 
 async def show(api: Api, request: web.Request) -> web.Response:

@@ -82,7 +82,7 @@ async def _page_of(
 ) -> web.Response:
     page = parse_page(request.query)
     found = await api.event_reader.newest(wanted, page.limit, before=_before(page), since=since)
-    cursor = encode_cursor((str(found.events[-1].sequence),)) if found.more else None
+    cursor = None if found.before is None else encode_cursor((str(found.before),))
     if accepts(request, BATCH):
         text = f"[{','.join(_json(stored) for stored in found.events)}]"
         headers = {}
@@ -126,7 +126,9 @@ def _endpoint_id(api: Api, request: web.Request) -> str | None:
     except EndpointNotFoundError:
         if ids.is_id(ids.ENDPOINT, name):
             return name
-        raise
+        raise EndpointNotFoundError(
+            f"there is no endpoint '{name}'; ask for one that is gone by its id"
+        ) from None
 
 
 def _position(request: web.Request) -> int | None:

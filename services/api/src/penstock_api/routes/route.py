@@ -61,7 +61,7 @@ PAGE: Final = (
 class Route:
     """One method on one path."""
 
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     #: with `{parameter}` segments
     path: str
     handler: Handler
@@ -77,6 +77,8 @@ class Route:
     errors: tuple[int, ...] = ()
     #: takes If-Match: the change is made only to what its sender has seen
     conditional: bool = False
+    #: makes what is not there (201), and takes If-None-Match: *
+    creates: bool = False
     #: content types that it answers beside JSON
     other_answers: tuple[str, ...] = ()
 

@@ -1,6 +1,6 @@
 """Workers: list, show, stop."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -8,7 +8,7 @@ from aiohttp import web
 from penstock_api.auth import check_owner, check_right
 from penstock_api.context import Api
 from penstock_api.filters import one_of
-from penstock_api.paging import oldest, parse_page
+from penstock_api.paging import Page, oldest, parse_page
 from penstock_api.routes.requests import JSON, read_request
 from penstock_api.routes.route import CALLER, PAGE, Body, Query, Route, answer
 from penstock_api.views import worker_document
@@ -24,40 +24,46 @@ _STATE: Final = Query("state", "only workers in this state", {"enum": list(Worke
 
 async def show_all(api: Api, request: web.Request) -> web.Response:
     """GET /v1/workers."""
-    return answer(list_workers(api, request.query, endpoint=request.query.get("endpoint")))
+    return _list(api, request.query, endpoint=request.query.get("endpoint"))
 
 
 async def show_workers(api: Api, request: web.Request) -> web.Response:
     """GET /v1/endpoints/{endpoint}/workers."""
-    return answer(list_workers(api, request.query, endpoint=request.match_info["endpoint"]))
+    return _list(api, request.query, endpoint=request.match_info["endpoint"])
 
 
-def list_workers(api: Api, query: Mapping[str, str], *, endpoint: str | None) -> WorkerList:
+def _list(api: Api, query: Mapping[str, str], *, endpoint: str | None) -> web.Response:
+    return answer(
+        list_workers(
+            api,
+            parse_page(query),
+            endpoint=endpoint,
+            node_id=query.get("node"),
+            state=one_of(query, "state", WorkerState),
+        )
+    )
+
+
+def list_workers(
+    api: Api,
+    page: Page,
+    *,
+    endpoint: str | None = None,
+    node_id: str | None = None,
+    state: str | None = None,
+) -> WorkerList:
     """A page of the workers, the oldest first.
 
     Args:
         api: its parts.
-        query: `limit`, `cursor`, `state`, `node`, as behind the `?` of the route.
-        endpoint: only those of the endpoint with this id or `app_name`; None = of all.
+        page: which part of the list.
+        endpoint: only those of the endpoint with this name.
+        node_id: only those on this node.
+        state: only those in this state.
 
     Raises:
-        PenstockError: there is no such endpoint, or a filter cannot be.
+        PenstockError: there is no such endpoint.
     """
-    page = parse_page(query)
-    wanted = _filter(api, query, endpoint)
-    listed, cursor = page.of(filter(wanted, api.store.assignments().values()), _place)
-    return WorkerList(workers=shown_workers(api, listed), next_cursor=cursor)
-
-
-def _place(assignment: WorkerAssignment) -> tuple[str, ...]:
-    """Of a worker in lists: the oldest first."""
-    return oldest(assignment.decided_at, assignment.worker_id)
-
-
-def _filter(
-    api: Api, query: Mapping[str, str], endpoint: str | None
-) -> Callable[[WorkerAssignment], bool]:
-    state, node_id = one_of(query, "state", WorkerState), query.get("node")
     endpoint_id = api.store.find(endpoint).endpoint_id if endpoint is not None else None
 
     def wanted(assignment: WorkerAssignment) -> bool:
@@ -67,7 +73,13 @@ def _filter(
             and state in (None, _state(api, assignment))
         )
 
-    return wanted
+    listed, cursor = page.of(filter(wanted, api.store.assignments().values()), _place)
+    return WorkerList(workers=shown_workers(api, listed), next_cursor=cursor)
+
+
+def _place(assignment: WorkerAssignment) -> tuple[str, ...]:
+    """Of a worker in lists: the oldest first."""
+    return oldest(assignment.decided_at, assignment.worker_id)
 
 
 def _state(api: Api, assignment: WorkerAssignment) -> WorkerState:

@@ -18,7 +18,6 @@ from penstock_api.endpoint_actions import (
     pause_endpoint,
     show_endpoint,
 )
-from penstock_api.paging import parse_page
 from penstock_api.preconditions import etag
 from penstock_api.routes.workers import list_workers
 from penstock_api.rpc.call import Call, Operation
@@ -58,8 +57,7 @@ async def get(api: Api, call: Call) -> Answer:
 async def show_all(api: Api, call: Call) -> Answer:
     """endpoint.list."""
     wanted = call.read(EndpointListRequest)
-    page = parse_page(wanted.query)
-    return _answer(list_endpoints(api, page, text=wanted.q, state=wanted.state))
+    return _answer(list_endpoints(api, wanted.page, text=wanted.q, state=wanted.state))
 
 
 async def update(api: Api, call: Call) -> Answer:
@@ -91,7 +89,15 @@ async def resume(api: Api, call: Call) -> Answer:
 async def show_workers(api: Api, call: Call) -> Answer:
     """worker.list."""
     wanted = call.read(WorkerListRequest)
-    return _answer(list_workers(api, wanted.query, endpoint=wanted.endpoint))
+    return _answer(
+        list_workers(
+            api,
+            wanted.page,
+            endpoint=wanted.endpoint,
+            node_id=wanted.node,
+            state=wanted.state,
+        )
+    )
 
 
 async def _pause(api: Api, call: Call, paused: bool) -> Answer:
@@ -179,7 +185,7 @@ OPERATIONS: Final = (
     Operation(
         "worker.list",
         show_workers,
-        "List the workers of an endpoint.",
+        "List the workers, or those of an endpoint.",
         WorkerListRequest,
         WorkerList,
         has_etag=False,

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from penstock_api.paging import DEFAULT_LIMIT, MAX_LIMIT
-from penstock_common.states import EndpointState
+from penstock_api.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, parse_page
+from penstock_common.states import EndpointState, WorkerState
 
 #: An endpoint's `id` or its `app_name`.
 Name = Annotated[str, Field(min_length=1, max_length=255)]
@@ -25,7 +25,7 @@ class EndpointRequest(CallRequest):
     endpoint: Name
 
 
-class PageRequest(CallRequest):
+class ListRequest(CallRequest):
     """Which part of a list is asked for."""
 
     #: most items of the answer
@@ -34,26 +34,34 @@ class PageRequest(CallRequest):
     cursor: str | None = None
 
     @property
-    def query(self) -> dict[str, str]:
-        """The same as HTTP says it behind the `?`."""
-        page = {"limit": str(self.limit)}
-        return page if self.cursor is None else {**page, "cursor": self.cursor}
+    def page(self) -> Page:
+        """The page.
+
+        Raises:
+            PenstockError: the cursor is none.
+        """
+        given = {"limit": str(self.limit), "cursor": self.cursor}
+        return parse_page({name: text for name, text in given.items() if text is not None})
 
 
-class WorkerListRequest(PageRequest):
-    """Which workers are asked for: those of an endpoint."""
-
-    #: its `id` or its `app_name`
-    endpoint: Name
-
-
-class EndpointListRequest(PageRequest):
+class EndpointListRequest(ListRequest):
     """Which endpoints are asked for: all, or a page of them."""
 
     #: only endpoints in this state
     state: EndpointState | None = None
     #: only those whose name or app_name holds this
     q: str = ""
+
+
+class WorkerListRequest(ListRequest):
+    """Which workers are asked for: all, or a page of them."""
+
+    #: only those of this endpoint: its `id` or its `app_name`
+    endpoint: Name | None = None
+    #: only those on this node: its `id`
+    node: str | None = None
+    #: only workers in this state
+    state: WorkerState | None = None
 
 
 class EndpointUpdateRequest(EndpointRequest):

@@ -1,31 +1,30 @@
 # Made by libs/client/make_sync.py of penstock_client/calls/endpoints.py: change that one.
 """Calls about endpoints."""
 
-import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
-from penstock_client.api_requests import quoted
+from penstock_client.api_requests import quoted, with_query
 from penstock_client.documents import (
     DecisionList,
     EndpointDocument,
     EndpointList,
+    EndpointMetrics,
+    PlanDocument,
     RevisionList,
 )
 from penstock_client.errors import (
-    ApiError,
     NotServingError,
-    UnreachableError,
     WaitTimeoutError,
 )
 from penstock_client.sync.calls.listing import Listing
 from penstock_client.sync.calls.logs import LogDocument, follow_logs
+from penstock_client.sync.calls.waiting import looks
+from penstock_client.sync.endpoint_caller import EndpointSyncCaller
 from penstock_client.sync.transport import Transport
-from penstock_common.clock import SystemClock
 from penstock_common.states import EndpointState
 
 PATH: Final = "/v1/endpoints"
-CLOCK: Final = SystemClock()
 _NEVER_SERVING: Final = frozenset(
     {EndpointState.FAILED, EndpointState.PAUSED, EndpointState.DELETING}
 )
@@ -82,6 +81,39 @@ class EndpointCalls:
             EndpointDocument, "PATCH", path_of(endpoint), patch, if_match=if_match
         )
 
+    def plan(self, app_name: str, document: Mapping[str, Any]) -> PlanDocument:
+        """What `replace` of this document would change; nothing is done.
+
+        Its `etag` is that of the endpoint as it is, unless the plan `creates` it.
+        """
+        path = f"{path_of(app_name)}/plan"
+        return self._transport.ask(PlanDocument, "POST", path, document)
+
+    def replace(
+        self,
+        app_name: str,
+        document: Mapping[str, Any],
+        *,
+        if_match: str | None = None,
+        only_new: bool = False,
+    ) -> EndpointDocument:
+        """The endpoint, made or changed to be as this whole document says (docs/deploy.md).
+
+        Args:
+            app_name: or the id of one that there is.
+            document: what it leaves out has its default afterwards; secrets stay.
+            if_match: as of every change.
+            only_new: it is made, or refused (412) if there is such an endpoint already.
+        """
+        return self._transport.ask(
+            EndpointDocument,
+            "PUT",
+            path_of(app_name),
+            document,
+            if_match=if_match,
+            only_new=only_new,
+        )
+
     def delete(self, endpoint: str, *, if_match: str | None = None) -> EndpointDocument:
         """The endpoint, from now on `deleting`; safe to repeat until it is gone."""
         return self._transport.ask(EndpointDocument, "DELETE", path_of(endpoint), if_match=if_match)
@@ -98,6 +130,20 @@ class EndpointCalls:
         """The autoscaler's last decisions on one endpoint, newest first."""
         path = f"{path_of(endpoint)}/decisions"
         return self._transport.ask(DecisionList, "GET", path)
+
+    def metrics(
+        self, endpoint: str, *, window_s: int | None = None, step_s: int | None = None
+    ) -> EndpointMetrics:
+        """The endpoint's load, now and in the last hour.
+
+        Args:
+            endpoint: id or `app_name`.
+            window_s: seconds to look back, a multiple of 10; None = an hour.
+            step_s: seconds of a point, a multiple of 10; None = about 60 points.
+        """
+        query = {"window": window_s, "step": step_s}
+        path = with_query(f"{path_of(endpoint)}/metrics", query)
+        return self._transport.ask(EndpointMetrics, "GET", path)
 
     def revisions(self, endpoint: str) -> RevisionList:
         """The endpoint's last revisions, newest first, each with what it changed."""
@@ -148,6 +194,14 @@ class EndpointCalls:
         """
         return follow_logs(self._transport, path_of(endpoint), follow=follow, tail=tail)
 
+    def caller(self, endpoint: str) -> EndpointSyncCaller:
+        """What calls this endpoint at the router, with the client's key and connections.
+
+        A key of scope `invoke` may call endpoints and ask the api nothing: with one, make an
+        `EndpointSyncCaller` of the endpoint's URL.
+        """
+        return self._transport.caller((self.show(endpoint)).url)
+
     def wait_until(
         self,
         endpoint: str,
@@ -164,15 +218,14 @@ class EndpointCalls:
             WaitTimeoutError: there was no such state within `timeout_s` seconds.
             ApiError: the api refused to show the endpoint (a wrong key, say).
         """
-        seen: EndpointDocument | None = None
-        deadline = CLOCK.monotonic() + timeout_s
-        while (left_s := deadline - CLOCK.monotonic()) > 0:
-            known, seen = self._look(endpoint, seen, left_s)
-            if known and is_there(seen):
+        last: EndpointDocument | None = None
+        path, transport = path_of(endpoint), self._transport
+        for seen in looks(transport, EndpointDocument, path, timeout_s=timeout_s, poll_s=poll_s):
+            if is_there(seen):
                 return seen
-            time.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
-        state = f"is {seen.state}" if seen else "was not seen"
-        told = f" ({seen.message})" if seen and seen.message else ""
+            last = seen
+        state = f"is {last.state}" if last else "was not seen"
+        told = f" ({last.message})" if last and last.message else ""
         raise WaitTimeoutError(f"after {timeout_s:g} s '{endpoint}' {state}{told}")
 
     def wait_until_serving(self, endpoint: str, *, timeout_s: float) -> EndpointDocument:
@@ -214,22 +267,6 @@ class EndpointCalls:
     ) -> EndpointDocument:
         path = f"{path_of(endpoint)}/{verb}"
         return self._transport.ask(EndpointDocument, "POST", path, document, if_match=if_match)
-
-    def _look(
-        self, endpoint: str, last: EndpointDocument | None, within_s: float
-    ) -> tuple[bool, EndpointDocument | None]:
-        """(whether it is known how the endpoint is, how it is or was)."""
-        path = path_of(endpoint)
-        try:
-            return True, self._transport.ask(EndpointDocument, "GET", path, within_s=within_s)
-        except ApiError as error:
-            if error.status == 404:
-                return True, None
-            if error.status < 500:
-                raise
-        except UnreachableError:
-            pass  # it may come back; the wait is bounded
-        return False, last
 
 
 def path_of(endpoint: str) -> str:

@@ -1,21 +1,18 @@
 # Made by libs/client/make_sync.py of penstock_client/calls/workers.py: change that one.
 """Calls about workers."""
 
-import time
 from collections.abc import Callable, Generator
 from typing import Final
 
 from penstock_client.api_requests import quoted
 from penstock_client.documents import WorkerDocument, WorkerList
-from penstock_client.errors import ApiError, UnreachableError, WaitTimeoutError
+from penstock_client.errors import WaitTimeoutError
 from penstock_client.sync.calls.endpoints import path_of
 from penstock_client.sync.calls.listing import Listing
 from penstock_client.sync.calls.logs import LogDocument, follow_logs
+from penstock_client.sync.calls.waiting import looks
 from penstock_client.sync.transport import Transport
-from penstock_common.clock import SystemClock
 from penstock_common.states import WorkerState
-
-CLOCK: Final = SystemClock()
 
 PATH: Final = "/v1/workers"
 
@@ -83,20 +80,12 @@ class WorkerCalls:
             WaitTimeoutError: it was still there after `timeout_s` seconds.
             ApiError: the api refused.
         """
-        deadline = CLOCK.monotonic() + timeout_s
-        while (left_s := deadline - CLOCK.monotonic()) > 0:
-            try:
-                seen = self._transport.ask(WorkerDocument, "GET", _path(worker), within_s=left_s)
-                if tell is not None:
-                    tell(seen)
-            except ApiError as error:
-                if error.status == 404:
-                    return
-                if error.status < 500:
-                    raise
-            except UnreachableError:
-                pass  # it may come back; the wait is bounded
-            time.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
+        path, transport = _path(worker), self._transport
+        for seen in looks(transport, WorkerDocument, path, timeout_s=timeout_s, poll_s=poll_s):
+            if seen is None:
+                return
+            if tell is not None:
+                tell(seen)
         raise WaitTimeoutError(f"after {timeout_s:g} s worker '{worker}' is still there")
 
     def logs(

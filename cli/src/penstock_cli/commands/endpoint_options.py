@@ -4,8 +4,16 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.completion import complete_endpoints
+
 App = Annotated[
-    str, typer.Argument(metavar="APP", help="app_name or id of the endpoint.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="APP",
+        help="app_name or id of the endpoint.",
+        show_default=False,
+        autocompletion=complete_endpoints,
+    ),
 ]
 Name = Annotated[str | None, typer.Option(help="Display name.", metavar="TEXT", show_default=False)]
 AppName = Annotated[

@@ -1,0 +1,49 @@
+"""Looking again and again, until there is what somebody waits for."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final, TypeVar
+
+from penstock_client.documents import Document
+from penstock_client.errors import ApiError, UnreachableError
+from penstock_client.transport import Transport
+from penstock_common.clock import SystemClock
+
+D = TypeVar("D", bound=Document)
+
+_CLOCK: Final = SystemClock()
+_NOT_FOUND: Final = 404
+
+
+async def looks(
+    transport: Transport, answer: type[D], path: str, *, timeout_s: float, poll_s: float
+) -> AsyncGenerator[D | None, None]:
+    """What there is at this path, look by look, for `timeout_s` seconds; None = nothing (404).
+
+    A look that the api does not answer, being away for a moment, is left out.
+
+    Args:
+        transport: asks.
+        answer: the document that it is.
+        path: encoded.
+        timeout_s: the last look begins before so many seconds have passed, and ends by then.
+        poll_s: seconds between two looks.
+
+    Raises:
+        ApiError: the api refused, for another reason than that there is no such thing.
+    """
+    deadline = _CLOCK.monotonic() + timeout_s
+    while (left_s := deadline - _CLOCK.monotonic()) > 0:
+        seen: D | None = None
+        is_known = True
+        try:
+            seen = await transport.ask(answer, "GET", path, within_s=left_s)
+        except ApiError as error:
+            is_known = error.status == _NOT_FOUND
+            if error.status < 500 and not is_known:
+                raise
+        except UnreachableError:
+            is_known = False  # it may come back; the wait is bounded
+        if is_known:
+            yield seen
+        await asyncio.sleep(max(0.0, min(poll_s, deadline - _CLOCK.monotonic())))
