@@ -42,6 +42,12 @@ LISTS: dict[str, tuple[str, list[dict[str, Any]], str, list[int]]] = {
         "scope=deploy",
         [1],
     ),
+    "/v1/webhooks": (
+        "webhooks",
+        [{"url": f"https://{n}.example/", "enabled": False} for n in ("one", "two", "three")],
+        "",
+        [0, 1, 2],
+    ),
     "/v1/endpoints": (
         "endpoints",
         [{"app_name": n, "image": {"image": "acme/echo"}} for n in ("one", "two", "three")],

@@ -10,7 +10,7 @@ from aiohttp import web
 from penstock_client.client import PenstockClient
 from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
 from penstock_common.states import EndpointState
-from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
+from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer, free_port
 
 pytestmark = [pytest.mark.nats]
@@ -74,6 +74,34 @@ async def test_volumes_prewarms_and_registry_auths_have_typed_methods(
     assert caught.value.reason == "registry_auth_in_use"
     assert (await client.prewarms.delete(prewarm.id)).id == prewarm.id
     assert (await client.registry_auths.delete(auth.id)).id == auth.id
+
+
+async def test_webhooks_have_typed_methods(client: PenstockClient) -> None:
+    made = await client.webhooks.create({"url": "https://receiver.invalid/", "enabled": False})
+    assert made.secret.startswith("whsec_")
+    assert [found.id async for found in client.webhooks.list()] == [made.id]
+    rotated = await client.webhooks.rotate_secret(made.id, grace_s=60)
+    assert rotated.secret != made.secret
+    assert rotated.previous_secret_until is not None
+    with pytest.raises(ApiError) as caught:
+        await client.webhooks.test(made.id)
+    assert caught.value.reason == "webhook_disabled"
+    assert (await client.webhooks.update(made.id, {"enabled": True})).enabled
+    begun = await client.webhooks.test(made.id)
+    tried = await client.webhooks.wait_for_attempt(made.id, begun.event_id, after=0, timeout_s=20)
+    assert tried.attempts[0].error is not None
+    assert (await client.webhooks.redeliver(made.id, begun.event_id)).event_id == begun.event_id
+    listed = [found.event_id async for found in client.webhooks.deliveries(made.id, page_size=1)]
+    assert listed == [begun.event_id]
+
+    async def is_failing() -> bool:
+        return (await client.webhooks.show(made.id)).last_error is not None
+
+    assert await eventually(is_failing)
+    assert (await client.webhooks.delete(made.id)).id == made.id
+    with pytest.raises(ApiError) as caught:
+        await client.webhooks.show(made.id)
+    assert caught.value.status == 404
 
 
 async def test_a_list_is_had_over_all_its_pages(client: PenstockClient, api: ApiServer) -> None:

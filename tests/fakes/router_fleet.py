@@ -423,7 +423,7 @@ class Fleet:
         data = self.stream.popleft()
         key = self.new_id("ack")
         self.unsettled[key] = data
-        message = Delivered("tickets", data, {}, 1, len(self.stream), key)
+        message = Delivered("tickets", data, {}, 1, len(self.stream), key, 1, 0)
         pull: Any = router.driver._loops[ENDPOINT]
         router.driver.on_ticket(ENDPOINT, pull, message)
         for each in self.living():

@@ -155,7 +155,7 @@ async def test_a_pull_loop_goes_on(nats_server: NatsServer) -> None:
         # Settling what came from the server that died is no error.
         nats_server.kill()
         await eventually(lambda: not bus.connected)
-        message = Delivered("s", b"", {}, 1, 0, "$JS.ACK.x")
+        message = Delivered("s", b"", {}, 1, 0, "$JS.ACK.x", 1, 0)
         loop.ack(message)
         loop.nak(message)
         loop.in_progress(message)

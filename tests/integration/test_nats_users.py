@@ -25,9 +25,10 @@ from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER, US
 from penstock_common.settings import NatsSettings
 from penstock_common.streams import ensure_streams
 from penstock_common.subjects import inbox_prefix
-from tests.support.api_server import CLOCK, running_api
+from tests.support.api_server import CLOCK, eventually, running_api
 from tests.support.nats_calls import Caller
 from tests.support.nats_server import NatsServer, free_port
+from tests.support.webhook_receiver import running_receiver
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,6 +130,33 @@ async def test_an_integration_makes_an_endpoint_and_hears_of_it(site: Site, tmp_
             assert event.headers["ce-type"] == "penstock.endpoint.created"
             assert json.loads(event.data)["app_name"] == "echo"
         assert integration.refused == reader.refused == []
+
+
+async def test_the_apis_user_may_all_that_webhooks_take(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    allowed = {"webhook_allowed_networks": "127.0.0.1/32"}
+    async with (
+        running_receiver() as receiver,
+        running_api(site.server, tmp_path / "api", **api_settings(site), **allowed) as api,
+    ):
+        made = await api.ask("POST", "/v1/webhooks", {"url": receiver.url})
+        path = f"/v1/webhooks/{made.document['id']}"
+        assert made.document["waiting"] == 0, "NATS was asked"
+        await api.create("echo")
+        assert (await api.ask("POST", f"{path}/test")).status == 202
+        await receiver.until(2)
+
+        async def both_are_delivered() -> bool:
+            answer = await api.ask("GET", f"{path}/deliveries?state=delivered")
+            return len(answer.document["deliveries"]) == 2
+
+        await eventually(both_are_delivered)
+        for change in ({"event_types": ["penstock.node."]}, {"enabled": False}):
+            assert (await api.ask("PATCH", path, change)).status == 200
+        assert (await api.ask("DELETE", path)).status == 200
+    actions = {getattr(entry, "action", "") for entry in caplog.records}
+    assert not actions & {"nats_denied", "webhook_remains", "webhooks_not_swept"}
 
 
 async def test_the_server_refuses_a_reader_what_changes_something(

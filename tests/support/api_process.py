@@ -1,6 +1,7 @@
 """`penstock-api` as a process of a test's own, on a free port, over the test's NATS."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -103,6 +104,7 @@ async def api_process(nats: NatsServer, folder: Path, **changes: str) -> AsyncIt
         async with aiohttp.ClientSession(url) as session:
             yield RunningApi(process.pid, session)
     finally:
-        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # a test may have killed it
+            process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(20):
             await told

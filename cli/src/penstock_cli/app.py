@@ -19,6 +19,7 @@ from penstock_cli.commands.product import products_app
 from penstock_cli.commands.registry import registry_app
 from penstock_cli.commands.usage import usage
 from penstock_cli.commands.volume import volumes_app
+from penstock_cli.commands.webhook import webhooks_app
 from penstock_cli.commands.worker import workers_app
 from penstock_cli.doctor.command import doctor
 from penstock_cli.exits import CliError
@@ -57,6 +58,7 @@ app.add_typer(products_app, name="product")
 app.add_typer(keys_app, name="key")
 app.add_typer(registry_app, name="registry")
 app.add_typer(contexts_app, name="context")
+app.add_typer(webhooks_app, name="webhook")
 
 
 def _print_version(wanted: bool) -> None:

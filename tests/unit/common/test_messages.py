@@ -12,11 +12,15 @@ from pydantic import ValidationError
 from penstock_common import messages
 from penstock_common.messages import (
     ApiKeyRecord,
+    Attempt,
     AuditChange,
     AuditRecord,
     AuditTarget,
     Canary,
     Claim,
+    DeliveryRecord,
+    DeliveryState,
+    EarlierFilter,
     EndpointNews,
     EndpointRecord,
     EndpointStatus,
@@ -60,6 +64,9 @@ from penstock_common.messages import (
     Ticket,
     UsageRecord,
     VolumeRecord,
+    WebhookFilter,
+    WebhookRecord,
+    WebhookStatus,
     WorkerAssigned,
     WorkerAssignment,
     WorkerLoad,
@@ -221,6 +228,30 @@ EXAMPLES: list[Message] = [
         router_id="rt-1", hostname="h", url="http://x", version="1", started_at=AT, beat=1
     ),
     RepeatRecord(fingerprint="0" * 64, sealed={"answer": "gAAA"}),
+    WebhookRecord(
+        webhook_id="wh-1",
+        url="https://example.com/hook",
+        filter=WebhookFilter(event_types=("penstock.worker.",), endpoints=("ep-1",)),
+        earlier=(EarlierFilter(filter=WebhookFilter(), until=AT),),
+        since=AT,
+        sealed={"current": "gAAA", "previous": "gAAA"},
+        previous_until=AT,
+        created_at=AT,
+        updated_at=AT,
+    ),
+    WebhookStatus(webhook_id="wh-1", failing_since=AT, last_error="no answer", updated_at=AT),
+    DeliveryRecord(
+        webhook_id="wh-1",
+        event_id="ev-1",
+        event_type="penstock.worker.failed",
+        about="wk-1",
+        event_time=AT,
+        event_sequence=7,
+        state=DeliveryState.WAITING,
+        attempts=(Attempt(n=1, at=AT, duration_s=0.25, status=500, error="500", response="no"),),
+        next_try_at=AT,
+        updated_at=AT,
+    ),
     RegistryAuthRecord(
         registry_auth_id="ra-1",
         name="ours",
@@ -349,6 +380,9 @@ EXAMPLES: list[Message] = [
 def test_every_wire_type_has_an_example() -> None:
     """So that a type that is added is tested as well; parts of others count with them."""
     parts = {
+        Attempt,
+        EarlierFilter,
+        WebhookFilter,
         EngineProblem,
         Gpu,
         GpuReading,

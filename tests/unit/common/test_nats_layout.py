@@ -31,7 +31,8 @@ def test_forms_become_the_patterns_that_services_use() -> None:
     assert patterns == {
         subjects.TICKETS: (subjects.TICKETS_ALL,),
         subjects.USAGE: (subjects.USAGE_ALL,),
-        subjects.EVENTS: (subjects.EVENTS_ALL,),
+        subjects.EVENTS: (subjects.EVENTS_ALL, subjects.WEBHOOK_EVENTS_ALL),
+        subjects.DELIVERIES: (subjects.delivery("*", "*"),),
         subjects.LOGS: (subjects.LOGS_ALL,),
         subjects.AUDIT: (subjects.AUDIT_ALL,),
     }

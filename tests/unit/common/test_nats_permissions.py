@@ -101,7 +101,11 @@ def test_streams_are_destroyed_by_none_of_them(verb: str) -> None:
     if verb == "UPDATE":
         assert {user for user, _ in allowed} == {Service.API}
     else:
-        trimmed = {(Service.NODE_AGENT, subjects.LOGS), (Service.API, subjects.AUDIT)}
+        trimmed = {
+            (Service.NODE_AGENT, subjects.LOGS),
+            (Service.API, subjects.AUDIT),
+            (Service.API, subjects.DELIVERIES),
+        }
         assert allowed == (trimmed if verb == "PURGE" else set())
 
 

@@ -71,7 +71,9 @@ def test_no_subject_adds_a_command(subject: str) -> None:
 
 
 def test_a_reply_subject_of_jetstream() -> None:
-    numbers = AckSubject(attempt=1, stream_sequence=22, consumer_sequence=3, pending=4)
+    numbers = AckSubject(
+        attempt=1, stream_sequence=22, consumer_sequence=3, stored_at_ns=1700000000, pending=4
+    )
     assert parse_ack_subject("$JS.ACK.S.c.1.22.3.1700000000.4") == numbers
     assert parse_ack_subject("$JS.ACK.dom.acc.S.c.1.22.3.1700000000.4.rnd") == numbers
 

@@ -200,6 +200,8 @@ def child_specs(
         "PORT": str(addresses.api_port),
         "ADMIN_KEY_FILE": str(folder.admin_key_file),
         "ROUTER_URL": addresses.urls["router"],
+        # Whoever has the key of this installation can reach these anyhow.
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
     }
     of_api["NODE_NATS_PASSWORD_FILE"] = str(folder.nats_password_files["node-agent"])
     if addresses.node_nats_url is not None:

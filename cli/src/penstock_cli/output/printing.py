@@ -30,6 +30,11 @@ _COLOURS: Final = {
     "paused": "yellow",
     "deleting": "yellow",
     "failed": "red",
+    "enabled": "green",
+    "failing": "red",
+    "disabled": "yellow",
+    "delivered": "green",
+    "waiting": "cyan",
 }
 
 

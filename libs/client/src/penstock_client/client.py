@@ -25,6 +25,7 @@ from penstock_client.calls.prewarms import PrewarmCalls
 from penstock_client.calls.registry_auths import RegistryAuthCalls
 from penstock_client.calls.usage import UsageCalls
 from penstock_client.calls.volumes import VolumeCalls
+from penstock_client.calls.webhooks import WebhookCalls
 from penstock_client.calls.workers import WorkerCalls
 from penstock_client.retrying import RetryPolicy
 from penstock_client.transport import Transport
@@ -48,6 +49,7 @@ class PenstockClient:
     join_tokens: JoinTokenCalls
     usage: UsageCalls
     audit: AuditCalls
+    webhooks: WebhookCalls
     products: ProductCalls
     limits: LimitCalls
     events: EventCalls
@@ -74,6 +76,7 @@ class PenstockClient:
         self.join_tokens = JoinTokenCalls(transport)
         self.usage = UsageCalls(transport)
         self.audit = AuditCalls(transport)
+        self.webhooks = WebhookCalls(transport)
         self.products = ProductCalls(transport)
         self.limits = LimitCalls(transport)
         self.events = EventCalls(transport)

@@ -63,6 +63,11 @@ def random_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def random_key() -> bytes:
+    """256 random bits: keys of signatures."""
+    return secrets.token_bytes(32)
+
+
 def random_ratio() -> float:
     """A random number in [0, 1): the jitter of retries."""
     return secrets.randbelow(1 << 32) / (1 << 32)

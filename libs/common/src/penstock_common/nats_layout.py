@@ -15,6 +15,7 @@ from penstock_common.messages import (
     ApiKeyRecord,
     AuditRecord,
     Claim,
+    DeliveryRecord,
     EndpointRecord,
     EndpointStatus,
     Grant,
@@ -41,6 +42,8 @@ from penstock_common.messages import (
     Ticket,
     UsageRecord,
     VolumeRecord,
+    WebhookRecord,
+    WebhookStatus,
     WorkerAssignment,
     WorkerOrder,
     WorkerStatus,
@@ -58,6 +61,8 @@ _DAY_S: Final = 24 * 3600
 USAGE_KEPT_DAYS: Final = 400
 #: So long it is known who changed what; likewise.
 AUDIT_KEPT_DAYS: Final = 400
+#: So long events are kept, and what became of them at webhooks.
+EVENTS_KEPT_DAYS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,8 @@ class Consumer:
     made_by: tuple[Service, ...]
     kind: str
     meaning: str
+    #: who makes it also lists those that there are, and asks how much waits in one
+    watched: bool = False
 
 
 def pattern(form: str) -> str:
@@ -285,6 +292,22 @@ BUCKETS: Final = (
         expires_s=_DAY_S,
     ),
     Bucket(
+        subjects.WEBHOOKS,
+        "<webhook_id>",
+        WebhookRecord,
+        API,
+        (),
+        "a webhook: its URL, filter, sealed secrets",
+    ),
+    Bucket(
+        subjects.WEBHOOK_STATUS,
+        "<webhook_id>",
+        WebhookStatus,
+        API,
+        (),
+        "how its receiver does: the last success, since when it fails",
+    ),
+    Bucket(
         subjects.NODES,
         "<node_id>",
         NodeRecord,
@@ -339,12 +362,13 @@ STREAMS: Final = (
     ),
     Stream(
         subjects.EVENTS,
-        (subjects.EVENTS_ALL,),
+        (subjects.EVENTS_ALL, subjects.webhook_event("<webhook_id>")),
         None,
         writers=(API, SCHEDULER, NODE_AGENT),
         readers=(API,),
-        meaning="what has happened, as CloudEvents 1.0 in binary mode",
-        max_age_s=7 * _DAY_S,
+        meaning="what has happened, as CloudEvents 1.0 in binary mode; and, by the api, tests of"
+        " webhooks and events to be sent to one again",
+        max_age_s=EVENTS_KEPT_DAYS * _DAY_S,
         max_bytes=512 * _MIB,
         max_msg_bytes=256 * 1024,
     ),
@@ -363,6 +387,20 @@ STREAMS: Final = (
         max_msg_bytes=512 * 1024,
         # The outcome of a request takes the place of its attempt.
         max_msgs_per_subject=1,
+    ),
+    Stream(
+        subjects.DELIVERIES,
+        (subjects.delivery("<webhook_id>", "<event_id>"),),
+        DeliveryRecord,
+        writers=(API,),
+        readers=(API,),
+        meaning="what became of an event at a webhook; the last 1,000 of each",
+        max_age_s=EVENTS_KEPT_DAYS * _DAY_S,
+        # The api keeps each webhook's share small; this is the end for all of them together.
+        trimmed=True,
+        max_msgs_per_subject=1,
+        max_bytes=256 * _MIB,
+        max_msg_bytes=64 * 1024,
     ),
     Stream(
         subjects.LOGS,
@@ -399,6 +437,22 @@ CONSUMERS: Final = (
         (ROUTER,),
         "durable, pull, each message acknowledged within 5 s or given out again",
         "hands out one endpoint's tickets in their order; gone a day after the last pull",
+    ),
+    Consumer(
+        subjects.webhook_consumer("<webhook_id>", "<epoch>"),
+        subjects.EVENTS,
+        (API,),
+        "durable, pull, each message acknowledged within 31 s or given out again",
+        "the events that a webhook's filter wants; deleted with the webhook",
+        watched=True,
+    ),
+    Consumer(
+        subjects.webhook_consumer_alone("<webhook_id>", "<epoch>"),
+        subjects.EVENTS,
+        (API,),
+        "durable, pull, each message acknowledged within 31 s or given out again",
+        "the events for one webhook alone; deleted with the webhook",
+        watched=True,
     ),
 )
 

@@ -94,6 +94,12 @@ def _on_stream(service: Service, stream: Stream) -> Iterator[str]:
         yield from _reading(stream.name)
         yield f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.*"
         yield f"$JS.ACK.{stream.name}.>"
+    if any(
+        c.watched and c.stream == stream.name and service in c.made_by
+        for c in nats_layout.CONSUMERS
+    ):
+        yield f"$JS.API.CONSUMER.NAMES.{stream.name}"
+        yield f"$JS.API.CONSUMER.INFO.{stream.name}.*"
 
 
 def _reading(stream: str) -> Iterator[str]:
@@ -109,6 +115,8 @@ def _event_subjects(service: Service) -> Iterator[str]:
     for row in CATALOGUE.values():
         if row.publisher is service:
             yield row.family.subject(Ids(), row.verb)
+    if service is Service.API:
+        yield subjects.WEBHOOK_EVENTS_ALL
 
 
 def _sends(service: Service, row: Core) -> Iterator[str]:

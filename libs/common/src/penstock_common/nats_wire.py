@@ -256,6 +256,8 @@ class AckSubject:
     attempt: int
     stream_sequence: int
     consumer_sequence: int
+    #: when the stream stored it: nanoseconds since 1970 by the server's clock
+    stored_at_ns: int
     #: messages left in the consumer after this one
     pending: int
 
@@ -274,5 +276,6 @@ def parse_ack_subject(reply: str) -> AckSubject:
         attempt=int(tokens[at]),
         stream_sequence=int(tokens[at + 1]),
         consumer_sequence=int(tokens[at + 2]),
+        stored_at_ns=int(tokens[at + 3]),
         pending=int(tokens[at + 4]),
     )

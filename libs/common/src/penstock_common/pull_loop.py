@@ -1,4 +1,4 @@
-"""A pull loop on a work-queue consumer: as many messages as there is capacity for.
+"""A pull loop on a durable consumer: as many messages as there is capacity for.
 
 Theory of operation. A loop has one runner task that walks for ever through
 
@@ -64,6 +64,9 @@ class Delivered:
     #: messages left in the consumer after this one
     pending: int
     ack_subject: str
+    #: where it lies in the stream, and since when: nanoseconds since 1970 by the server's clock
+    sequence: int
+    stored_at_ns: int
 
 
 @dataclass(slots=True)
@@ -347,6 +350,8 @@ class PullLoop:
             attempt=ack.attempt,
             pending=ack.pending,
             ack_subject=message.reply,
+            sequence=ack.stream_sequence,
+            stored_at_ns=ack.stored_at_ns,
         )
         session.worked = True
         request.remaining -= 1

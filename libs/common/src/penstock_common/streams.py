@@ -5,7 +5,8 @@ Memory streams do not outlive a restart of a single server (they are gone, not e
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
@@ -178,6 +179,34 @@ def ticket_consumer(endpoint_id: str) -> Mapping[str, Any]:
         "max_ack_pending": 100_000,
         "max_waiting": 4_096,
         "inactive_threshold": 24 * 3600 * _NS,
+    }
+
+
+def webhook_consumer(
+    name: str, wanted: Sequence[str], *, since: datetime, ack_wait_s: float
+) -> Mapping[str, Any]:
+    """Configuration of a durable consumer with events that a webhook is still to be sent.
+
+    Every api pulls from it. It stays until the api deletes it, whatever happens to the apis.
+
+    Args:
+        name: of the consumer.
+        wanted: subjects of the events, none of which overlaps another.
+        since: it holds what was stored from then on; never changes.
+        ack_wait_s: an api that has not settled a delivery by then has died with it.
+    """
+    return {
+        "durable_name": name,
+        "filter_subjects": [*wanted],
+        "deliver_policy": "by_start_time",
+        "opt_start_time": since.isoformat(),
+        "replay_policy": "instant",
+        "ack_policy": "explicit",
+        "ack_wait": int(ack_wait_s * _NS),
+        "max_deliver": -1,
+        # Those that wait for their next attempt count here; beyond, events wait in the stream.
+        "max_ack_pending": 10_000,
+        "max_waiting": 512,
     }
 
 

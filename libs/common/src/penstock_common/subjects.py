@@ -28,6 +28,8 @@ TEMPLATES: Final = "PENSTOCK_TEMPLATES"
 VOLUMES: Final = "PENSTOCK_VOLUMES"
 PREWARMS: Final = "PENSTOCK_PREWARMS"
 PREWARM_STATUS: Final = "PENSTOCK_PREWARM_STATUS"
+WEBHOOKS: Final = "PENSTOCK_WEBHOOKS"
+WEBHOOK_STATUS: Final = "PENSTOCK_WEBHOOK_STATUS"
 
 # The scheduler's lease lives in the bucket that it guards, since a server-side fence reaches only
 # the stream of the write (docs/adr/0002). "lease" is never a node id: those begin with "node-".
@@ -40,6 +42,7 @@ EVENTS: Final = "PENSTOCK_EVENTS"
 USAGE: Final = "PENSTOCK_USAGE"
 LOGS: Final = "PENSTOCK_LOGS"
 AUDIT: Final = "PENSTOCK_AUDIT"
+DELIVERIES: Final = "PENSTOCK_DELIVERIES"
 
 TICKETS_ALL: Final = f"{PREFIX}.tickets.*"
 EVENTS_ALL: Final = f"{PREFIX}.events.>"
@@ -48,6 +51,7 @@ LOGS_ALL: Final = f"{PREFIX}.logs.*.*"
 AUDIT_ALL: Final = f"{PREFIX}.audit.*.*"
 #: Stands for callers that no key names.
 AUDIT_NOBODY: Final = "nobody"
+WEBHOOK_EVENTS_ALL: Final = f"{PREFIX}.webhook_events.*"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
 # calls of integrations, which the apis share (core NATS, request and reply)
@@ -200,3 +204,23 @@ def logs(endpoint_id: str, worker_id: str) -> str:
 def audit(caller: str, audit_id: str) -> str:
     """Where the `AuditRecord` lies of what this key or join token asked for; `*` = any."""
     return f"{PREFIX}.audit.{caller}.{audit_id}"
+
+
+def webhook_event(webhook_id: str) -> str:
+    """In the stream EVENTS: an event for this webhook alone, a test or one to be sent again."""
+    return f"{PREFIX}.webhook_events.{webhook_id}"
+
+
+def webhook_consumer(webhook_id: str, epoch: int | str) -> str:
+    """The durable consumer on `EVENTS` with the events that a webhook's filter wants."""
+    return f"webhook-{webhook_id}-{epoch}"
+
+
+def webhook_consumer_alone(webhook_id: str, epoch: int | str) -> str:
+    """The durable consumer on `EVENTS` with the events for this webhook alone."""
+    return f"webhook-alone-{webhook_id}-{epoch}"
+
+
+def delivery(webhook_id: str, event_id: str) -> str:
+    """Where the `DeliveryRecord` of an event at a webhook lies; `*` = of any event."""
+    return f"{PREFIX}.deliveries.{webhook_id}.{event_id}"

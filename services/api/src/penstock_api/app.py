@@ -58,6 +58,7 @@ from penstock_api.routes import (
     replacements,
     usage,
     volumes,
+    webhooks,
     workers,
 )
 from penstock_api.routes.route import CALLER, Route
@@ -70,6 +71,9 @@ from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_api.turns import take_turn
 from penstock_api.usage_reader import UsageReader
+from penstock_api.webhooks.deliveries import DeliveryLog
+from penstock_api.webhooks.outbox import Outbox
+from penstock_api.webhooks.service import ack_wait_s, run_webhooks
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.connection import Bus, Received
@@ -101,6 +105,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *prewarms.ROUTES,
     *api_keys.ROUTES,
     *join_tokens.ROUTES,
+    *webhooks.ROUTES,
     *usage.ROUTES,
     *audit.ROUTES,
     *health.ROUTES,
@@ -250,6 +255,8 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 UsageReader(bus),
                 LogReader(LogStream(bus), store, clock, streams),
                 LoadHistory(clock.utc().timestamp()),
+                Outbox(bus, ack_wait_s=ack_wait_s(settings)),
+                DeliveryLog(bus),
                 EventReader(bus, streams),
                 AuditTrail(bus, clock),
                 AuditReader(bus),
@@ -304,6 +311,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                 ),
                 group.create_task(api.events.run(), name="events"),
                 group.create_task(api.audit.run(), name="audit"),
+                group.create_task(run_webhooks(api, bus), name="webhooks"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
                 group.create_task(_keep_history(api), name="history"),
                 group.create_task(

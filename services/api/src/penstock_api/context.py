@@ -13,6 +13,8 @@ from penstock_api.rate_limits import RateLimits
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
 from penstock_api.usage_reader import UsageReader
+from penstock_api.webhooks.deliveries import DeliveryLog
+from penstock_api.webhooks.outbox import Outbox
 from penstock_common.clock import Clock
 from penstock_common.events.publisher import EventPublisher
 from penstock_common.sealing import Sealer
@@ -33,6 +35,8 @@ class Api:
     usage: UsageReader
     logs: LogReader
     history: LoadHistory
+    outbox: Outbox
+    deliveries: DeliveryLog
     event_reader: EventReader
     audit: AuditTrail
     audit_reader: AuditReader

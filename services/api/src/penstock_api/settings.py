@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from penstock_api.webhooks.addresses import AddressPolicy, parse_networks
 from penstock_common.events.catalogue import Service
 from penstock_common.settings import ServiceSettings, read_password
 from penstock_common.volumes import check_plain_path
@@ -53,6 +55,27 @@ class ApiSettings(ServiceSettings):
     keepalive_timeout_s: Annotated[float, Field(gt=0)] = 75.0
     #: requests under way get so long to end when the api stops
     shutdown_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+
+    #: addresses that webhooks may be sent to beside those of the public internet, in CIDR notation,
+    #: comma-separated; the others are refused, as a webhook makes the api send requests inside
+    webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    #: addresses that they may not be sent to, also where they are public or allowed
+    webhook_denied_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    #: a receiver must have answered within
+    webhook_timeout_s: Annotated[float, Field(gt=0, le=60)] = 15.0
+    #: between the first and the second attempt of a delivery; further waits are three times as long
+    #: as the one before, six hours at most
+    webhook_retry_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+
+    @property
+    def webhook_addresses(self) -> AddressPolicy:
+        """Which addresses webhooks may be sent to."""
+        return AddressPolicy(self.webhook_allowed_networks, self.webhook_denied_networks)
+
+    @field_validator("webhook_allowed_networks", "webhook_denied_networks", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        return parse_networks(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _read_node_password(self) -> Self:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from penstock_api.audit.notes import note_write
@@ -30,6 +30,8 @@ from penstock_common.messages import (
     ScaleHistory,
     TemplateRecord,
     VolumeRecord,
+    WebhookRecord,
+    WebhookStatus,
     WorkerAssignment,
     WorkerOrder,
     WorkerStatus,
@@ -49,6 +51,8 @@ from penstock_common.subjects import (
     SCALE_HISTORY,
     TEMPLATES,
     VOLUMES,
+    WEBHOOK_STATUS,
+    WEBHOOKS,
     WORKER_KEYS,
     WORKER_ORDERS,
     WORKER_STATUS,
@@ -72,9 +76,10 @@ _KINDS: Final = {
     TEMPLATES: "template",
     VOLUMES: "volume",
     PREWARMS: "prewarm",
+    WEBHOOKS: "webhook",
 }
-#: Tables whose changes are told to listeners; heartbeats of nodes are not.
-_POKING: Final = frozenset({ENDPOINTS, ENDPOINT_STATUS, WORKERS})
+#: Tables whose changes are told to listeners that name none; heartbeats of nodes are not.
+_POKING: Final = (ENDPOINTS, ENDPOINT_STATUS, WORKERS)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -92,7 +97,7 @@ class Tables:
         self._node_orders_bucket = Bucket(bus, NODE_ORDERS)
         self._turn = asyncio.Lock()
         self._settling: list[asyncio.Future[None]] = []
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: dict[str, list[Callable[[], None]]] = {}
         self.endpoints = self._table(ENDPOINTS, EndpointRecord.decode)
         self.endpoint_status = self._table(ENDPOINT_STATUS, EndpointStatus.decode)
         self.revisions = self._table(REVISIONS, RevisionRecord.decode)
@@ -109,6 +114,8 @@ class Tables:
         self.volumes = self._table(VOLUMES, VolumeRecord.decode)
         self.prewarms = self._table(PREWARMS, PrewarmRecord.decode)
         self.prewarm_status = self._table(PREWARM_STATUS, PrewarmStatus.decode)
+        self.webhooks = self._table(WEBHOOKS, WebhookRecord.decode)
+        self.webhook_status = self._table(WEBHOOK_STATUS, WebhookStatus.decode)
         self.routers = self._table(ROUTERS, RouterRecord.decode)
         self._router_sight = RouterSight(bus, self.routers)
         self._tables: dict[str, WatchedTable[Any]] = {
@@ -128,6 +135,8 @@ class Tables:
             VOLUMES: self.volumes,
             PREWARMS: self.prewarms,
             PREWARM_STATUS: self.prewarm_status,
+            WEBHOOKS: self.webhooks,
+            WEBHOOK_STATUS: self.webhook_status,
             ROUTERS: self.routers,
         }
 
@@ -142,9 +151,13 @@ class Tables:
         for table in self._tables.values():
             await table.stop()
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every change of an endpoint, its status, or an assignment."""
-        self._listeners.append(listener)
+    def on_change(self, listener: Callable[[], None], *, buckets: Sequence[str] = _POKING) -> None:
+        """Call `listener` after every change in these buckets.
+
+        Unless told otherwise: of an endpoint, its status, or an assignment.
+        """
+        for bucket in buckets:
+            self._listeners.setdefault(bucket, []).append(listener)
 
     def missing(self) -> list[str]:
         """What keeps the tables from being current: `nats`, or names of buckets; empty = ready."""
@@ -270,14 +283,12 @@ class Tables:
     def _table(
         self, bucket: str, decode: Callable[[bytes], T], *, keys: str = ">"
     ) -> WatchedTable[T]:
-        pokes = bucket in _POKING
-
         def on_change(_key: str, _row: Row[T] | None) -> None:
             settling, self._settling = self._settling, []
             for waiter in settling:
                 if not waiter.done():
                     waiter.set_result(None)
-            for listener in self._listeners if pokes else ():
+            for listener in self._listeners.get(bucket, ()):
                 listener()
 
         return WatchedTable(self._bus, bucket, decode, keys=keys, on_change=on_change)

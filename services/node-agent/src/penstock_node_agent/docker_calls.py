@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from docker import APIClient
 from docker.errors import DockerException
 
-from penstock_node_agent.daemon_threads import DaemonThreads
+from penstock_common.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_client import connect, knock
 from penstock_node_agent.docker_containers import DockerSettings
 from penstock_node_agent.docker_errors import ENGINE_ERRORS, engine_failure, explanation

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from docker import APIClient
 
+from penstock_common.daemon_threads import DaemonThreads
 from penstock_common.states import WorkerReason
-from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_errors import ENGINE_ERRORS, explanation, pull_failure
 from penstock_node_agent.pull_bytes import PullCount, PulledBytes
 from penstock_node_agent.runtime import Credentials, StartFailedError

@@ -17,10 +17,10 @@ from typing import Final
 from typing_extensions import override
 
 from penstock_common.clock import Clock, SystemClock
+from penstock_common.daemon_threads import DaemonThreads
 from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
-from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_calls import EngineCalls
 from penstock_node_agent.docker_containers import DockerSettings
 from penstock_node_agent.docker_disks import DiskWatch

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 from docker import APIClient
 
 from penstock_common.clock import Clock
+from penstock_common.daemon_threads import DaemonThreads
 from penstock_node_agent import docker_containers as containers
-from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.docker_errors import ENGINE_ERRORS, explanation
 from penstock_node_agent.engine_disk import DiskRoom
 from penstock_node_agent.runtime import RuntimeProblem

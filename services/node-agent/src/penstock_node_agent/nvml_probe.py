@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
-from penstock_node_agent.daemon_threads import DaemonThreads
+from penstock_common.daemon_threads import DaemonThreads
 from penstock_node_agent.gpus import GpuInventory
 from penstock_node_agent.known_gpus import KnownGpus
 from penstock_node_agent.nvml_read import Nvml, Readout, Unread

@@ -23,10 +23,10 @@ from typing import IO, Final, TypeVar
 
 from typing_extensions import override
 
+from penstock_common.daemon_threads import DaemonThreads
 from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import log_files, process_table
-from penstock_node_agent.daemon_threads import DaemonThreads
 from penstock_node_agent.output import Cursor, Output, Skim, nothing, read_all
 from penstock_node_agent.ports import PortPicker, is_free
 from penstock_node_agent.process_logs import ProcessOutput, follow_files, output_paths

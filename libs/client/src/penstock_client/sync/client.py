@@ -27,6 +27,7 @@ from penstock_client.sync.calls.prewarms import PrewarmCalls
 from penstock_client.sync.calls.registry_auths import RegistryAuthCalls
 from penstock_client.sync.calls.usage import UsageCalls
 from penstock_client.sync.calls.volumes import VolumeCalls
+from penstock_client.sync.calls.webhooks import WebhookCalls
 from penstock_client.sync.calls.workers import WorkerCalls
 from penstock_client.sync.transport import Transport
 
@@ -49,6 +50,7 @@ class PenstockSyncClient:
     join_tokens: JoinTokenCalls
     usage: UsageCalls
     audit: AuditCalls
+    webhooks: WebhookCalls
     products: ProductCalls
     limits: LimitCalls
     events: EventCalls
@@ -75,6 +77,7 @@ class PenstockSyncClient:
         self.join_tokens = JoinTokenCalls(transport)
         self.usage = UsageCalls(transport)
         self.audit = AuditCalls(transport)
+        self.webhooks = WebhookCalls(transport)
         self.products = ProductCalls(transport)
         self.limits = LimitCalls(transport)
         self.events = EventCalls(transport)

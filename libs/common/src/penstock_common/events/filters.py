@@ -31,7 +31,7 @@ class EventFilter:
         return (
             self.endpoint_id in (None, attributes.get("endpointid"))
             and self.node_id in (None, attributes.get("nodeid"))
-            and (not self.types or any(_fits(attributes["type"], t) for t in self.types))
+            and (not self.types or any(fits(attributes["type"], t) for t in self.types))
         )
 
     @property
@@ -67,9 +67,10 @@ def check_type(text: str) -> str:
 def _rows(types: Iterable[str]) -> list[EventType[Any]]:
     wanted = tuple(types)
     return [
-        row for row in CATALOGUE.values() if not wanted or any(_fits(row.name, t) for t in wanted)
+        row for row in CATALOGUE.values() if not wanted or any(fits(row.name, t) for t in wanted)
     ]
 
 
-def _fits(name: str, wanted: str) -> bool:
+def fits(name: str, wanted: str) -> bool:
+    """Whether a type is this one, or one of those that begin so, with the dot at its end."""
     return name == wanted or (wanted.endswith(".") and name.startswith(wanted))

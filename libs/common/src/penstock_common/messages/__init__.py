@@ -64,16 +64,29 @@ from penstock_common.messages.storage import (
 )
 from penstock_common.messages.templates import TemplateRecord
 from penstock_common.messages.usage import UsageRecord
+from penstock_common.messages.webhooks import (
+    Attempt,
+    DeliveryRecord,
+    DeliveryState,
+    EarlierFilter,
+    WebhookFilter,
+    WebhookRecord,
+    WebhookStatus,
+)
 from penstock_common.messages.worker_orders import WorkerOrder
 from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 
 __all__ = [
     "ApiKeyRecord",
+    "Attempt",
     "AuditChange",
     "AuditRecord",
     "AuditTarget",
     "Canary",
     "Claim",
+    "DeliveryRecord",
+    "DeliveryState",
+    "EarlierFilter",
     "EndpointNews",
     "EndpointRecord",
     "EndpointStatus",
@@ -122,6 +135,9 @@ __all__ = [
     "Ticket",
     "UsageRecord",
     "VolumeRecord",
+    "WebhookFilter",
+    "WebhookRecord",
+    "WebhookStatus",
     "WorkerAssigned",
     "WorkerAssignment",
     "WorkerLoad",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from penstock_node_agent.daemon_threads import DaemonThreads
+from penstock_common.daemon_threads import DaemonThreads
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_work_whose_waiter_left_is_done_all_the_same(threads: DaemonThread
 def test_a_hanging_call_does_not_hold_the_exit() -> None:
     code = (
         "import asyncio, threading\n"
-        "from penstock_node_agent.daemon_threads import DaemonThreads\n"
+        "from penstock_common.daemon_threads import DaemonThreads\n"
         "async def main():\n"
         "    DaemonThreads(1, 'x').run(threading.Event().wait)\n"
         "    await asyncio.sleep(0.05)\n"

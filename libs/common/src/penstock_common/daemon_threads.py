@@ -1,7 +1,8 @@
 """A bounded pool of threads that does not hold the process's exit.
 
 The interpreter joins the threads of a `ThreadPoolExecutor` when it ends, so one call that hangs
-(an engine, a network file system) would keep an agent from ending. These threads are daemons.
+(an engine, a network file system, a name server) would keep a service from ending. These threads
+are daemons.
 """
 
 import asyncio
