@@ -69,12 +69,7 @@ def create(
 
 @webhooks_app.command("list")
 @with_session
-def list_webhooks(
-    session: Session,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    data: DataOption = DEFAULT_DATA,
-) -> None:
+def list_webhooks(session: Session) -> None:
     """List the webhooks and how their receivers do."""
     listed = session.ask(lambda client: client.webhooks.list().whole())
     session.show(listed, lambda listed: print_webhooks(listed.webhooks))
