@@ -89,6 +89,11 @@ class TerminalRun:
             raise AssertionError(f"it goes on\n{self.text[-3000:]}") from None
 
 
+def _without_size(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the size of another terminal, which would go before this one's."""
+    return {name: value for name, value in env.items() if name not in {"COLUMNS", "LINES"}}
+
+
 @contextlib.asynccontextmanager
 async def on_terminal(
     *argv: str, env: Mapping[str, str], cwd: Path, lines: int = 30, columns: int = 120
@@ -104,7 +109,7 @@ async def on_terminal(
         start_new_session=True,
         # The session's own terminal, so that Ctrl-C reaches it.
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
-        env={**env, "TERM": "xterm-256color"},
+        env=_without_size(env) | {"TERM": "xterm-256color"},
         cwd=cwd,
     )
     run = TerminalRun(process, master, slave)
