@@ -1,15 +1,18 @@
 """API keys over HTTP: shown once, scoped, with quotas, revoked; on a real nats-server."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock_api.api_keys import EXPIRED_KEPT
 from penstock_common import subjects
 from penstock_common.kv import Bucket
 from penstock_common.messages import ApiKeyRecord
-from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
+from penstock_common.states import EndpointState
+from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.nats]
@@ -125,6 +128,67 @@ async def test_a_revoked_key_opens_nothing_and_its_quota_stays(api: ApiServer) -
     assert (await api.ask("GET", "/v1/endpoints", key=unused["key"])).status == 401
 
 
+async def test_an_expired_key_is_told_so_and_goes_after_a_week(api: ApiServer) -> None:
+    made = await make_key(api, scope="read", expires_in_s=3600)
+    assert made["expires_at"] is not None
+    assert (await api.ask("GET", "/v1/endpoints", key=made["key"])).status == 200
+    (listed,) = [
+        each
+        for each in (await api.ask("GET", PATH)).document["api_keys"]
+        if each["id"] == made["id"]
+    ]
+    assert listed["expires_at"] == made["expires_at"]
+
+    entry = await Bucket(api.bus, subjects.API_KEYS).get(made["id"])
+    assert entry is not None
+    record = ApiKeyRecord.decode(entry.value)
+    expired_at = CLOCK.utc() - timedelta(hours=1)
+    await api.put(
+        subjects.API_KEYS, made["id"], record.model_copy(update={"expires_at": expired_at})
+    )
+
+    async def refused() -> bool:
+        answer = await api.ask("GET", "/v1/endpoints", key=made["key"])
+        return answer.status == 401 and answer.document["reason"] == "expired_api_key"
+
+    await eventually(refused)
+    assert (await api.ask("GET", f"{PATH}/{made['id']}")).status == 200, "it is shown for a while"
+
+    expired_at -= EXPIRED_KEPT
+    await api.put(
+        subjects.API_KEYS, made["id"], record.model_copy(update={"expires_at": expired_at})
+    )
+
+    async def gone() -> bool:
+        return (await api.ask("GET", f"{PATH}/{made['id']}")).status == 404
+
+    await eventually(gone)
+
+
+async def test_a_rotated_key_is_the_same_with_another_secret(api: ApiServer) -> None:
+    made = await make_key(api, max_workers=2)
+    assert (await deploy(api, made["key"])).status == 201
+    path = f"{PATH}/{made['id']}/rotate"
+    rotated = (await api.ask("POST", path, {"old_expires_in_s": 3600})).document
+    assert (rotated["id"], rotated["max_workers"]) == (made["id"], 2)
+    assert rotated["old_expires_at"] is not None
+    for key in (made["key"], rotated["key"]):
+        assert (await api.ask("PATCH", "/v1/endpoints/mine", {"env": {}}, key=key)).status == 200
+    last = (await api.ask("POST", path)).document
+    statuses = [
+        (await api.ask("GET", "/v1/endpoints", key=each["key"])).status
+        for each in (made, rotated, last)
+    ]
+    assert statuses == [401, 401, 200]
+    assert (await api.ask("GET", f"{PATH}/{made['id']}")).document["old_expires_at"] is None
+    wrong = await api.ask("POST", path, {"old_expires_in_s": -1})
+    assert [e["pointer"] for e in wrong.document["errors"]] == ["/old_expires_in_s"]
+    await api.ask("DELETE", f"{PATH}/{made['id']}")
+    ended = await api.ask("POST", path)
+    assert (ended.status, ended.document["reason"]) == (409, "api_key_ended")
+    assert (await api.ask("POST", f"{PATH}/key-admin/rotate")).document["reason"] == "api_key_fixed"
+
+
 async def test_the_administrators_key_is_its_files(api: ApiServer) -> None:
     for method, body in (("DELETE", None), ("PATCH", {"max_workers": 1})):
         fixed = await api.ask(method, f"{PATH}/key-admin", body)
@@ -142,6 +206,10 @@ async def test_the_administrators_key_is_its_files(api: ApiServer) -> None:
         ({"endpoints": ["echo"]}, ""),
         ({"scope": "invoke", "endpoints": ["nowhere"]}, "/endpoints/0"),
         ({"key": "mine"}, "/key"),
+        ({"expires_in_s": 0}, "/expires_in_s"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
+        ({"expires_at": "tomorrow"}, "/expires_at"),
+        ({"expires_in_s": 60, "expires_at": "2099-01-01T00:00:00Z"}, ""),
     ],
 )
 async def test_wrong_documents_are_told(
@@ -157,3 +225,21 @@ async def test_a_key_that_calls_names_its_endpoints(api: ApiServer) -> None:
     made = await make_key(api, scope="invoke", endpoints=["echo", echo["id"]])
     assert made["endpoint_ids"] == [echo["id"]]
     assert (await api.ask("GET", "/v1/endpoints", key=made["key"])).status == 403
+
+
+async def test_a_key_that_calls_follows_its_endpoint_and_not_the_name(api: ApiServer) -> None:
+    echo = await api.create("echo")
+    made = await make_key(api, scope="invoke", endpoints=["echo"])
+    assert (await api.ask("PATCH", "/v1/endpoints/echo", {"app_name": "renamed"})).status == 200
+    other = await api.create("echo")
+    shown = (await api.ask("GET", f"{PATH}/{made['id']}")).document
+    assert shown["endpoint_ids"] == [echo["id"]] != [other["id"]]
+    await api.ask("DELETE", "/v1/endpoints/renamed")
+    await api.say(echo["id"], EndpointState.DELETING)
+
+    async def gone() -> bool:
+        return (await api.ask("GET", f"/v1/endpoints/{echo['id']}")).status == 404
+
+    await eventually(gone)
+    shown = (await api.ask("GET", f"{PATH}/{made['id']}")).document
+    assert shown["endpoint_ids"] == [echo["id"]], "none would mean all"

@@ -24,7 +24,7 @@ CHECKS = (
 )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_schemathesis_finds_no_breach(nats_server: NatsServer, tmp_path: Path) -> None:
     async with running_api(nats_server, tmp_path / "api") as api:
         # fmt: off

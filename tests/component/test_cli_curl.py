@@ -132,4 +132,4 @@ async def test_without_curl_it_says_so(penstock: Penstock, tmp_path: Path) -> No
     missing = await penstock("endpoint", "curl", "echo", PATH=str(tmp_path / "empty"))
     assert (missing.code, "there is no curl in PATH" in missing.err) == (1, True)
     unknown = await penstock("endpoint", "curl", "nobody", PATH=os.environ["PATH"])
-    assert (unknown.code, "there is no endpoint 'nobody'" in unknown.err) == (1, True)
+    assert (unknown.code, "there is no endpoint 'nobody'" in unknown.err) == (5, True)

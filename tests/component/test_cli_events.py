@@ -126,7 +126,7 @@ async def test_it_follows_until_it_is_left(api: ApiServer) -> None:
 
 
 REFUSED = [
-    (("--endpoint", "none"), 1, "none"),
+    (("--endpoint", "none"), 5, "none"),
     (("--type", "worker"), 1, "penstock.worker."),
     (("--since", "soon"), 2, "write how long ago"),
     (("--since", "1h", "--tail", "1"), 2, "not both"),

@@ -1,7 +1,8 @@
 """`penstock key` and `penstock usage` against a real api."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from penstock_common import subjects
 from penstock_common.messages import UsageRecord
@@ -19,12 +20,58 @@ async def test_a_key_lives_its_life(penstock: Penstock) -> None:  # the fixture
     assert len(key) == 43
     listed = (await penstock("key", "list")).out.splitlines()
     assert listed[2].split()[:9] == [key_id, "ours", "deploy", "0", "of", "2", "0", "of", "4"]
+    assert listed[2].split()[-1] == "never"
     assert (await penstock("key", "update", key_id, "--max-workers", "-1")).code == 0
     shown = json.loads((await penstock("key", "list", "--json")).out)["api_keys"][1]
     assert (shown["max_workers"], shown["max_gpus"]) == (None, 4)
     assert (await penstock("key", "revoke", key_id)).out == f"revoked {key_id}\n"
     again = await penstock("key", "revoke", key_id)
     assert (again.code, "no API key" in again.err) == (5, True)
+
+
+async def test_a_key_expires_and_gets_another_secret(penstock: Penstock) -> None:
+    made = await penstock("key", "create", "ours", "--scope", "read", "--expires-in", "30d")
+    key_id = made.out.split()[1].rstrip(";")
+
+    async def shown() -> dict[str, Any]:
+        keys = json.loads((await penstock("key", "list", "--json")).out)["api_keys"]
+        found: dict[str, Any] = next(key for key in keys if key["id"] == key_id)
+        return found
+
+    expires_at = datetime.fromisoformat((await shown())["expires_at"])
+    assert timedelta(days=29) < expires_at - CLOCK.utc() <= timedelta(days=30)
+    assert f"{expires_at:%Y-%m-%d %H:%M}" in (await penstock("key", "list")).out
+    assert (await penstock("key", "update", key_id, "--never-expires")).code == 0
+    assert (await shown())["expires_at"] is None
+    wrong = await penstock("key", "update", key_id, "--expires-in", "soon")
+    assert (wrong.code, "30d" in wrong.err) == (2, True)
+
+    rotated = await penstock("key", "rotate", key_id, "--keep-old", "1h")
+    told, secret = rotated.out.splitlines()
+    assert "opens until" in told
+    for key in (made.out.splitlines()[1], secret):
+        assert (await penstock.api.ask("GET", "/v1/nodes", key=key)).status == 200
+    assert "opens nothing any more" in (await penstock("key", "rotate", key_id)).out
+    assert (await penstock.api.ask("GET", "/v1/nodes", key=secret)).status == 401
+
+
+async def test_who_changed_what_is_shown(penstock: Penstock) -> None:
+    await penstock.api.create("echo", env={"COLOUR": "blue"})
+    await penstock.api.ask("PATCH", "/v1/endpoints/echo", {"env": {"COLOUR": "green"}})
+    await penstock.api.ask("POST", "/v1/endpoints/echo/abort")
+    rows = (await penstock("audit", "echo")).out.splitlines()
+    assert [row.split()[4] for row in rows[1:]] == [
+        "endpoints_abort",
+        "endpoints_update",
+        "endpoints_create",
+    ]
+    assert "409 no_canary" in rows[1]
+    assert '/env/COLOUR "blue" → "green"' in rows[2]
+    found = json.loads((await penstock("audit", "--last", "1", "--json")).out)["records"]
+    assert [record["action"] for record in found] == ["endpoints_abort"]
+    some = await penstock("audit", "--key", "key-admin", "--action", "endpoints_update")
+    assert len(some.out.splitlines()) == 2
+    assert (await penstock("audit", "--since", "soon")).code == 1
 
 
 async def test_usage_is_shown_as_table_csv_and_json(penstock: Penstock) -> None:

@@ -35,7 +35,7 @@ async def test_workers_are_listed_and_shown(penstock: Penstock) -> None:
     shown = (await penstock("worker", "show", "wk-2")).out
     assert "ep-gone (gone)" in shown
     missing = await penstock("worker", "show", "wk-9")
-    assert (missing.code, "there is no worker 'wk-9'" in missing.err) == (1, True)
+    assert (missing.code, "there is no worker 'wk-9'" in missing.err) == (5, True)
 
 
 async def test_a_worker_is_ordered_to_stop(penstock: Penstock) -> None:
@@ -47,4 +47,4 @@ async def test_a_worker_is_ordered_to_stop(penstock: Penstock) -> None:
     order = next(line for line in shown.splitlines() if line.startswith("ordered to stop"))
     assert order.endswith("at the latest: hangs")
     waited = await penstock("worker", "stop", "wk-1", "--wait", "--wait-timeout", "0.2")
-    assert (waited.code, "wk-1' is still there" in waited.err) == (1, True)
+    assert (waited.code, "wk-1' is still there" in waited.err) == (4, True)

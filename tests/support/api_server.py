@@ -83,7 +83,8 @@ class ApiServer:
         )
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
         self.task = asyncio.create_task(serve(self.settings, self.stopping), name="api")
-        await eventually(self._is_ready)
+        # The first one of a process describes itself from the models, which takes seconds of CPU.
+        await eventually(self._is_ready, within_s=18)
 
     async def stop(self) -> None:
         if self._session is not None:

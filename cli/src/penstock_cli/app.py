@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.commands.audit import audit
 from penstock_cli.commands.context import contexts_app
 from penstock_cli.commands.deploy import deploy
 from penstock_cli.commands.endpoint import endpoints_app
@@ -44,6 +45,7 @@ app.command()(init)
 app.command()(demo)
 app.command()(simulate)
 app.command()(usage)
+app.command()(audit)
 app.command()(limits)
 app.command()(events)
 app.command()(doctor)

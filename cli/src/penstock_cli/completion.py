@@ -96,6 +96,11 @@ async def _registry_auths(client: PenstockClient) -> AsyncIterator[Candidate]:
         yield auth.id, auth.name
 
 
+async def _webhooks(client: PenstockClient) -> AsyncIterator[Candidate]:
+    async for webhook in client.webhooks.list():
+        yield webhook.id, webhook.url
+
+
 async def _keys(client: PenstockClient) -> AsyncIterator[Candidate]:
     async for key in client.api_keys.list():
         yield key.id, key.name
@@ -107,6 +112,7 @@ complete_workers: Final = _asking(_workers)
 complete_volumes: Final = _asking(_volumes)
 complete_prewarms: Final = _asking(_prewarms)
 complete_registry_auths: Final = _asking(_registry_auths)
+complete_webhooks: Final = _asking(_webhooks)
 complete_keys: Final = _asking(_keys)
 
 

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from penstock_cli.completion import complete_contexts
+from penstock_cli.exits import CliError
+from penstock_cli.input.durations import parse_duration
 
 ApiOption = Annotated[
     str | None,
@@ -54,3 +56,19 @@ WaitTimeoutOption = Annotated[
     float,
     typer.Option("--wait-timeout", min=0.1, metavar="SECONDS", help="Longest wait, in seconds."),
 ]
+
+
+def seconds_of(duration: str, option: str) -> int:
+    """The seconds that a duration such as `30d` is.
+
+    Args:
+        duration: what was written.
+        option: where, e.g. `--expires-in`.
+
+    Raises:
+        CliError: it is none.
+    """
+    try:
+        return parse_duration(duration)
+    except ValueError as error:
+        raise CliError(f"{option}: {error}") from None

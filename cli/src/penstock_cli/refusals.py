@@ -20,6 +20,8 @@ LISTS: Final = {
     "prewarm_not_found": "penstock prewarm list",
     "registry_auth_not_found": "penstock registry list",
     "api_key_not_found": "penstock key list",
+    "delivery_not_found": "penstock webhook deliveries WEBHOOK",
+    "webhook_not_found": "penstock webhook list",
 }
 _QUOTED: Final = re.compile(r"'([^']+)'")
 

@@ -1,11 +1,12 @@
 """Keys and what they may do."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from penstock_api.auth import authorize, hash_key, read_admin_key
+from penstock_api.auth import KeyExpiredError, authorize, hash_key, read_admin_key
 from penstock_api.problems import RefusedError
 from penstock_api.routes.route import Scope
 from penstock_common.lifecycle import MisconfiguredError
@@ -23,7 +24,7 @@ KEYS = [
 def status(scope: Scope, authorization: str | None) -> int:
     headers = {} if authorization is None else {"Authorization": authorization}
     try:
-        authorize(make_mocked_request("GET", "/", headers), scope, KEYS)
+        authorize(make_mocked_request("GET", "/", headers), scope, KEYS, EPOCH)
     except RefusedError as error:
         challenged = error.headers.get("WWW-Authenticate", "").startswith("Bearer")
         return error.status if challenged == (error.status == 401) else 0
@@ -55,7 +56,30 @@ def test_what_each_key_may_do(authorization: str | None, statuses: tuple[int, in
 def test_a_key_held_twice_has_the_greater_right() -> None:
     keys = [key.model_copy(update={"sha256": hash_key("same")}) for key in reversed(KEYS)]
     request = make_mocked_request("GET", "/", {"Authorization": "Bearer same"})
-    authorize(request, "admin", keys)
+    authorize(request, "admin", keys, EPOCH)
+
+
+def test_a_key_opens_until_it_expires() -> None:
+    whole = KEYS[0]
+    later = EPOCH + timedelta(seconds=9)
+    key = whole.model_copy(
+        update={
+            "expires_at": later,
+            "old_sha256": hash_key("before"),
+            "old_expires_at": EPOCH + timedelta(seconds=1),
+        }
+    )
+    for secret, ends_at in (("secret-admin", later), ("before", EPOCH + timedelta(seconds=1))):
+        request = make_mocked_request("GET", "/", {"Authorization": f"Bearer {secret}"})
+        assert authorize(request, "admin", [key], ends_at - timedelta(seconds=0.001)) is key
+        with pytest.raises(KeyExpiredError, match="expired at 20") as refused:
+            authorize(request, "admin", [key], ends_at)
+        assert (refused.value.status, refused.value.reason) == (401, "expired_api_key")
+        assert refused.value.headers["WWW-Authenticate"].startswith("Bearer")
+        assert refused.value.record is key
+        # The same secret in a key that goes on opens: whoever holds it twice loses nothing.
+        goes_on = whole.model_copy(update={"sha256": hash_key(secret)})
+        assert authorize(request, "admin", [key, goes_on], ends_at) is goes_on
 
 
 @pytest.mark.parametrize("text", ["", "short", "x" * 30 + "\n" + "y" * 30, "ключ" * 20])

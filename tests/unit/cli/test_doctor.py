@@ -11,8 +11,10 @@ from penstock_cli.doctor.findings import (
     judge_engine,
     judge_nodes,
     judge_port,
+    judge_secret_key,
     judge_server,
 )
+from penstock_common.sealing import new_key
 
 URL = "http://127.0.0.1:8000"
 WELL = Answer(200, document={"status": "ok"}, skew_s=0.2)
@@ -102,3 +104,20 @@ def test_no_engine_is_no_problem_where_workers_are_processes() -> None:
 def test_the_rest(finding: Finding, level: str) -> None:
     assert finding.level == level
     assert bool(finding.mend) == (level != "ok")
+
+
+def test_the_key_of_secrets_is_one_and_its_owners_alone() -> None:
+    key, other = new_key(), new_key()
+
+    def level(given: str, kept: str | None, mode: int = 0o600) -> str | None:
+        found = judge_secret_key(given, "/data/secret.key", kept, mode)
+        if found is None:
+            return None
+        assert key not in found.seen + found.mend
+        return found.level
+
+    assert level("", None) is None
+    assert level("", key) == level(key, None) == level(key, key) == "ok"
+    assert level(key, other) == "problem"
+    assert level("", key[:-3]) == level("nonsense", None) == "problem"
+    assert level("", key, 0o644) == "problem"

@@ -13,6 +13,9 @@ from penstock_common import messages
 from penstock_common.messages import (
     ApiKeyRecord,
     Attempt,
+    AuditChange,
+    AuditRecord,
+    AuditTarget,
     Canary,
     Claim,
     DeliveryRecord,
@@ -29,6 +32,8 @@ from penstock_common.messages import (
     GrantReply,
     HeldLeases,
     ImageRemoved,
+    JoinedHost,
+    JoinTokenRecord,
     LentSlot,
     LogBatch,
     LogGap,
@@ -291,6 +296,27 @@ EXAMPLES: list[Message] = [
         updated_at=AT,
     ),
     ApiKeyRecord(key_id="key-1", sha256="0" * 64, scope="invoke", created_at=AT),
+    JoinTokenRecord(
+        token_id="jt-1",
+        sha256="0" * 64,
+        labels={"rack": "7"},
+        max_uses=2,
+        uses=1,
+        hosts=(JoinedHost(at=AT, hostname="gpu-1", address="10.0.0.2"),),
+        created_at=AT,
+        expires_at=AT,
+        made_by="key-1",
+    ),
+    AuditRecord(
+        audit_id="au-1",
+        at=AT,
+        last_at=AT,
+        action="endpoints_update",
+        route="PATCH /v1/endpoints/{endpoint}",
+        targets=(AuditTarget(kind="endpoint", id="ep-1", name="echo"),),
+        status=200,
+        changes=(AuditChange(target="ep-1", pointer="/env/A", before=None, after="1"),),
+    ),
     QueueReport(
         router_id="rt-1",
         endpoint_id="ep-1",
@@ -367,6 +393,9 @@ def test_every_wire_type_has_an_example() -> None:
         ScaleDecision,
         ScaleInputs,
         Canary,
+        AuditChange,
+        AuditTarget,
+        JoinedHost,
     }
     types = {
         value

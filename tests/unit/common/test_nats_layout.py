@@ -34,6 +34,7 @@ def test_forms_become_the_patterns_that_services_use() -> None:
         subjects.EVENTS: (subjects.EVENTS_ALL, subjects.WEBHOOK_EVENTS_ALL),
         subjects.DELIVERIES: (subjects.delivery("*", "*"),),
         subjects.LOGS: (subjects.LOGS_ALL,),
+        subjects.AUDIT: (subjects.AUDIT_ALL,),
     }
     assert subjects.QUEUE_METRICS_ALL in {row.pattern for row in nats_layout.CORE}
 

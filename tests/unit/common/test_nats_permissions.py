@@ -72,7 +72,12 @@ def test_each_key_is_written_by_one_user_alone() -> None:
 
 
 def test_secrets_are_read_by_those_that_need_them() -> None:
-    for name in (subjects.REGISTRY_AUTHS, subjects.API_KEYS, subjects.REPEATS):
+    for name in (
+        subjects.REGISTRY_AUTHS,
+        subjects.API_KEYS,
+        subjects.JOIN_TOKENS,
+        subjects.REPEATS,
+    ):
         (bucket,) = (b for b in nats_layout.BUCKETS if b.name == name)
         for subject in (
             f"$JS.API.DIRECT.GET.{kv_stream(name)}.{kv_subject(name, 'a')}",
@@ -96,7 +101,11 @@ def test_streams_are_destroyed_by_none_of_them(verb: str) -> None:
     if verb == "UPDATE":
         assert {user for user, _ in allowed} == {Service.API}
     else:
-        trimmed = {(Service.NODE_AGENT, subjects.LOGS), (Service.API, subjects.DELIVERIES)}
+        trimmed = {
+            (Service.NODE_AGENT, subjects.LOGS),
+            (Service.API, subjects.AUDIT),
+            (Service.API, subjects.DELIVERIES),
+        }
         assert allowed == (trimmed if verb == "PURGE" else set())
 
 

@@ -6,6 +6,7 @@ from penstock_common.messages import ApiKeyRecord, EndpointRecord, WorkerAssignm
 from penstock_common.specs import EndpointSpec, ImageSpec
 from penstock_common.states import DesiredState, WorkerState
 from penstock_router.catalogue import Address, Catalogue
+from penstock_router.keys import KnownKey
 from penstock_router.tables import decode_assignment
 from tests.fakes.clock import EPOCH
 
@@ -114,7 +115,13 @@ def test_a_key_that_is_gone_opens_nothing() -> None:
     catalogue = Catalogue()
     key = ApiKeyRecord(key_id="key-1", sha256="AB", scope="admin", created_at=EPOCH)
     catalogue.put_key("key-1", key)
-    assert catalogue.keys_by_hash == {"ab": key}
+    assert catalogue.keys_by_hash == {"ab": KnownKey(key, None)}
+    rotated = key.model_copy(update={"sha256": "CD", "old_sha256": "AB", "old_expires_at": EPOCH})
+    catalogue.put_key("key-1", rotated)
+    assert catalogue.keys_by_hash == {
+        "ab": KnownKey(rotated, EPOCH),
+        "cd": KnownKey(rotated, None),
+    }
     catalogue.put_key("key-1", None)
     assert catalogue.keys_by_hash == {}
 

@@ -1,12 +1,13 @@
 """Who may call."""
 
 import hashlib
+from datetime import timedelta
 
 import pytest
 
 from penstock_common.messages import ApiKeyRecord, EndpointRecord
 from penstock_common.specs import EndpointSpec, ImageSpec
-from penstock_router.keys import check_key, index_keys
+from penstock_router.keys import check_key, check_reader, hash_key, index_keys
 from tests.fakes.clock import EPOCH
 
 
@@ -32,6 +33,14 @@ KEYS = index_keys(
         key("maker", "deploy"),
         key("other", "deploy"),
         key("gone", "deploy").model_copy(update={"sha256": ""}),
+        key("brief", "invoke").model_copy(update={"expires_at": EPOCH + timedelta(seconds=10)}),
+        key("new", "invoke").model_copy(
+            update={
+                "old_sha256": hashlib.sha256(b"old").hexdigest(),
+                "old_expires_at": EPOCH + timedelta(seconds=5),
+                "expires_at": EPOCH + timedelta(seconds=10),
+            }
+        ),
     ]
 )
 
@@ -68,9 +77,33 @@ def endpoint(*, public: bool = False) -> EndpointRecord:
     ],
 )
 def test_who_may_call_a_private_endpoint(authorization: str | None, status: int | None) -> None:
-    refusal = check_key(KEYS, authorization, endpoint())
+    refusal = check_key(KEYS, authorization, endpoint(), EPOCH)
     assert (refusal.status if refusal else None) == status
 
 
 def test_a_public_endpoint_asks_for_no_key() -> None:
-    assert check_key({}, None, endpoint(public=True)) is None
+    assert check_key({}, None, endpoint(public=True), EPOCH) is None
+
+
+@pytest.mark.parametrize(
+    ("secret", "opens_for_s"), [("brief", 10), ("old", 5), ("new", 10), ("any", None)]
+)
+def test_a_key_opens_until_it_expires(secret: str, opens_for_s: int | None) -> None:
+    for seconds in (0, 4.999, 5, 9.999, 10, 10**9):
+        now = EPOCH + timedelta(seconds=seconds)
+        refusal = check_key(KEYS, f"Bearer {secret}", endpoint(), now)
+        if opens_for_s is None or seconds < opens_for_s:
+            assert refusal is None
+        else:
+            assert refusal is not None
+            assert (refusal.status, refusal.reason) == (401, "expired_api_key")
+
+
+def test_an_expired_key_reads_no_page() -> None:
+    expired = check_reader(
+        index_keys([key("look", "read").model_copy(update={"expires_at": EPOCH})]),
+        hash_key("Bearer look"),
+        EPOCH,
+    )
+    assert expired is not None
+    assert expired.reason == "expired_api_key"

@@ -1,13 +1,17 @@
 """`penstock key`: who may do what, and how much."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from penstock_cli.completion import complete_endpoints, complete_keys
+from penstock_cli.exits import CliError
+from penstock_cli.options import seconds_of
 from penstock_cli.output.printing import print_rows
 from penstock_cli.session import Session, with_session
 from penstock_client.documents import ApiKeyDocument, ApiKeyList
+from penstock_common.clock import SystemClock
 from penstock_common.messages import KeyScope
 
 keys_app = typer.Typer(help="API keys: who may do what, and how much.", no_args_is_help=True)
@@ -24,6 +28,14 @@ MaxWorkersOption = Annotated[
 MaxGpusOption = Annotated[
     int | None,
     typer.Option(min=-1, help="Most GPUs of its endpoints; -1 = any number.", show_default=False),
+]
+ExpiresInOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="It opens nothing any more after so long, e.g. 30d, 12h.",
+        show_default=False,
+    ),
 ]
 
 
@@ -44,9 +56,12 @@ def create(
     ] = None,
     max_workers: MaxWorkersOption = None,
     max_gpus: MaxGpusOption = None,
+    expires_in: ExpiresInOption = None,
 ) -> None:
     """Make a key and print it: it is never shown again."""
     document = {"name": name, "scope": scope, **_quota(max_workers, max_gpus)}
+    if expires_in is not None:
+        document["expires_in_s"] = seconds_of(expires_in, "--expires-in")
     if endpoint:
         document["endpoints"] = endpoint
     made = session.ask(lambda client: client.api_keys.create(document))
@@ -71,13 +86,47 @@ def update(
     name: Annotated[str | None, typer.Option(help="For people.", show_default=False)] = None,
     max_workers: MaxWorkersOption = None,
     max_gpus: MaxGpusOption = None,
+    expires_in: ExpiresInOption = None,
+    never_expires: Annotated[
+        bool, typer.Option("--never-expires", help="It does not expire any more.")
+    ] = False,
 ) -> None:
-    """Change the name or the quota of a key."""
+    """Change the name, the quota or the expiry of a key."""
     patch = _quota(max_workers, max_gpus)
+    if expires_in is not None and never_expires:
+        raise CliError("give --expires-in or --never-expires, not both")
+    if expires_in is not None:
+        patch["expires_in_s"] = seconds_of(expires_in, "--expires-in")
+    elif never_expires:
+        patch["expires_at"] = None
     if name is not None:
         patch["name"] = name
     changed = session.ask(lambda client: client.api_keys.update(key, patch))
     session.tell(changed, f"updated {changed.id}")
+
+
+@keys_app.command("rotate")
+@with_session
+def rotate(
+    session: Session,
+    key: KeyArgument,
+    keep_old: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="The secret before opens for so long as well, e.g. 1h; left out = no longer.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Give a key another secret and print it; what it owns and its quota stay."""
+    keep_s = 0 if keep_old is None else seconds_of(keep_old, "--keep-old")
+    made = session.ask(lambda client: client.api_keys.rotate(key, old_expires_in_s=keep_s))
+    if made.old_expires_at is None:
+        told = "the secret before opens nothing any more"
+    else:
+        told = f"the secret before opens until {made.old_expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    session.tell(made, f"rotated {made.id}; {told}; the new one is shown this once:\n{made.key}")
 
 
 @keys_app.command("revoke")
@@ -104,11 +153,12 @@ def _quota(max_workers: int | None, max_gpus: int | None) -> dict[str, Any]:
 
 
 def _print_keys(listed: ApiKeyList) -> None:
-    header = ("KEY", "NAME", "SCOPE", "WORKERS", "GPUS", "MADE")
-    print_rows(header, [_cells(key) for key in listed.api_keys])
+    header = ("KEY", "NAME", "SCOPE", "WORKERS", "GPUS", "MADE", "EXPIRES")
+    now = SystemClock().utc()
+    print_rows(header, [_cells(key, now) for key in listed.api_keys])
 
 
-def _cells(key: ApiKeyDocument) -> tuple[object, ...]:
+def _cells(key: ApiKeyDocument, now: datetime) -> tuple[object, ...]:
     scope = "revoked" if key.revoked_at is not None else key.scope
     return (
         key.id,
@@ -117,7 +167,15 @@ def _cells(key: ApiKeyDocument) -> tuple[object, ...]:
         _of(key.workers, key.max_workers),
         _of(key.gpus, key.max_gpus),
         f"{key.created_at:%Y-%m-%d}",
+        _expiry(key, now),
     )
+
+
+def _expiry(key: ApiKeyDocument, now: datetime) -> str:
+    if key.expires_at is None:
+        return "never"
+    told = f"{key.expires_at:%Y-%m-%d %H:%M}"
+    return f"{told} (expired)" if key.expires_at <= now else told
 
 
 def _of(held: int, most: int | None) -> str:

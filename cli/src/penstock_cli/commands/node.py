@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
+from penstock_cli.commands.join_token import join_tokens_app
 from penstock_cli.commands.node_join import join
 from penstock_cli.completion import complete_nodes
 from penstock_cli.options import WaitTimeoutOption
@@ -19,6 +20,7 @@ from penstock_common.states import DesiredState
 
 nodes_app = typer.Typer(help="Nodes: the machines with GPUs.", no_args_is_help=True)
 nodes_app.command()(join)
+nodes_app.add_typer(join_tokens_app, name="token")
 
 #: Longest wait of `drain --wait`: the longest request and the start of a large image fit in.
 DRAINED_TIMEOUT_S: Final = 3_600.0

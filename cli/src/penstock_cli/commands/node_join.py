@@ -1,28 +1,24 @@
-"""`penstock node join`: what to run on a new GPU host."""
+"""`penstock node join`: makes a join token and prints what to run on the new host."""
 
-import json
-import re
 import shlex
-from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
 
 from penstock_cli.exits import CliError
-from penstock_cli.local.data_dir import nats_password_name
-from penstock_cli.options import DataOption
-from penstock_cli.target import DEFAULT_DATA
-from penstock_common.events.catalogue import Service
+from penstock_cli.options import seconds_of
+from penstock_cli.output.printing import write
+from penstock_cli.session import Session, with_session
+from penstock_client.documents import JoinTokenMade
 
 #: Where other hosts cannot reach, or which is no address to reach at all.
 _NO_ADDRESS: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::", ""})  # noqa: S104
-#: Of the NATS user of node agents.
-_PASSWORD: Final = nats_password_name(Service.NODE_AGENT)
-_LISTEN: Final = re.compile(r'^listen: "(?P<address>.+)"$', re.MULTILINE)
 
 
+@with_session
 def join(
+    session: Session,
     address: Annotated[
         str | None,
         typer.Option(
@@ -31,96 +27,82 @@ def join(
             show_default=False,
         ),
     ] = None,
-    nats_url: Annotated[
+    api_url: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="NATS, as the new host reaches it; left out = as this installation listens.",
+            help="The api as the new host reaches it; left out = as this command does.",
             show_default=False,
         ),
     ] = None,
-    data: DataOption = None,
-) -> None:
-    """Print the commands that make a host a node; they hold this installation's secrets."""
-    folder = data or DEFAULT_DATA
-    typer.echo(
-        script(
-            nats_url=nats_url or find_nats_url(folder),
-            password=_secret(folder, _PASSWORD),
-            secret_key=_secret(folder, "secret.key"),
-            address=address,
+    expires_in: Annotated[
+        str, typer.Option(metavar="DURATION", help="Nobody joins after so long.")
+    ] = "1h",
+    uses: Annotated[int, typer.Option(min=1, help="So many hosts may join.")] = 1,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Label of the nodes; repeatable.", show_default=False
         ),
-        nl=False,
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the token, for people.", show_default=False)] = "",
+) -> None:
+    """Make a join token, and print the commands that make a host a node with it."""
+    reached = api_url or session.find_target().url
+    check_reachable(reached)
+    labels = _labels(label or [])
+    expires_in_s = seconds_of(expires_in, "--expires-in")
+    made = session.ask(
+        lambda client: client.join_tokens.create(
+            name=name, expires_in_s=expires_in_s, max_uses=uses, labels=labels
+        )
     )
+    session.show(made, lambda made: write(script(made, api_url=reached, address=address)))
 
 
-def script(*, nats_url: str, password: str, secret_key: str, address: str | None) -> str:
-    """A shell script for the new host: its keys, and two ways to run its agent.
+def script(made: JoinTokenMade, *, api_url: str, address: str | None) -> str:
+    """A shell script for the new host, with two ways to run its agent.
 
     Args:
-        nats_url: NATS, as the new host reaches it.
-        password: of the NATS user of node agents.
-        secret_key: the key that opens secrets.
+        made: the token.
+        api_url: the api, as the new host reaches it.
         address: of the new host; None = its first one, found there.
     """
     host = "\"$(hostname -I | cut -d' ' -f1)\"" if address is None else shlex.quote(address)
-    url = shlex.quote(nats_url)
+    url, token = shlex.quote(api_url), shlex.quote(made.token)
+    times = "once" if made.max_uses == 1 else f"for {made.max_uses} hosts"
     return f"""\
-# Run on the new host, in a folder of its own. The keys open every secret: keep them from others.
-mkdir -p keys && chmod 700 keys
-(umask 077
-printf '%s\\n' {shlex.quote(password)} > keys/{_PASSWORD}
-printf '%s\\n' {shlex.quote(secret_key)} > keys/secret.key)
+# Run one of these on the new host before {made.expires_at:%Y-%m-%d %H:%M} UTC; the token {made.id} works {times}.
 
-# Either with Docker, from deploy/compose/gpu-node.yml of the same version:
-PENSTOCK_NATS_URL={url} PENSTOCK_NODE_ADDRESS={host} PENSTOCK_KEYS="$PWD/keys" \\
+# With Docker, from deploy/compose/gpu-node.yml of the same version:
+PENSTOCK_JOIN_TOKEN={token} PENSTOCK_API_URL={url} PENSTOCK_NODE_ADDRESS={host} \\
   docker compose -f gpu-node.yml up -d
 
 # Or the agent alone, from the package penstock-node-agent:
-PENSTOCK_NODE_AGENT_NATS_URL={url} \\
-PENSTOCK_NODE_AGENT_NATS_USER={Service.NODE_AGENT} \\
-PENSTOCK_NODE_AGENT_NATS_PASSWORD="$(cat keys/{_PASSWORD})" \\
-PENSTOCK_NODE_AGENT_SECRET_KEY_FILE="$PWD/keys/secret.key" \\
-PENSTOCK_NODE_AGENT_NODE_ADDRESS={host} \\
-PENSTOCK_NODE_AGENT_DATA_DIR="$PWD/node" \\
-  penstock-node-agent
+export PENSTOCK_NODE_AGENT_DATA_DIR="$PWD/node" PENSTOCK_NODE_AGENT_NODE_ADDRESS={host}
+PENSTOCK_NODE_AGENT_JOIN_TOKEN={token} penstock-node-agent join --api {url}
+penstock-node-agent
 """
 
 
-def find_nats_url(data: Path) -> str:
-    """Where this installation's NATS is reached from other hosts.
+def check_reachable(api_url: str) -> None:
+    """Nothing, when other hosts may reach this.
 
     Raises:
-        CliError: there is none here, or only this machine reaches it.
+        CliError: they cannot.
     """
-    path = data / "nats.conf"
-    try:
-        listens = _LISTEN.search(path.read_text())
-    except OSError as error:
+    if (urlsplit(api_url).hostname or "") in _NO_ADDRESS:
         raise CliError(
-            f"{path} cannot be read: {error.strerror}; name the data directory of the "
-            "installation with --data, or its NATS with --nats-url"
-        ) from None
-    listen = json.loads(f'"{listens["address"]}"') if listens else ""
-    url = f"nats://{listen}"
-    if (urlsplit(url).hostname or "") in _NO_ADDRESS:
-        raise CliError(
-            f"NATS listens on {listen or 'an unknown address'}, which tells no other host how to "
-            "reach it; start `penstock up` with --host and this machine's address, or say it with "
-            "--nats-url nats://ADDRESS:PORT"
+            f"the api is at {api_url} here, where no other host reaches it; start `penstock up` "
+            "with --host and this machine's address, or say it with --api-url http://ADDRESS:PORT"
         )
-    return url
 
 
-def _secret(data: Path, name: str) -> str:
-    path = data / name
-    try:
-        text = path.read_text().strip()
-    except OSError as error:
-        raise CliError(
-            f"{path} cannot be read: {error.strerror}; name the data directory of the "
-            "installation with --data"
-        ) from None
-    if not text:
-        raise CliError(f"{path} is empty")
-    return text
+def _labels(pairs: list[str]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not (sign and name and value):
+            raise CliError(f"--label '{pair}' is no label; write NAME=VALUE")
+        labels[name] = value
+    return labels

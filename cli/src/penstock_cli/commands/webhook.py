@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock_cli.completion import complete_endpoints, complete_webhooks
 from penstock_cli.exits import CliError, ExitCode
 from penstock_cli.options import WaitTimeoutOption
 from penstock_cli.output.printing import print_line
@@ -23,7 +24,9 @@ webhooks_app = typer.Typer(
     help="Webhooks: events sent to a URL, signed and tried again.", no_args_is_help=True
 )
 
-WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id.")]
+WebhookArgument = Annotated[
+    str, typer.Argument(metavar="WEBHOOK", help="Its id.", autocompletion=complete_webhooks)
+]
 EventArgument = Annotated[str, typer.Argument(metavar="EVENT", help="Id of the event.")]
 TypeOption = Annotated[
     list[str] | None,
@@ -40,6 +43,7 @@ EndpointOption = Annotated[
     typer.Option(
         "--endpoint",
         metavar="APP",
+        autocompletion=complete_endpoints,
         help="Only events about this endpoint and its workers; repeatable, none = all.",
         show_default=False,
     ),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from penstock_client.documents import NodeDocument
+from penstock_common.sealing import is_key
 
 #: `ok`; `warning`: it works, with less than one would expect; `problem`: something does not work.
 Level = Literal["ok", "warning", "problem"]
@@ -161,6 +162,31 @@ def judge_disk(name: str, path: str, free: int, total: int) -> Finding:
     if free < min(LOW_DISK_BYTES, total * LOW_DISK_RATIO):
         return Finding(name, "problem", seen, "free some space; pulls and NATS fail on a full disk")
     return Finding(name, "ok", seen)
+
+
+def judge_secret_key(given: str, path: str, kept: str | None, mode: int) -> Finding | None:
+    """The key of secrets of a `penstock up` here; None = there is none yet. Never shows a key.
+
+    Args:
+        given: `PENSTOCK_SECRET_KEY`; empty = it is not set.
+        path: of the data directory's file.
+        kept: what the file holds; None = there is none.
+        mode: permissions of the file.
+    """
+    name = "secret key"
+    if given and kept is not None and given != kept:
+        mend = "unset PENSTOCK_SECRET_KEY, or move the file away; secrets need the key that sealed them"
+        return Finding(name, "problem", f"PENSTOCK_SECRET_KEY and {path} differ", mend)
+    used = given or kept
+    if used is None:
+        return None
+    where = "PENSTOCK_SECRET_KEY" if given else path
+    if not is_key(used):
+        mend = "write one that `penstock init` made, or restore the one that sealed the secrets"
+        return Finding(name, "problem", f"{where} holds no key of secrets", mend)
+    if kept is not None and mode & 0o077:
+        return Finding(name, "problem", f"others may read {path}", f"chmod 600 {path}")
+    return Finding(name, "ok", f"of {where}; keep a copy of it elsewhere")
 
 
 def judge_server(path: str | None) -> Finding:

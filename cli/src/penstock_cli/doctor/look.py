@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -19,10 +20,11 @@ from penstock_cli.doctor.findings import (
     judge_engine,
     judge_nodes,
     judge_port,
+    judge_secret_key,
     judge_server,
 )
 from penstock_cli.local import ports
-from penstock_cli.local.up import UpError, nats_server_binary
+from penstock_cli.local.up import SECRET_KEY_VARIABLE, UpError, nats_server_binary
 from penstock_cli.target import Target
 from penstock_client.documents import NodeList
 from penstock_common.clock import Clock
@@ -54,6 +56,7 @@ async def look(target: Target, data: Path, engine: str, clock: Clock) -> list[Fi
     findings += await asyncio.to_thread(_look_at_parts, data)
     findings.append(judge_driver(gpus))
     findings += judge_engine(info, has_gpus=bool(gpus))
+    findings += await asyncio.to_thread(_look_at_secret_key, data)
     findings += await asyncio.to_thread(_look_at_disks, data, info)
     findings.append(judge_server(_server()))
     return findings
@@ -135,6 +138,19 @@ def _look_at_parts(data: Path) -> list[Finding]:
             accepts = ports.accepts(host.strip("[]"), int(port))
             findings.append(judge_port(name, f"{host}:{port}", accepts))
     return findings
+
+
+def _look_at_secret_key(data: Path) -> list[Finding]:
+    path = data / "secret.key"
+    try:
+        kept, mode = path.read_text().strip(), path.stat().st_mode
+    except FileNotFoundError:
+        kept, mode = None, 0
+    except (OSError, UnicodeDecodeError) as error:
+        return [Finding("secret key", "warning", f"{path} cannot be read: {error}")]
+    given = os.environ.get(SECRET_KEY_VARIABLE, "").strip()
+    found = judge_secret_key(given, str(path), kept, mode)
+    return [found] if found else []
 
 
 def _look_at_disks(data: Path, info: Answer) -> list[Finding]:

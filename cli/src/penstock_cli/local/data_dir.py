@@ -88,6 +88,11 @@ class DataDir:
         """Where the key that seals secrets lies; made at first use."""
         return self._secret("secret.key", new_key)
 
+    def holds_other_secret_key(self, key: str) -> bool:
+        """Whether the key that seals secrets lies here, and is another one than this."""
+        path = self.path / "secret.key"
+        return path.exists() and path.read_text().strip() != key
+
     @property
     def nats_password_files(self) -> Mapping[str, Path]:
         """NATS user → where its password lies; made at first use."""

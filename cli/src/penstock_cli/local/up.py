@@ -30,8 +30,19 @@ START_TIMEOUT_S = 60.0
 LEFTOVERS_TIMEOUT_S = 10.0
 
 
+#: The key of secrets, instead of the data directory's file.
+SECRET_KEY_VARIABLE = "PENSTOCK_SECRET_KEY"  # noqa: S105 - its name
+#: Not handed on to the parts: what is for this command alone.
+_OWN_VARIABLES = frozenset({"PENSTOCK_API_KEY", "NOTIFY_SOCKET", SECRET_KEY_VARIABLE})
+_SEALS_OR_OPENS = frozenset({"api", "node-agent"})
+
+
 class UpError(Exception):
     """`penstock up` cannot start; its text is the one line for the person."""
+
+
+#: Hosts that tell nobody elsewhere how to get here.
+_NOT_REACHED = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})  # noqa: S104
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,13 @@ class Addresses:
         if self.host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
             return "127.0.0.1"
         return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def node_nats_url(self) -> str | None:
+        """NATS as other hosts reach it; None = they cannot, or it is not known how."""
+        if self.host in _NOT_REACHED:
+            return None
+        return self.urls["nats"]
 
     @property
     def urls(self) -> dict[str, str]:
@@ -177,19 +195,23 @@ def child_specs(
         stop_grace_s=1.5,
         probe=nats_serves,
     )
+    of_api = {
+        "HOST": addresses.host,
+        "PORT": str(addresses.api_port),
+        "ADMIN_KEY_FILE": str(folder.admin_key_file),
+        "ROUTER_URL": addresses.urls["router"],
+        # Whoever has the key of this installation can reach these anyhow.
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+    }
+    of_api["NODE_NATS_PASSWORD_FILE"] = str(folder.nats_password_files["node-agent"])
+    if addresses.node_nats_url is not None:
+        of_api["NODE_NATS_URL"] = addresses.node_nats_url
     services = [
         _service(
             "api",
             folder,
             addresses,
-            {
-                "HOST": addresses.host,
-                "PORT": str(addresses.api_port),
-                "ADMIN_KEY_FILE": str(folder.admin_key_file),
-                "ROUTER_URL": addresses.urls["router"],
-                # Whoever has the key of this installation can reach these anyhow.
-                "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
-            },
+            of_api,
             stop_order=1,
             grace_s=2.0,
         ),
@@ -247,8 +269,9 @@ def _service(
         "NATS_USER": service,
         "NATS_PASSWORD_FILE": str(folder.nats_password_files[service]),
         "NATS_MONITOR_URL": f"http://127.0.0.1:{addresses.nats_monitor_port}",
-        "SECRET_KEY_FILE": str(folder.secret_key_file),
     }
+    if service in _SEALS_OR_OPENS:
+        shared |= _secret_key(folder)
     return ChildSpec(
         name=service + suffix,
         argv=(sys.executable, "-m", f"penstock_{service.replace('-', '_')}"),
@@ -259,8 +282,21 @@ def _service(
     )
 
 
+def _secret_key(folder: DataDir) -> dict[str, str]:
+    """The settings that name the key of secrets: of the environment, else of the data directory."""
+    given = os.environ.get(SECRET_KEY_VARIABLE, "").strip()
+    if not given:
+        return {"SECRET_KEY_FILE": str(folder.secret_key_file)}
+    if folder.holds_other_secret_key(given):
+        raise UpError(
+            f"{SECRET_KEY_VARIABLE} and {folder.path / 'secret.key'} are different keys; unset the "
+            "one, or move the other away: what it sealed cannot be opened without it"
+        )
+    return {"SECRET_KEY": given}
+
+
 def _inherited() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if k not in ("PENSTOCK_API_KEY", "NOTIFY_SOCKET")}
+    return {k: v for k, v in os.environ.items() if k not in _OWN_VARIABLES}
 
 
 async def _up(options: UpOptions, folder: DataDir) -> None:

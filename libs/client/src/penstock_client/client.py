@@ -15,8 +15,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from penstock_client.calls.api_keys import ApiKeyCalls
+from penstock_client.calls.audit import AuditCalls
 from penstock_client.calls.endpoints import EndpointCalls
 from penstock_client.calls.events import EventCalls
+from penstock_client.calls.join_tokens import JoinTokenCalls
 from penstock_client.calls.nodes import NodeCalls
 from penstock_client.calls.offers import LimitCalls, ProductCalls
 from penstock_client.calls.prewarms import PrewarmCalls
@@ -44,7 +46,9 @@ class PenstockClient:
     prewarms: PrewarmCalls
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
+    join_tokens: JoinTokenCalls
     usage: UsageCalls
+    audit: AuditCalls
     webhooks: WebhookCalls
     products: ProductCalls
     limits: LimitCalls
@@ -69,7 +73,9 @@ class PenstockClient:
         self.prewarms = PrewarmCalls(transport)
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
+        self.join_tokens = JoinTokenCalls(transport)
         self.usage = UsageCalls(transport)
+        self.audit = AuditCalls(transport)
         self.webhooks = WebhookCalls(transport)
         self.products = ProductCalls(transport)
         self.limits = LimitCalls(transport)

@@ -1,20 +1,27 @@
 """The documents of an API key: what a person writes to make one, and to change it."""
 
-from collections.abc import Mapping
-from typing import Annotated, Final, Self, TypeVar
+from datetime import datetime
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
+from penstock_common.document_parsing import parse_document
 from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.messages import KeyScope
 
-M = TypeVar("M", bound=BaseModel)
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Limit = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
+#: Seconds from now, at most ten years.
+Lifetime = Annotated[int, Field(ge=1, le=10 * 366 * 24 * 3600, strict=True)]
 
 #: Scopes that may make endpoints.
 MAKES_ENDPOINTS: Final = frozenset({"admin", "deploy"})
-_TEXTS: Final = {"extra_forbidden": "is no known field; remove it", "missing": "is required"}
 
 
 class ApiKeySpec(BaseModel):
@@ -30,6 +37,14 @@ class ApiKeySpec(BaseModel):
     #: most workers and GPUs that the endpoints it makes may hold, all together; null = any number
     max_workers: Limit | None = None
     max_gpus: Limit | None = None
+    #: from when on it opens nothing, as an instant or in seconds from now; neither = it does not expire
+    expires_at: AwareDatetime | None = None
+    expires_in_s: Lifetime | None = None
+
+    @model_validator(mode="after")
+    def _expires_once(self) -> Self:
+        _check_one_expiry(self.expires_at, self.expires_in_s)
+        return self
 
     @model_validator(mode="after")
     def _fits_its_scope(self) -> Self:
@@ -49,6 +64,28 @@ class ApiKeyChange(BaseModel):
     name: Name | None = None
     max_workers: Limit | None = None
     max_gpus: Limit | None = None
+    #: from when on it opens nothing, as an instant (null = never) or in seconds from now
+    expires_at: AwareDatetime | None = None
+    expires_in_s: Lifetime | None = None
+
+    @model_validator(mode="after")
+    def _expires_once(self) -> Self:
+        _check_one_expiry(self.expires_at, self.expires_in_s)
+        return self
+
+
+class ApiKeyRotation(BaseModel):
+    """How a key gets a new secret."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: so long the old secret opens as well; 0 = no longer
+    old_expires_in_s: Annotated[int, Field(ge=0, le=366 * 24 * 3600, strict=True)] = 0
+
+
+def _check_one_expiry(expires_at: datetime | None, expires_in_s: int | None) -> None:
+    if expires_at is not None and expires_in_s is not None:
+        raise ValueError("give expires_at or expires_in_s, not both")
 
 
 def parse_api_key(document: object) -> ApiKeySpec:
@@ -57,7 +94,7 @@ def parse_api_key(document: object) -> ApiKeySpec:
     Raises:
         InvalidDocumentError: with every problem found.
     """
-    return _parse(ApiKeySpec, document)
+    return parse_document(ApiKeySpec, document)
 
 
 def parse_api_key_change(document: object) -> ApiKeyChange:
@@ -66,24 +103,18 @@ def parse_api_key_change(document: object) -> ApiKeyChange:
     Raises:
         InvalidDocumentError: with every problem found.
     """
-    change = _parse(ApiKeyChange, document)
+    change = parse_document(ApiKeyChange, document)
+    if "expires_in_s" in change.model_fields_set and change.expires_in_s is None:
+        raise InvalidDocumentError([Problem("/expires_in_s", "is a number of seconds")])
     if "name" in change.model_fields_set and change.name is None:
         raise InvalidDocumentError([Problem("/name", "cannot be taken away")])
     return change
 
 
-def _parse(model: type[M], document: object) -> M:
-    if not isinstance(document, Mapping):
-        raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise InvalidDocumentError(
-            [
-                Problem(
-                    "".join(f"/{part}" for part in found["loc"]),
-                    _TEXTS.get(found["type"], found["msg"].removeprefix("Value error, ")),
-                )
-                for found in error.errors(include_input=False, include_context=False)
-            ]
-        ) from None
+def parse_api_key_rotation(document: object) -> ApiKeyRotation:
+    """How a key is to be rotated, from this JSON value.
+
+    Raises:
+        InvalidDocumentError: with every problem found.
+    """
+    return parse_document(ApiKeyRotation, document)

@@ -18,6 +18,9 @@ REGISTRY_AUTH: Final = "ra"
 VOLUME: Final = "vol"
 TEMPLATE: Final = "tpl"
 PREWARM: Final = "pw"
+AUDIT: Final = "au"
+REQUEST: Final = "req"
+JOIN_TOKEN: Final = "jt"  # noqa: S105 (of what names one)
 WEBHOOK: Final = "wh"
 
 #: Characters of an id behind its prefix, and what they are taken from.

@@ -18,7 +18,7 @@ from penstock_common.errors import BusRefusedError
 from penstock_common.nats_table import Row, WatchedTable
 from penstock_common.nats_wire import is_marker, parse_headers, status_of
 
-__all__ = ["MARKER_TTL_S", "Bucket", "Entry", "Fence", "Row", "WatchedTable"]
+__all__ = ["MARKER_TTL_S", "Bucket", "Entry", "Fence", "Row", "WatchedTable", "is_key"]
 
 #: How long the marker of a deleted or expired key stays. Watchers hear of it at once or find out
 #: when they list again, so it must only outlive a read of the revision and the write after it.
@@ -26,6 +26,11 @@ MARKER_TTL_S: Final = 60
 
 _KEY: Final = re.compile(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*")
 _NO_MESSAGE: Final = 10037  # JetStream's err_code
+
+
+def is_key(text: str) -> bool:
+    """Whether this can be a key at all."""
+    return _KEY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +185,7 @@ class Bucket:
         return message
 
     def _subject(self, key: str) -> str:
-        if not _KEY.fullmatch(key):
+        if not is_key(key):
             raise ValueError(f"no KV key: {key!r}")
         return subjects.kv_subject(self._name, key)
 

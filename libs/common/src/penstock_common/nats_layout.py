@@ -13,6 +13,7 @@ from penstock_common import subjects
 from penstock_common.events.catalogue import Service
 from penstock_common.messages import (
     ApiKeyRecord,
+    AuditRecord,
     Claim,
     DeliveryRecord,
     EndpointRecord,
@@ -20,6 +21,7 @@ from penstock_common.messages import (
     Grant,
     GrantReply,
     HeldLeases,
+    JoinTokenRecord,
     LogBatch,
     Message,
     NodeOrder,
@@ -57,6 +59,8 @@ _DAY_S: Final = 24 * 3600
 
 #: So long it is known what a worker has used: a year, and a month to look back on it.
 USAGE_KEPT_DAYS: Final = 400
+#: So long it is known who changed what; likewise.
+AUDIT_KEPT_DAYS: Final = 400
 #: So long events are kept, and what became of them at webhooks.
 EVENTS_KEPT_DAYS: Final = 7
 
@@ -212,7 +216,15 @@ BUCKETS: Final = (
         ApiKeyRecord,
         API,
         (SCHEDULER, ROUTER),
-        "an API key: its hash, scope, quota",
+        "an API key: its hash, scope, quota, expiry",
+    ),
+    Bucket(
+        subjects.JOIN_TOKENS,
+        "<token_id>",
+        JoinTokenRecord,
+        API,
+        (),
+        "a join token: its hash, uses, expiry, labels",
     ),
     Bucket(
         subjects.REGISTRY_AUTHS,
@@ -359,6 +371,22 @@ STREAMS: Final = (
         max_age_s=EVENTS_KEPT_DAYS * _DAY_S,
         max_bytes=512 * _MIB,
         max_msg_bytes=256 * 1024,
+    ),
+    Stream(
+        subjects.AUDIT,
+        (subjects.audit("<caller>", "<audit_id>"),),
+        AuditRecord,
+        writers=(API,),
+        readers=(API,),
+        meaning="who asked for which change, and what came of it",
+        # A record is some 600 bytes. The api bounds each caller's records (penstock_api/audit), so
+        # that one alone does not push out the others'.
+        trimmed=True,
+        max_age_s=AUDIT_KEPT_DAYS * _DAY_S,
+        max_bytes=1024 * _MIB,
+        max_msg_bytes=512 * 1024,
+        # The outcome of a request takes the place of its attempt.
+        max_msgs_per_subject=1,
     ),
     Stream(
         subjects.DELIVERIES,

@@ -24,6 +24,15 @@ def new_key() -> str:
     return Fernet.generate_key().decode()
 
 
+def is_key(text: str) -> bool:
+    """Whether this text can be a key."""
+    try:
+        Fernet(text.encode())
+    except ValueError:
+        return False
+    return True
+
+
 class Sealer:
     """Seals and opens values with one key."""
 

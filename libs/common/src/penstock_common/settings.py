@@ -34,17 +34,31 @@ class NatsSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _read_password(self) -> Self:
-        if self.nats_password_file is None:
-            return self
-        if self.nats_password.get_secret_value():
-            raise ValueError("name the NATS password or a file that holds it, not both")
-        try:
-            password = self.nats_password_file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"nats_password_file cannot be read: {error}") from None
+        password = read_password(self.nats_password, self.nats_password_file, "nats_password_file")
         # Frozen once made; this is still the making.
-        object.__setattr__(self, "nats_password", SecretStr(password))
+        object.__setattr__(self, "nats_password", password)
         return self
+
+
+def read_password(given: SecretStr, file: Path | None, name: str) -> SecretStr:
+    """The password that is given, or the one in the file.
+
+    Args:
+        given: empty = it is in the file, or there is none.
+        file: None = it is given, or there is none.
+        name: of the setting that names the file.
+
+    Raises:
+        ValueError: the file cannot be read, or there are both.
+    """
+    if file is None:
+        return given
+    if given.get_secret_value():
+        raise ValueError("name the NATS password or a file that holds it, not both")
+    try:
+        return SecretStr(file.read_text().strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name} cannot be read: {error}") from None
 
 
 class ServiceSettings(NatsSettings):
@@ -53,3 +67,5 @@ class ServiceSettings(NatsSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: key that seals secrets in KV (44 characters, urlsafe base64), in this file
     secret_key_file: Path | None = None
+    #: the same key itself, where files are no place for it; both = they must be the same
+    secret_key: SecretStr = SecretStr("")

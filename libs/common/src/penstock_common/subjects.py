@@ -21,6 +21,7 @@ NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"
 WORKER_ORDERS: Final = "PENSTOCK_WORKER_ORDERS"
 ROUTERS: Final = "PENSTOCK_ROUTERS"
 API_KEYS: Final = "PENSTOCK_API_KEYS"
+JOIN_TOKENS: Final = "PENSTOCK_JOIN_TOKENS"
 REPEATS: Final = "PENSTOCK_REPEATS"
 REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"
 TEMPLATES: Final = "PENSTOCK_TEMPLATES"
@@ -40,12 +41,16 @@ TICKETS: Final = "PENSTOCK_TICKETS"
 EVENTS: Final = "PENSTOCK_EVENTS"
 USAGE: Final = "PENSTOCK_USAGE"
 LOGS: Final = "PENSTOCK_LOGS"
+AUDIT: Final = "PENSTOCK_AUDIT"
 DELIVERIES: Final = "PENSTOCK_DELIVERIES"
 
 TICKETS_ALL: Final = f"{PREFIX}.tickets.*"
 EVENTS_ALL: Final = f"{PREFIX}.events.>"
 USAGE_ALL: Final = f"{PREFIX}.usage.*"
 LOGS_ALL: Final = f"{PREFIX}.logs.*.*"
+AUDIT_ALL: Final = f"{PREFIX}.audit.*.*"
+#: Stands for callers that no key names.
+AUDIT_NOBODY: Final = "nobody"
 WEBHOOK_EVENTS_ALL: Final = f"{PREFIX}.webhook_events.*"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
@@ -194,6 +199,11 @@ def node_event(node_id: str, verb: str) -> str:
 def logs(endpoint_id: str, worker_id: str) -> str:
     """Where node agents publish the lines of one worker (`LogBatch`); `*` = any worker."""
     return f"{PREFIX}.logs.{endpoint_id}.{worker_id}"
+
+
+def audit(caller: str, audit_id: str) -> str:
+    """Where the `AuditRecord` lies of what this key or join token asked for; `*` = any."""
+    return f"{PREFIX}.audit.{caller}.{audit_id}"
 
 
 def webhook_event(webhook_id: str) -> str:

@@ -1,14 +1,17 @@
 """API keys: their records, what they show, and what their quotas forbid [pure]."""
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import ClassVar
+from datetime import datetime, timedelta
+from typing import ClassVar, Final
 
 from penstock_client.documents import ApiKeyDocument
-from penstock_common.api_keys import ApiKeyChange, ApiKeySpec
+from penstock_common.api_keys import ApiKeyChange, ApiKeyRotation, ApiKeySpec
 from penstock_common.errors import InvalidDocumentError, PenstockError, Problem
 from penstock_common.messages import ApiKeyRecord, EndpointRecord, WorkerAssignment, WorkerStatus
 from penstock_common.states import ENDED
+
+#: A key that has expired is shown for so long.
+EXPIRED_KEPT: Final = timedelta(days=7)
 
 
 class ApiKeyNotFoundError(PenstockError):
@@ -25,10 +28,21 @@ class ApiKeyFixedError(PenstockError):
     status_hint: ClassVar[int] = 409
 
 
+class ApiKeyEndedError(PenstockError):
+    """This API key is revoked or has expired; make a new one."""
+
+    error_type: ClassVar[str] = "api_key_ended"
+    status_hint: ClassVar[int] = 409
+
+
 def plan_key(
     spec: ApiKeySpec, *, key_id: str, sha256: str, endpoint_ids: tuple[str, ...], now: datetime
 ) -> ApiKeyRecord:
-    """The record of a new key with this hash, which may call these endpoints (empty = all)."""
+    """The record of a new key with this hash, which may call these endpoints (empty = all).
+
+    Raises:
+        InvalidDocumentError: it would have expired already.
+    """
     return ApiKeyRecord(
         key_id=key_id,
         name=spec.name,
@@ -38,14 +52,57 @@ def plan_key(
         max_workers=spec.max_workers,
         max_gpus=spec.max_gpus,
         created_at=now,
+        expires_at=_expiry(spec, now),
     )
 
 
-def plan_key_change(record: ApiKeyRecord, change: ApiKeyChange) -> ApiKeyRecord:
-    """The record with what the change names; `record` itself when that is nothing new."""
+def _expiry(document: ApiKeySpec | ApiKeyChange, now: datetime) -> datetime | None:
+    if document.expires_in_s is not None:
+        return now + timedelta(seconds=document.expires_in_s)
+    if document.expires_at is not None and document.expires_at <= now:
+        raise InvalidDocumentError([Problem("/expires_at", "lies in the past")])
+    return document.expires_at
+
+
+def plan_key_change(record: ApiKeyRecord, change: ApiKeyChange, *, now: datetime) -> ApiKeyRecord:
+    """The record with what the change names; `record` itself when that is nothing new.
+
+    Raises:
+        ApiKeyEndedError: it is to expire at another time, and is revoked.
+        InvalidDocumentError: it would have expired already.
+    """
     named = {name: getattr(change, name) for name in change.model_fields_set}
+    if named.keys() & {"expires_at", "expires_in_s"}:
+        if record.revoked_at is not None:
+            raise ApiKeyEndedError
+        named.pop("expires_in_s", None)
+        named["expires_at"] = _expiry(change, now)
     changed = record.model_copy(update=named)
     return record if changed == record else changed
+
+
+def plan_rotation(
+    record: ApiKeyRecord, rotation: ApiKeyRotation, *, sha256: str, now: datetime
+) -> ApiKeyRecord:
+    """The same key with a new secret of this hash; the one before opens for as long as is said.
+
+    A secret that was rotated away earlier opens nothing from now on.
+
+    Raises:
+        ApiKeyEndedError: the key is revoked or has expired.
+    """
+    if record.revoked_at is not None or (
+        record.expires_at is not None and record.expires_at <= now
+    ):
+        raise ApiKeyEndedError
+    stays_s = rotation.old_expires_in_s
+    return record.model_copy(
+        update={
+            "sha256": sha256,
+            "old_sha256": record.sha256 if stays_s else "",
+            "old_expires_at": now + timedelta(seconds=stays_s) if stays_s else None,
+        }
+    )
 
 
 def plan_revocation(
@@ -54,7 +111,23 @@ def plan_revocation(
     """The key without its hash, for the quota of the endpoints it has made; None = it has none."""
     if not any(endpoint.owner == record.key_id for endpoint in endpoints):
         return None
-    return record.model_copy(update={"sha256": "", "revoked_at": record.revoked_at or now})
+    revoked = {"sha256": "", "old_sha256": "", "old_expires_at": None}
+    return record.model_copy(update={**revoked, "revoked_at": record.revoked_at or now})
+
+
+def plan_cleanup(
+    record: ApiKeyRecord, endpoints: Iterable[EndpointRecord], *, now: datetime
+) -> ApiKeyRecord | None:
+    """What is to be left of a key: itself, less of it, or None = nothing.
+
+    One that expired long ago ends like a revoked one, and a revoked one is of no use once the
+    endpoints that it has made are gone.
+    """
+    ended = record.revoked_at or record.expires_at
+    if ended is None or (record.revoked_at is None and ended + EXPIRED_KEPT > now):
+        return record
+    left = plan_revocation(record, endpoints, now=ended)
+    return record if left == record else left
 
 
 def check_quota(endpoint: EndpointRecord, key: ApiKeyRecord | None) -> None:
@@ -108,4 +181,6 @@ def key_document(
         gpus=sum(len(assignment.gpus) for assignment in mine),
         created_at=record.created_at,
         revoked_at=record.revoked_at,
+        expires_at=record.expires_at,
+        old_expires_at=record.old_expires_at,
     )

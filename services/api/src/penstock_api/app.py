@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import math
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
@@ -13,13 +12,16 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from penstock_api import auth, idempotency
-from penstock_api.answers import Answer
-from penstock_api.bodies import MAX_BODY_BYTES, read_bytes
+from penstock_api.audit.reader import AuditReader
+from penstock_api.audit.requests import audited, note_denial
+from penstock_api.audit.trail import AuditTrail
+from penstock_api.bodies import MAX_BODY_BYTES
 from penstock_api.connections import ConnectionSweep
 from penstock_api.context import Api
 from penstock_api.docs_page import docs_page
 from penstock_api.error_forms import error_response
 from penstock_api.event_reader import EventReader
+from penstock_api.http_repeats import answer_once
 from penstock_api.idempotency import Repeats
 from penstock_api.load_history import BUCKET_S, LoadHistory
 from penstock_api.loads import FRESH_S, Loads
@@ -37,13 +39,16 @@ from penstock_api.openapi import openapi_document
 from penstock_api.problems import RefusedError, refused, refused_by_aiohttp
 from penstock_api.rate_limits import RateLimits
 from penstock_api.reaper import Reaper
+from penstock_api.request_ids import request_id, tell_request_id
 from penstock_api.retreat import Retreat
 from penstock_api.routes import (
     api_keys,
+    audit,
     documentation,
     endpoints,
     events,
     health,
+    join_tokens,
     logs,
     metrics,
     nodes,
@@ -64,6 +69,7 @@ from penstock_api.runpod import endpoints as runpod_endpoints
 from penstock_api.runpod import templates as runpod_templates
 from penstock_api.settings import ApiSettings
 from penstock_api.store import Store
+from penstock_api.turns import take_turn
 from penstock_api.usage_reader import UsageReader
 from penstock_api.webhooks.deliveries import DeliveryLog
 from penstock_api.webhooks.outbox import Outbox
@@ -78,6 +84,7 @@ from penstock_common.kv import Bucket
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import QueueReport
 from penstock_common.sealing import Sealer
+from penstock_common.secret_keys import read_sealer
 from penstock_common.streams import check_durability, ensure_streams
 from penstock_common.subjects import QUEUE_METRICS_ALL, REPEATS
 
@@ -97,8 +104,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     *volumes.ROUTES,
     *prewarms.ROUTES,
     *api_keys.ROUTES,
+    *join_tokens.ROUTES,
     *webhooks.ROUTES,
     *usage.ROUTES,
+    *audit.ROUTES,
     *health.ROUTES,
     *documentation.ROUTES,
     *v1_endpoints.ROUTES,
@@ -113,8 +122,6 @@ ROUTES: Final[tuple[Route, ...]] = (
 #: After a refusal the rest of the body is read and thrown away for so long, so that the client
 #: gets to read the answer before the connection ends.
 LINGER_S: Final = 1.0
-#: Headers of an answer that the same request gets again.
-KEPT: Final = ("Content-Type", "Location", "ETag")
 #: A bucket of the history is closed so long after its end.
 _AFTER_S: Final = 0.01
 #: Events announced before the stop get so long to be published.
@@ -127,6 +134,7 @@ def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
         client_max_size=MAX_BODY_BYTES,
         middlewares=[_note_connections(sweep), _answer_and_log(api)],
     )
+    app.on_response_prepare.append(tell_request_id)
     document = openapi_document(ROUTES, version=version("penstock-api"))
     app[documentation.OPENAPI_JSON] = json.dumps(document, indent=1)
     app[documentation.DOCS_PAGE] = docs_page(document)
@@ -147,51 +155,24 @@ def _bind(api: Api, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         keys = (row.value for row in api.store.api_keys.rows.values())
         try:
-            caller = auth.authorize(request, route.scope, keys)
+            caller = auth.authorize(request, route.scope, keys, api.clock.utc())
         except RefusedError as refusal:
+            note_denial(api, route, request, refusal)
             if refusal.status == HTTPStatus.UNAUTHORIZED:  # so that nobody guesses keys quickly
-                _take_turn(api, f"address {request.remote}")
+                take_turn(api, f"address {request.remote}")
             raise
         if caller is not None:
             request[CALLER] = caller
-            _take_turn(api, request.headers[hdrs.AUTHORIZATION])
-        if route.method == "GET" or idempotency.HEADER not in request.headers:
-            return await route.handler(api, request)
-        return await _once(api, route, request)
+            take_turn(api, request.headers[hdrs.AUTHORIZATION])
+        if (
+            route.method == "GET"
+            or caller is None  # whoever asks for no key would have answers stored for anybody
+            or idempotency.HEADER not in request.headers
+        ):
+            return await audited(api, route, request)
+        return await answer_once(api, request, lambda: audited(api, route, request))
 
     return handle
-
-
-async def _once(api: Api, route: Route, request: web.Request) -> web.Response:
-    """The answer to a request with an Idempotency-Key."""
-
-    async def handle() -> Answer:
-        response = await route.handler(api, request)
-        assert isinstance(response, web.Response), "an answer that streams cannot be kept"
-        body = b"" if response.body is None else response.body  # 204 has none
-        assert isinstance(body, bytes)
-        headers = {name: response.headers[name] for name in KEPT if name in response.headers}
-        return Answer(response.status, headers, body)
-
-    repeatable = idempotency.Repeatable(
-        caller=request.headers.get(hdrs.AUTHORIZATION, ""),
-        target=(request.method, request.path),
-        key=request.headers[idempotency.HEADER],
-        body=await read_bytes(request, api.settings.body_timeout_s),
-    )
-    known = await api.repeats.once(repeatable, handle)
-    return web.Response(status=known.status, headers=known.headers, body=known.body)
-
-
-def _take_turn(api: Api, caller: str) -> None:
-    wait_s = api.limits.take(caller, api.clock.monotonic())
-    if wait_s:
-        raise RefusedError(
-            429,
-            "too_many_requests",
-            f"more than {api.settings.rate_limit_per_s:g} requests a second; slow down",
-            headers={"Retry-After": str(math.ceil(wait_s))},
-        )
 
 
 def _note_connections(sweep: ConnectionSweep) -> Middleware:
@@ -216,7 +197,10 @@ def _answer_and_log(api: Api) -> Middleware:
         except web.HTTPException as error:
             response = error_response(request.path, refused_by_aiohttp(error))
         except Exception:
-            logger.exception("request failed", extra={"action": "request_failed"})
+            logger.exception(
+                "request failed",
+                extra={"action": "request_failed", "request_id": request_id(request)},
+            )
             response = error_response(
                 request.path,
                 RefusedError(500, "internal", "the api met an error; its log says more"),
@@ -227,6 +211,7 @@ def _answer_and_log(api: Api) -> Middleware:
             "request answered",
             extra={
                 "action": "request_answered",
+                "request_id": request_id(request),
                 "http.request.method": request.method,
                 "http.route": resource.canonical if resource else None,
                 "http.response.status_code": response.status,
@@ -245,7 +230,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         MisconfiguredError: the settings cannot work.
     """
     admin_key = auth.read_admin_key(settings.admin_key_file)
-    sealer = read_sealer(settings)
+    sealer = _sealer(settings)
     clock = SystemClock()
     bus = await Bus.connect(settings, name="api", clock=clock)
     try:
@@ -273,6 +258,8 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 Outbox(bus, ack_wait_s=ack_wait_s(settings)),
                 DeliveryLog(bus),
                 EventReader(bus, streams),
+                AuditTrail(bus, clock),
+                AuditReader(bus),
             )
             await _serve_http(api, bus, streams, stopping)
         finally:
@@ -281,23 +268,14 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         await bus.close()
 
 
-def read_sealer(settings: ApiSettings) -> Sealer:
-    """The sealer of secrets.
-
-    Raises:
-        MisconfiguredError: its key is missing or is none.
-    """
-    path = settings.secret_key_file
-    if path is None:
+def _sealer(settings: ApiSettings) -> Sealer:
+    sealer = read_sealer(settings)
+    if sealer is None:
         raise lifecycle.MisconfiguredError(
-            "PENSTOCK_API_SECRET_KEY_FILE is not set: name the file with the key of secrets"
+            "there is no key of secrets: set PENSTOCK_API_SECRET_KEY_FILE to the file that holds it, "
+            "or PENSTOCK_API_SECRET_KEY to the key"
         )
-    try:
-        return Sealer.from_file(path)
-    except (OSError, ValueError) as error:
-        raise lifecycle.MisconfiguredError(
-            f"the key of secrets in {path} cannot be used: {error}"
-        ) from None
+    return sealer
 
 
 async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asyncio.Event) -> None:
@@ -332,6 +310,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                     name="retreat",
                 ),
                 group.create_task(api.events.run(), name="events"),
+                group.create_task(api.audit.run(), name="audit"),
                 group.create_task(run_webhooks(api, bus), name="webhooks"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
                 group.create_task(_keep_history(api), name="history"),
@@ -349,6 +328,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                 ends.create_task(calls.stop(settings.shutdown_timeout_s), name="end of calls")
                 ends.create_task(runner.cleanup(), name="end of HTTP")
             await api.events.flush(FLUSH_S)
+            await api.audit.flush(FLUSH_S)
             for loop in loops:
                 loop.cancel()
     finally:

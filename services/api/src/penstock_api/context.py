@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from penstock_api.audit.reader import AuditReader
+from penstock_api.audit.trail import AuditTrail
 from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
 from penstock_api.load_history import LoadHistory
@@ -36,3 +38,5 @@ class Api:
     outbox: Outbox
     deliveries: DeliveryLog
     event_reader: EventReader
+    audit: AuditTrail
+    audit_reader: AuditReader

@@ -1,4 +1,7 @@
-"""Removes the records of deleted endpoints and orders about workers once nothing of them runs."""
+"""Removes the records of deleted endpoints and orders about workers once nothing of them runs.
+
+And those of API keys and join tokens that ended.
+"""
 
 import asyncio
 import logging
@@ -30,6 +33,7 @@ class Reaper:
         """Tick for ever."""
         while True:
             await self.tick()
+            await self.clean_keys()
             try:
                 async with asyncio.timeout(TICK_S):
                     await self._poked.wait()
@@ -85,6 +89,23 @@ class Reaper:
                     extra={"action": "endpoint_removed", "endpoint_id": endpoint_id},
                 )
         return removed
+
+    async def clean_keys(self) -> list[str]:
+        """Remove API keys and join tokens that ended and serve nothing; gives their ids."""
+        if self._store.missing():  # whose endpoints exist is not known
+            return []
+        try:
+            ended = await self._store.clean_api_keys()
+            ended += await self._store.clean_join_tokens()
+        except PenstockError as error:
+            logger.warning(
+                "keys not cleaned up",
+                extra={"action": "keys_not_cleaned", "error": str(error)},
+            )
+            return []  # the next tick tries again
+        for key_id in ended:
+            logger.info("key ended", extra={"action": "key_ended", "key_id": key_id})
+        return ended
 
     def _gone(self) -> list[str]:
         store = self._store

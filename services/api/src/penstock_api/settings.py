@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from penstock_api.webhooks.addresses import AddressPolicy, parse_networks
-from penstock_common.settings import ServiceSettings
+from penstock_common.events.catalogue import Service
+from penstock_common.settings import ServiceSettings, read_password
 from penstock_common.volumes import check_plain_path
 
 
@@ -28,6 +29,13 @@ class ApiSettings(ServiceSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     #: where callers reach the routers; an endpoint's `url` is this, a slash and its `app_name`
     router_url: Annotated[str, AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
+    #: NATS as node agents on other hosts reach it, e.g. `nats://10.0.0.1:4222`, comma-separated for a
+    #: cluster; without it no host joins by a token
+    node_nats_url: str | None = None
+    #: NATS user of node agents, and its password, also as a file; hosts that join are told them
+    node_nats_user: str = Service.NODE_AGENT.value
+    node_nats_password: SecretStr = SecretStr("")
+    node_nats_password_file: Path | None = None
     #: the administrator's API key, in this file
     admin_key_file: Path | None = None
     #: price of one GPU for an hour: `product=price`, comma-separated; in which currency is yours
@@ -68,6 +76,14 @@ class ApiSettings(ServiceSettings):
     @classmethod
     def _read_networks(cls, value: object) -> object:
         return parse_networks(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _read_node_password(self) -> Self:
+        password = read_password(
+            self.node_nats_password, self.node_nats_password_file, "node_nats_password_file"
+        )
+        object.__setattr__(self, "node_nats_password", password)  # frozen once made
+        return self
 
     @field_validator("gpu_prices", mode="before")
     @classmethod

@@ -9,18 +9,22 @@ Uniqueness of `app_name` is held by a lock within this process. Two api processe
 same name within the same few milliseconds; `docs/http-api.md` says so.
 """
 
-import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from penstock_api.api_keys import ApiKeyFixedError, ApiKeyNotFoundError, plan_revocation
+from penstock_api.api_keys import (
+    ApiKeyFixedError,
+    ApiKeyNotFoundError,
+    plan_cleanup,
+    plan_revocation,
+)
 from penstock_api.auth import ADMIN_KEY_ID
 from penstock_api.endpoint_changes import check_app_name_free
+from penstock_api.join_tokens import is_over
 from penstock_api.preconditions import ANY, IfMatch
 from penstock_api.revisions import outdated, present_revision
-from penstock_api.tables import MAX_ATTEMPTS, SETTLE_TIMEOUT_S, Tables
+from penstock_api.tables import MAX_ATTEMPTS, Tables
 from penstock_common.errors import (
     BusDisconnectedError,
     PenstockError,
@@ -36,6 +40,8 @@ from penstock_common.messages import (
 from penstock_common.subjects import (
     API_KEYS,
     ENDPOINTS,
+    JOIN_TOKENS,
+    NODE_ORDERS,
     revision_key,
 )
 
@@ -97,6 +103,13 @@ class Store(Tables):
                 return row
         raise EndpointNotFoundError(f"there is no endpoint '{name}'")
 
+    def try_find(self, name: str) -> EndpointRecord | None:
+        """The endpoint with this id or this `app_name`; None = there is none."""
+        try:
+            return self.find(name)
+        except EndpointNotFoundError:
+            return None
+
     def node_ids(self) -> list[str]:
         """Every node that reports, has a worker, or has an order; sorted."""
         placed = (assignment.node_id for assignment in self.assignments().values())
@@ -129,9 +142,11 @@ class Store(Tables):
                 return False
             if new is None:
                 await self._node_orders_bucket.delete(node_id)
+                self._note(NODE_ORDERS, node_id, old, None)
                 await self._settle_removal(self.node_orders, node_id)
             else:
                 revision = await self._node_orders_bucket.put(node_id, new.encode())
+                self._note(NODE_ORDERS, node_id, old, new)
                 await self._settle(self.node_orders, node_id, revision)
         return True
 
@@ -164,6 +179,7 @@ class Store(Tables):
             revision = await self._endpoints_bucket.put(
                 record.endpoint_id, _encode(record), revision=0
             )
+            self._note(ENDPOINTS, record.endpoint_id, None, record)
             await self._settle(self.endpoints, record.endpoint_id, revision)
         await self._router_sight.wait(ENDPOINTS, record.endpoint_id, revision)
         return revision
@@ -208,6 +224,7 @@ class Store(Tables):
                     )
                 except WrongRevisionError:
                     continue
+                self._note(ENDPOINTS, endpoint_id, old, new)
                 await self._settle(self.endpoints, endpoint_id, revision)
                 break
             else:
@@ -253,7 +270,7 @@ class Store(Tables):
             PenstockError: NATS is away, or timed out: then it may or may not have been stored.
         """
         async with self._writing():
-            await self._put_api_key(record, revision=0)
+            await self._put_api_key(None, record, revision=0)
 
     async def change_api_key(
         self, key_id: str, plan: Callable[[ApiKeyRecord], ApiKeyRecord]
@@ -268,7 +285,7 @@ class Store(Tables):
             old = self._own_api_key(key_id)
             new = plan(old.value)
             if new is not old.value:
-                await self._put_api_key(new, revision=old.revision)
+                await self._put_api_key(old.value, new, revision=old.revision)
             return new
 
     async def revoke_api_key(self, key_id: str) -> ApiKeyRecord:
@@ -279,18 +296,52 @@ class Store(Tables):
         """
         async with self._writing():
             old = self._own_api_key(key_id)
-            owned = (row.value for row in self.endpoints.rows.values())
-            new = plan_revocation(old.value, owned, now=self._clock.utc())
-            if new is not None:
-                await self._put_api_key(new, revision=old.revision)
-                return new
-            await self._api_keys_bucket.delete(key_id, revision=old.revision)
-            with contextlib.suppress(TimeoutError):  # gone all the same; the table will follow
-                async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                    while key_id in self.api_keys.rows:
-                        await self._next_change()
+            new = plan_revocation(old.value, self._endpoint_records(), now=self._clock.utc())
+            await self._end_api_key(old, new)
+        return new or old.value.model_copy(update={"revoked_at": self._clock.utc()})
+
+    async def clean_api_keys(self) -> list[str]:
+        """End what is left of keys that expired long ago or serve nothing; gives their ids.
+
+        Raises:
+            PenstockError: another api wrote one in the same moment; NATS is away, or timed out.
+        """
+        ended = []
+        for key_id, seen in tuple(self.api_keys.rows.items()):
+            now = self._clock.utc()
+            if plan_cleanup(seen.value, self._endpoint_records(), now=now) is seen.value:
+                continue
+            async with self._writing():
+                row = self.api_keys.rows.get(key_id)
+                if row is None:
+                    continue
+                new = plan_cleanup(row.value, self._endpoint_records(), now=now)
+                if new is not row.value:
+                    await self._end_api_key(row, new)
+                    ended.append(key_id)
+        return ended
+
+    async def clean_join_tokens(self) -> list[str]:
+        """Remove join tokens that expired long ago; gives their ids. Raises as `remove_record`."""
+        now = self._clock.utc()
+        over = [key for key, row in self.join_tokens.rows.items() if is_over(row.value, now)]
+        for token_id in over:
+            await self.remove_record(JOIN_TOKENS, token_id, lambda: None)
+        return over
+
+    async def _end_api_key(self, old: Row[ApiKeyRecord], new: ApiKeyRecord | None) -> None:
+        """Write what is left of a key; None = nothing."""
+        if new is not None:
+            await self._put_api_key(old.value, new, revision=old.revision)
+            return
+        key_id = old.value.key_id
+        await self._api_keys_bucket.delete(key_id, revision=old.revision)
+        self._note(API_KEYS, key_id, old.value, None)
+        await self._settle_removal(self.api_keys, key_id)
         await self._router_sight.wait(API_KEYS, key_id, 0)
-        return old.value.model_copy(update={"revoked_at": self._clock.utc()})
+
+    def _endpoint_records(self) -> Iterator[EndpointRecord]:
+        return (row.value for row in self.endpoints.rows.values())
 
     def _own_api_key(self, key_id: str) -> Row[ApiKeyRecord]:
         if key_id == ADMIN_KEY_ID:
@@ -298,9 +349,12 @@ class Store(Tables):
         self.find_api_key(key_id)
         return self.api_keys.rows[key_id]
 
-    async def _put_api_key(self, record: ApiKeyRecord, *, revision: int | None) -> None:
-        key_id = record.key_id
-        written = await self._api_keys_bucket.put(key_id, record.encode(), revision=revision)
+    async def _put_api_key(
+        self, old: ApiKeyRecord | None, new: ApiKeyRecord, *, revision: int | None
+    ) -> None:
+        key_id = new.key_id
+        written = await self._api_keys_bucket.put(key_id, new.encode(), revision=revision)
+        self._note(API_KEYS, key_id, old, new)
         await self._settle(self.api_keys, key_id, written)
         await self._router_sight.wait(API_KEYS, key_id, written)
 
@@ -312,12 +366,12 @@ class Store(Tables):
         record = ApiKeyRecord(
             key_id=key_id, sha256=sha256, scope="admin", created_at=self._clock.utc()
         )
-        await self._put_api_key(record, revision=None)
+        await self._put_api_key(row.value if row else None, record, revision=None)
 
     def _check_app_name(self, record: EndpointRecord) -> None:
         if not self.endpoints.synced:
             raise BusDisconnectedError("the list of endpoints is not current; try again")
-        check_app_name_free(record, (row.value for row in self.endpoints.rows.values()))
+        check_app_name_free(record, self._endpoint_records())
 
 
 def _encode(record: EndpointRecord) -> bytes:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from penstock_api.audit.notes import note_write
 from penstock_api.router_sight import RouterSight
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
@@ -12,11 +13,12 @@ from penstock_common.errors import (
     BusTimeoutError,
     WrongRevisionError,
 )
-from penstock_common.kv import Bucket, Row, WatchedTable
+from penstock_common.kv import Bucket, Row, WatchedTable, is_key
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
     EndpointStatus,
+    JoinTokenRecord,
     Message,
     NodeOrder,
     NodeRecord,
@@ -38,6 +40,7 @@ from penstock_common.subjects import (
     API_KEYS,
     ENDPOINT_STATUS,
     ENDPOINTS,
+    JOIN_TOKENS,
     NODE_ORDERS,
     NODES,
     PREWARM_STATUS,
@@ -62,6 +65,19 @@ WRITE_TIMEOUT_S: Final = 10.0
 SETTLE_TIMEOUT_S: Final = 2.0
 #: Lost races in a row after which a write gives up; the other writers made progress each time.
 MAX_ATTEMPTS: Final = 16
+#: Bucket → what its records are, in the audit trail; others are called like their bucket.
+_KINDS: Final = {
+    ENDPOINTS: "endpoint",
+    API_KEYS: "api_key",
+    JOIN_TOKENS: "join_token",
+    NODE_ORDERS: "node",
+    WORKER_ORDERS: "worker",
+    REGISTRY_AUTHS: "registry_auth",
+    TEMPLATES: "template",
+    VOLUMES: "volume",
+    PREWARMS: "prewarm",
+    WEBHOOKS: "webhook",
+}
 #: Tables whose changes are told to listeners that name none; heartbeats of nodes are not.
 _POKING: Final = (ENDPOINTS, ENDPOINT_STATUS, WORKERS)
 
@@ -92,6 +108,7 @@ class Tables:
         self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
         self.worker_orders = self._table(WORKER_ORDERS, WorkerOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
+        self.join_tokens = self._table(JOIN_TOKENS, JoinTokenRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
         self.templates = self._table(TEMPLATES, TemplateRecord.decode)
         self.volumes = self._table(VOLUMES, VolumeRecord.decode)
@@ -112,6 +129,7 @@ class Tables:
             NODE_ORDERS: self.node_orders,
             WORKER_ORDERS: self.worker_orders,
             API_KEYS: self.api_keys,
+            JOIN_TOKENS: self.join_tokens,
             REGISTRY_AUTHS: self.registry_auths,
             TEMPLATES: self.templates,
             VOLUMES: self.volumes,
@@ -203,6 +221,7 @@ class Tables:
         """
         async with self._writing():
             revision = await Bucket(self._bus, bucket).put(key, record.encode(), revision=0)
+            self._note(bucket, key, None, record)
             await self._settle(self._tables[bucket], key, revision)
 
     async def change_record(
@@ -220,6 +239,9 @@ class Tables:
             PenstockError: what `plan` raises; NATS is away or timed out, in which case the change
                 may or may not have been made.
         """
+        if not is_key(key):  # nothing lies there, nor can it
+            plan(None)
+            return None
         async with self._writing():
             for _ in range(MAX_ATTEMPTS):
                 entry, last = await Bucket(self._bus, bucket).latest(key)
@@ -232,6 +254,8 @@ class Tables:
                     )
                 except WrongRevisionError:
                     continue
+                old = type(record).decode(entry.value) if entry else None
+                self._note(bucket, key, old, record)
                 await self._settle(self._tables[bucket], key, revision)
                 return record
         raise WrongRevisionError(f"'{key}' is being changed by others; try again")
@@ -245,8 +269,16 @@ class Tables:
         """
         async with self._writing():
             check()
+            row = self._tables[bucket].rows.get(key)
             await Bucket(self._bus, bucket).delete(key)
+            self._note(bucket, key, row.value if row else None, None)
             await self._settle_removal(self._tables[bucket], key)
+
+    @staticmethod
+    def _note(bucket: str, key: str, old: Message | None, new: Message | None) -> None:
+        """For the audit trail: this record was written; None = there was, or is, none."""
+        kind = _KINDS.get(bucket) or bucket.removeprefix("PENSTOCK_").lower()
+        note_write(kind, key.rpartition(".")[2], old, new)
 
     def _table(
         self, bucket: str, decode: Callable[[bytes], T], *, keys: str = ">"

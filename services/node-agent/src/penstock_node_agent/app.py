@@ -11,7 +11,7 @@ from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.kv import Bucket
 from penstock_common.lifecycle import MisconfiguredError, notify_ready
-from penstock_common.sealing import Sealer
+from penstock_common.secret_keys import read_sealer
 from penstock_common.streams import check_durability, ensure_streams
 from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus import GpuInventory, static_inventory
@@ -19,6 +19,7 @@ from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.host_facts import read_host_facts
 from penstock_node_agent.image_choice import Marks
 from penstock_node_agent.image_ledger import IMAGE_LEDGER, ImageLedger
+from penstock_node_agent.joining import join, joined
 from penstock_node_agent.leftovers import stop_leftovers
 from penstock_node_agent.logged_runtime import LoggedRuntime
 from penstock_node_agent.node_identity import (
@@ -42,10 +43,11 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
 
     Raises:
         MisconfiguredError: the settings cannot work here.
-        PenstockError: NATS could not be reached, or the engine was lost.
+        PenstockError: the api that lets it in or NATS could not be reached, or the engine was lost.
     """
     data_dir = settings.data_dir.absolute()
     lock_data_dir(data_dir)
+    settings = await joined(settings, clock)
     host = read_host_facts(data_dir)
     node_id = lasting_node_id(data_dir, host.hostname, settings.node_id)
     runtime = await _choose_runtime(settings, data_dir, node_id, host.memory_bytes)
@@ -87,7 +89,7 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
                 runtime=LoggedRuntime(runtime, bus, node_id, clock),
                 heartbeat=heartbeat,
                 clock=clock,
-                sealer=_read_sealer(settings.secret_key_file),
+                sealer=read_sealer(settings),
                 stop_workers_on_exit=(
                     runtime.kind == "process" if stop_workers is None else stop_workers
                 ),
@@ -101,6 +103,17 @@ async def serve(settings: Settings, clock: Clock, stopping: asyncio.Event) -> No
         if beat_bus is not None:
             await beat_bus.close()
         await bus.close()
+
+
+async def join_once(settings: Settings, clock: Clock) -> None:
+    """Make this host a node by its token, and keep what the agent needs; no agent may run.
+
+    Raises:
+        MisconfiguredError: the settings cannot work here, or the api refused the token.
+        PenstockError: the api could not be reached.
+    """
+    lock_data_dir(settings.data_dir.absolute())
+    await join(settings, clock)
 
 
 async def stop_workers(settings: Settings) -> None:
@@ -213,12 +226,3 @@ def _gpu_reader(gpus: str) -> Callable[[], Awaitable[GpuInventory]]:
         return inventory
 
     return read
-
-
-def _read_sealer(path: Path | None) -> Sealer | None:
-    if path is None:
-        return None
-    try:
-        return Sealer.from_file(path)
-    except (OSError, ValueError) as error:
-        raise MisconfiguredError(f"secret_key_file {path}: {error}") from None

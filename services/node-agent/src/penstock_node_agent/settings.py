@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from penstock_common.settings import ServiceSettings
@@ -23,6 +23,10 @@ class Settings(ServiceSettings):
         env_prefix="PENSTOCK_NODE_AGENT_", frozen=True, extra="ignore", populate_by_name=True
     )
 
+    #: the api that lets this host in by the token, when it has not joined yet; what it answers is
+    #: kept in `data_dir`, and holds where the settings of NATS and of the key of secrets are not set
+    join_api_url: str | None = None
+    join_token: SecretStr = SecretStr("")
     #: `node-…`; default: made from the host's name once and kept in `data_dir`
     node_id: str | None = None
     #: address on which routers reach this node's workers
@@ -82,6 +86,11 @@ class Settings(ServiceSettings):
     process_path: Annotated[str, Field(validation_alias="PATH")] = "/usr/local/bin:/usr/bin:/bin"
     #: HOME of process workers; default: the agent's own
     process_home: Annotated[str, Field(validation_alias="HOME")] = "/"
+
+    @field_validator("join_api_url")
+    @classmethod
+    def _none_when_empty(cls, value: str | None) -> str | None:
+        return value or None
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from penstock_common.messages import (
     WorkerStatus,
 )
 from penstock_common.states import DesiredState, WorkerState
+from penstock_router.keys import KnownKey, index_keys
 
 
 class Address(NamedTuple):
@@ -64,13 +65,13 @@ class Catalogue:
         self._worker_statuses: dict[str, tuple[WorkerStatus, int]] = {}
         self._worker_keys: dict[str, set[str]] = {}  # endpoint → keys of its assignments
         self._keys: dict[str, ApiKeyRecord] = {}
-        self._keys_by_hash: dict[str, ApiKeyRecord] = {}
+        self._keys_by_hash: dict[str, KnownKey] = {}
 
     # ---- what it knows
 
     @property
-    def keys_by_hash(self) -> Mapping[str, ApiKeyRecord]:
-        """API keys by their SHA-256."""
+    def keys_by_hash(self) -> Mapping[str, KnownKey]:
+        """API keys by their SHA-256, those that have expired included."""
         return self._keys_by_hash
 
     def endpoint(self, endpoint_id: str) -> EndpointRecord | None:
@@ -167,9 +168,9 @@ class Catalogue:
     def put_key(self, key: str, record: ApiKeyRecord | None) -> tuple[str, ...]:
         """A row of API_KEYS."""
         old = self._keys.pop(key, None)
-        if old is not None:
-            self._keys_by_hash.pop(old.sha256.lower(), None)
+        for sha256 in old.hashes() if old is not None else ():
+            self._keys_by_hash.pop(sha256, None)
         if record is not None:
             self._keys[key] = record
-            self._keys_by_hash[record.sha256.lower()] = record
+            self._keys_by_hash |= index_keys((record,))
         return ()

@@ -131,7 +131,7 @@ class Gate:
             is_ready: whether this router wants new requests.
             on_connect_failed: told (endpoint, worker) driven here that took no connection.
             new_hex: so many random hexadecimal digits, of which traces are named.
-            clock: for the durations that are counted.
+            clock: for the durations that are counted, and for keys that expire.
         """
         self._settings = settings
         self._catalogue = catalogue
@@ -141,6 +141,7 @@ class Gate:
         self.metrics = Metrics()
         #: seconds that never go back, for durations
         self.now = clock.monotonic
+        self._utc = clock.utc
         self._is_ready = is_ready
         self._on_connect_failed = on_connect_failed
 
@@ -240,7 +241,7 @@ class Gate:
         fields = head.fields
         if fields.key_hash is None:
             fields.key_hash = hash_key(fields.special.get("authorization"))
-        return check_hash(self._catalogue.keys_by_hash, fields.key_hash, endpoint)
+        return check_hash(self._catalogue.keys_by_hash, fields.key_hash, endpoint, self._utc())
 
     def refuse(self, refusal: Refusal, request_id: str | None) -> Answer:
         """The refusal as a response; to a request without an id it gives one."""
@@ -301,7 +302,7 @@ class Gate:
     def _metrics_page(self, head: RequestHead, request_id: str | None) -> Answer:
         """The counters, which name every endpoint: only for those who may read them all."""
         key_hash = hash_key(head.fields.special.get("authorization"))
-        refusal = check_reader(self._catalogue.keys_by_hash, key_hash)
+        refusal = check_reader(self._catalogue.keys_by_hash, key_hash, self._utc())
         if refusal is not None:
             return self.refuse(refusal, request_id)
         fields = [

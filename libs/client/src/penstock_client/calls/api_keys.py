@@ -38,8 +38,27 @@ class ApiKeyCalls:
         return await self._transport.ask(ApiKeyDocument, "GET", _path(key_id))
 
     async def update(self, key_id: str, patch: Mapping[str, Any]) -> ApiKeyDocument:
-        """The API key after a JSON merge patch of its name or quota."""
+        """The API key after a JSON merge patch of its name, quota or expiry."""
         return await self._transport.ask(ApiKeyDocument, "PATCH", _path(key_id), patch)
+
+    async def rotate(
+        self, key_id: str, *, old_expires_in_s: int = 0, idempotency_key: str | None = None
+    ) -> ApiKeyMade:
+        """The same API key with another secret, its `key`, which is shown this once.
+
+        Args:
+            key_id: of the key, which keeps what it owns and its quota.
+            old_expires_in_s: so long the secret before opens as well; 0 = no longer.
+            idempotency_key: as for `create`.
+        """
+        document = {"old_expires_in_s": old_expires_in_s}
+        return await self._transport.ask(
+            ApiKeyMade,
+            "POST",
+            f"{_path(key_id)}/rotate",
+            document,
+            idempotency_key=idempotency_key,
+        )
 
     async def revoke(self, key_id: str) -> ApiKeyDocument:
         """The API key, which opens nothing from now on."""

@@ -17,8 +17,10 @@ from typing import Any, Final, Self
 
 from penstock_client.retrying import RetryPolicy
 from penstock_client.sync.calls.api_keys import ApiKeyCalls
+from penstock_client.sync.calls.audit import AuditCalls
 from penstock_client.sync.calls.endpoints import EndpointCalls
 from penstock_client.sync.calls.events import EventCalls
+from penstock_client.sync.calls.join_tokens import JoinTokenCalls
 from penstock_client.sync.calls.nodes import NodeCalls
 from penstock_client.sync.calls.offers import LimitCalls, ProductCalls
 from penstock_client.sync.calls.prewarms import PrewarmCalls
@@ -45,7 +47,9 @@ class PenstockSyncClient:
     prewarms: PrewarmCalls
     registry_auths: RegistryAuthCalls
     api_keys: ApiKeyCalls
+    join_tokens: JoinTokenCalls
     usage: UsageCalls
+    audit: AuditCalls
     webhooks: WebhookCalls
     products: ProductCalls
     limits: LimitCalls
@@ -70,7 +74,9 @@ class PenstockSyncClient:
         self.prewarms = PrewarmCalls(transport)
         self.registry_auths = RegistryAuthCalls(transport)
         self.api_keys = ApiKeyCalls(transport)
+        self.join_tokens = JoinTokenCalls(transport)
         self.usage = UsageCalls(transport)
+        self.audit = AuditCalls(transport)
         self.webhooks = WebhookCalls(transport)
         self.products = ProductCalls(transport)
         self.limits = LimitCalls(transport)

@@ -6,10 +6,13 @@ UTC; durations are seconds. A record's one writer is named in its docstring.
 
 from penstock_common.messages.access import (
     ApiKeyRecord,
+    JoinedHost,
+    JoinTokenRecord,
     KeyScope,
     RegistryAuthRecord,
     RepeatRecord,
 )
+from penstock_common.messages.audit import AuditChange, AuditRecord, AuditTarget
 from penstock_common.messages.base import Message
 from penstock_common.messages.endpoints import (
     Canary,
@@ -76,6 +79,9 @@ from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
 __all__ = [
     "ApiKeyRecord",
     "Attempt",
+    "AuditChange",
+    "AuditRecord",
+    "AuditTarget",
     "Canary",
     "Claim",
     "DeliveryRecord",
@@ -93,6 +99,8 @@ __all__ = [
     "GrantReply",
     "HeldLeases",
     "ImageRemoved",
+    "JoinTokenRecord",
+    "JoinedHost",
     "KeyScope",
     "LentSlot",
     "LogBatch",

@@ -1,6 +1,7 @@
 """Who may do what: API keys, and credentials of image registries."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal
 
 from pydantic import AwareDatetime
@@ -29,6 +30,51 @@ class ApiKeyRecord(Message):
     max_gpus: int | None = None
     created_at: AwareDatetime
     revoked_at: AwareDatetime | None = None
+    #: from then on it opens nothing; null = it does not expire
+    expires_at: AwareDatetime | None = None
+    #: the hash it had before it was rotated, and until when that one opens too; empty = none
+    old_sha256: str = ""
+    old_expires_at: AwareDatetime | None = None
+
+    def hashes(self) -> dict[str, datetime | None]:
+        """What opens with this record's rights: hash → from when on it does not; None = always."""
+        found: dict[str, datetime | None] = {}
+        if self.old_sha256:
+            ends = [at for at in (self.old_expires_at, self.expires_at) if at is not None]
+            found[self.old_sha256.lower()] = min(ends, default=None)
+        if self.sha256:
+            found[self.sha256.lower()] = self.expires_at
+        return found
+
+
+class JoinedHost(Message):
+    """A host that joined with a token."""
+
+    at: AwareDatetime
+    #: what it calls itself
+    hostname: str
+    #: address that it asked from
+    address: str
+
+
+class JoinTokenRecord(Message):
+    """Lets hosts become nodes. Bucket JOIN_TOKENS; written by the api."""
+
+    token_id: str
+    #: for people
+    name: str = ""
+    #: SHA-256 of the token, hex; tokens have 256 random bits, as API keys
+    sha256: str
+    #: of the nodes that join with it, beside their own
+    labels: Mapping[str, str] = {}
+    max_uses: int
+    uses: int = 0
+    #: those that joined with it, the last ones
+    hosts: tuple[JoinedHost, ...] = ()
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    #: id of the API key that made it
+    made_by: str
 
 
 class RepeatRecord(Message):

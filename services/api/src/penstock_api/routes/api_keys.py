@@ -4,7 +4,7 @@ from typing import Final, get_args
 
 from aiohttp import web
 
-from penstock_api.api_keys import key_document, plan_key, plan_key_change
+from penstock_api.api_keys import key_document, plan_key, plan_key_change, plan_rotation
 from penstock_api.auth import hash_key
 from penstock_api.bodies import read_json
 from penstock_api.context import Api
@@ -15,7 +15,14 @@ from penstock_api.routes.route import PAGE, Body, Query, Route, answer
 from penstock_api.store import EndpointNotFoundError
 from penstock_client.documents import ApiKeyDocument, ApiKeyList, ApiKeyMade
 from penstock_common import ids
-from penstock_common.api_keys import ApiKeyChange, ApiKeySpec, parse_api_key, parse_api_key_change
+from penstock_common.api_keys import (
+    ApiKeyChange,
+    ApiKeyRotation,
+    ApiKeySpec,
+    parse_api_key,
+    parse_api_key_change,
+    parse_api_key_rotation,
+)
 from penstock_common.entropy import random_id, random_secret
 from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.messages import ApiKeyRecord, KeyScope
@@ -73,8 +80,26 @@ async def update(api: Api, request: web.Request) -> web.Response:
     api.store.find_api_key(key_id)  # an unknown key is told before a wrong document
     body = await read_json(request, (MERGE_PATCH, JSON), api.settings.body_timeout_s)
     change = parse_api_key_change(body)
-    record = await api.store.change_api_key(key_id, lambda old: plan_key_change(old, change))
+    now = api.clock.utc()
+    record = await api.store.change_api_key(
+        key_id, lambda old: plan_key_change(old, change, now=now)
+    )
     return answer(_document(api, record))
+
+
+async def rotate(api: Api, request: web.Request) -> web.Response:
+    """POST /v1/api-keys/{api_key}/rotate."""
+    key_id = request.match_info["api_key"]
+    api.store.find_api_key(key_id)
+    rotation = ApiKeyRotation()
+    if request.body_exists:
+        body = await read_json(request, (JSON,), api.settings.body_timeout_s)
+        rotation = parse_api_key_rotation(body)
+    key, now = random_secret(), api.clock.utc()
+    record = await api.store.change_api_key(
+        key_id, lambda old: plan_rotation(old, rotation, sha256=hash_key(key), now=now)
+    )
+    return answer(ApiKeyMade(**_document(api, record).model_dump(), key=key))
 
 
 async def delete(api: Api, request: web.Request) -> web.Response:
@@ -113,9 +138,18 @@ ROUTES: Final = (
         "/v1/api-keys/{api_key}",
         update,
         "admin",
-        "Change an API key's name or quota.",
+        "Change an API key's name, quota or expiry.",
         ApiKeyDocument,
         body=Body((MERGE_PATCH, JSON), ApiKeyChange),
+    ),
+    Route(
+        "POST",
+        "/v1/api-keys/{api_key}/rotate",
+        rotate,
+        "admin",
+        "Give an API key a new secret; the answer alone shows it.",
+        ApiKeyMade,
+        body=Body((JSON,), ApiKeyRotation, required=False),
     ),
     Route(
         "DELETE",

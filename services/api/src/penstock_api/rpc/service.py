@@ -10,8 +10,11 @@ from typing_extensions import override
 
 from penstock_api import idempotency
 from penstock_api.answers import Answer
+from penstock_api.audit.trail import Attempt
 from penstock_api.context import Api
 from penstock_api.problems import RefusedError
+from penstock_api.request_ids import HEADER as REQUEST_ID
+from penstock_api.request_ids import choose_request_id
 from penstock_api.rpc import endpoints
 from penstock_api.rpc.bus_client import BusClient
 from penstock_api.rpc.call import Call, Operation
@@ -118,8 +121,26 @@ async def _answer(api: Api, operation: Operation, call: Call) -> Answer:
 async def _once(api: Api, operation: Operation, call: Call) -> Answer:
     key = call.headers.get(idempotency.HEADER.lower())
     if key is None or not operation.changes:
-        return await operation.handler(api, call)
+        return await _recorded(api, operation, call)
     repeatable = idempotency.Repeatable(
         caller=_CALLER, target=("", call.subject), key=key, body=call.body
     )
-    return await api.repeats.once(repeatable, lambda: operation.handler(api, call))
+    return await api.repeats.once(repeatable, lambda: _recorded(api, operation, call))
+
+
+async def _recorded(api: Api, operation: Operation, call: Call) -> Answer:
+    """The answer of the handler, with a record in the audit trail when it may change something."""
+    if not operation.changes:
+        return await operation.handler(api, call)
+    attempt = Attempt(
+        action=operation.name,
+        route=operation.subject,
+        request_id=choose_request_id(call.headers.get(REQUEST_ID.lower(), "")),
+        key_id=_CALLER,
+        key_name="an integration",
+        source=_CALLER,
+    )
+    async with api.audit.recorded(attempt) as deed:
+        answer = await operation.handler(api, call)
+        deed.answered(answer.status)
+        return answer

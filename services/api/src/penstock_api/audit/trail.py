@@ -1,0 +1,250 @@
+"""Writes the audit trail: the attempt before the deed, the outcome before the answer.
+
+Theory of operation (docs/adr/0020). A request that would change something is written down before
+anything is done: without that nothing is done. What became of it takes the attempt's place, under
+the same subject, before the answer goes out; when NATS fails in between, the trail says "attempted"
+(no status) until a background loop has written the rest. So no change is without its trail, and no
+trail claims what is not known. Refused callers are counted (`denials.py`) and written by the loop.
+
+Each caller has a bounded number of records, the oldest of its own going first: nobody can push
+another's out of the stream.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from penstock_api.audit.denials import Denial, Denials
+from penstock_api.audit.notes import Notes, collected
+from penstock_api.problems import refused, refused_by_aiohttp
+from penstock_common import ids, subjects
+from penstock_common.clock import Clock
+from penstock_common.connection import Bus
+from penstock_common.entropy import random_id
+from penstock_common.errors import PenstockError
+from penstock_common.messages import AuditRecord, AuditTarget
+
+logger = logging.getLogger(__name__)
+
+#: The loop writes what is owed so often: outcomes that NATS did not take, refused callers.
+TICK_S: Final = 1.0
+#: Outcomes that may wait for NATS.
+MAX_OWED: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many records a caller may have."""
+
+    of_key: int = 100_000
+    #: those that callers without a key have together
+    of_nobody: int = 10_000
+    #: after so many new ones a caller's oldest are looked for
+    trim_every: int = 500
+
+
+_BOUNDS: Final = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request that would change something, before it is done."""
+
+    #: the operation's name, e.g. `endpoints_update`
+    action: str
+    #: where it was asked for, e.g. `PATCH /v1/endpoints/{endpoint}`
+    route: str
+    request_id: str
+    #: id and name of the API key or join token that asks
+    key_id: str
+    key_name: str
+    #: address that it comes from
+    source: str
+    forwarded_for: str = ""
+    #: what the request itself says that it is about; what is written comes to it
+    targets: tuple[AuditTarget, ...] = ()
+
+
+class Deed:
+    """How a request ends; told by whoever does it."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.reason = ""
+
+    def answered(self, status: int, reason: str = "") -> None:
+        """It ends with this HTTP status, and this reason if it was refused."""
+        self.status = status
+        self.reason = reason
+
+
+class AuditTrail:
+    """The writer of the stream AUDIT."""
+
+    def __init__(self, bus: Bus, clock: Clock, bounds: Bounds = _BOUNDS) -> None:
+        """Nothing is sent yet."""
+        self._bounds = bounds
+        self._bus = bus
+        self._clock = clock
+        self._denials = Denials()
+        self._owed: deque[AuditRecord] = deque()
+        self._new: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def recorded(self, attempt: Attempt) -> AsyncIterator[Deed]:
+        """Within the block the attempt is on record; after it, its outcome is as well.
+
+        What the block writes through the store is noted by itself. It tells how the request ends by
+        `Deed.answered`, or by what it raises; when it is cancelled, that is not known.
+
+        Raises:
+            PenstockError: NATS did not take the attempt, so nothing may be done.
+        """
+        now = self._clock.utc()
+        record = AuditRecord(
+            audit_id=random_id(ids.AUDIT),
+            at=now,
+            last_at=now,
+            request_id=attempt.request_id,
+            key_id=attempt.key_id,
+            key_name=attempt.key_name,
+            source=attempt.source,
+            forwarded_for=attempt.forwarded_for,
+            action=attempt.action,
+            route=attempt.route,
+            targets=attempt.targets,
+        )
+        await self._write(record)
+        deed = Deed()
+        with collected() as notes:
+            try:
+                yield deed
+            except Exception as error:
+                if deed.status is None:
+                    deed.answered(*_outcome(error))
+                raise
+            finally:
+                if deed.status is not None:
+                    await self._conclude(_concluded(record, deed, notes))
+
+    def deny(self, denial: Denial, request_id: str) -> None:
+        """Have it written soon that this was refused."""
+        self._denials.note(denial, request_id, self._clock.utc())
+
+    async def run(self) -> None:
+        """Write what is owed, for ever."""
+        while True:
+            await self.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def tick(self) -> None:
+        """Write what is owed, and drop what is too much; a failure leaves the rest to the next."""
+        self._owe(*self._denials.take(random_id(ids.AUDIT)))
+        try:
+            while self._owed:
+                await self._write_owed(self._owed.popleft())
+            for caller, n in tuple(self._new.items()):
+                if n >= self._bounds.trim_every:
+                    await self._trim(caller)
+        except PenstockError as error:
+            logger.info(
+                "audit records wait for NATS",
+                extra={"action": "audit_waits", "records": len(self._owed), "error": str(error)},
+            )
+
+    async def flush(self, timeout_s: float) -> None:
+        """Write what is owed, for at most so long; what is left goes to the log."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.tick()
+        except TimeoutError:
+            pass
+        while self._owed:
+            _log_lost(self._owed.popleft(), "the api stops")
+
+    async def _conclude(self, record: AuditRecord) -> None:
+        try:
+            await self._write(record)
+        except PenstockError as error:
+            logger.warning(
+                "audit outcome not written yet",
+                extra={
+                    "action": "audit_outcome_owed",
+                    "audit_id": record.audit_id,
+                    "error": str(error),
+                },
+            )
+            self._owe(record)
+
+    async def _write_owed(self, record: AuditRecord) -> None:
+        try:
+            await self._write(record)
+        except BaseException:
+            self._owed.appendleft(record)
+            raise
+
+    def _owe(self, *records: AuditRecord) -> None:
+        self._owed += records
+        while len(self._owed) > MAX_OWED:
+            _log_lost(self._owed.popleft(), "too many wait for NATS")
+
+    async def _write(self, record: AuditRecord) -> None:
+        caller = record.key_id or subjects.AUDIT_NOBODY
+        await self._bus.store(subjects.audit(caller, record.audit_id), record.encode())
+        self._new[caller] += 1
+
+    async def _trim(self, caller: str) -> None:
+        nobody = caller == subjects.AUDIT_NOBODY
+        most = self._bounds.of_nobody if nobody else self._bounds.of_key
+        body = {"filter": subjects.audit(caller, "*"), "keep": most}
+        await self._bus.api(f"STREAM.PURGE.{subjects.AUDIT}", body)
+        del self._new[caller]
+
+
+def _outcome(error: Exception) -> tuple[int, str]:
+    match error:
+        case PenstockError():
+            told = refused(error)
+        case web.HTTPException():
+            told = refused_by_aiohttp(error)
+        case _:
+            return HTTPStatus.INTERNAL_SERVER_ERROR, "internal"
+    return told.status, told.reason
+
+
+def _concluded(record: AuditRecord, deed: Deed, notes: Notes) -> AuditRecord:
+    # A name that a request gave is told by what was written, which knows the id as well.
+    written = {(target.kind, target.id): target for target in notes.targets}
+    asked = {
+        (target.kind, target.id): target
+        for target in record.targets
+        if not any(target.kind == kind for kind, _ in written)
+    }
+    return record.model_copy(
+        update={
+            "status": deed.status,
+            "reason": deed.reason,
+            "targets": tuple((asked | written).values()),
+            "changes": tuple(notes.changes),
+            "changes_left_out": notes.left_out,
+        }
+    )
+
+
+def _log_lost(record: AuditRecord, why: str) -> None:
+    # The log is the trail's last resort; changes stay out, as they may be long.
+    logger.error(
+        "audit record lost",
+        extra={
+            "action": "audit_lost",
+            "error": why,
+            "record": record.model_dump(mode="json", exclude={"changes"}),
+        },
+    )
