@@ -1,11 +1,11 @@
 """Calls about webhooks, and about what became of the events that they were sent."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
 from penstock_client.api_requests import quoted
 from penstock_client.calls.listing import Listing
+from penstock_client.calls.waiting import looks
 from penstock_client.documents import (
     DeliveryDetail,
     DeliveryDocument,
@@ -16,11 +16,9 @@ from penstock_client.documents import (
 )
 from penstock_client.errors import WaitTimeoutError
 from penstock_client.transport import Transport
-from penstock_common.clock import SystemClock
 from penstock_common.messages import DeliveryState
 
 PATH: Final = "/v1/webhooks"
-CLOCK: Final = SystemClock()
 
 
 class WebhookCalls:
@@ -104,17 +102,18 @@ class WebhookCalls:
     ) -> DeliveryDetail:
         """The delivery once more than `after` attempts were made.
 
+        Goes on while the api is away for a moment.
+
         Raises:
             WaitTimeoutError: there was none within `timeout_s` seconds.
-            ApiError: the api refused; 404 when there is no such delivery.
-            UnreachableError: it could not be asked.
+            ApiError: the api refused.
         """
-        deadline = CLOCK.monotonic() + timeout_s
-        while CLOCK.monotonic() < deadline:
-            seen = await self.show_delivery(webhook, event)
-            if seen.n_attempts > after:
+        path = _delivery(webhook, event)
+        async for seen in looks(
+            self._transport, DeliveryDetail, path, timeout_s=timeout_s, poll_s=poll_s
+        ):
+            if seen is not None and seen.n_attempts > after:
                 return seen
-            await asyncio.sleep(max(0.0, min(poll_s, deadline - CLOCK.monotonic())))
         raise WaitTimeoutError(f"no attempt to deliver '{event}' was made within {timeout_s:g} s")
 
 
