@@ -21,6 +21,7 @@ LISTS: Final = {
     "registry_auth_not_found": "penstock registry list",
     "api_key_not_found": "penstock key list",
     "delivery_not_found": "penstock webhook deliveries WEBHOOK",
+    "join_token_not_found": "penstock node token list",
     "webhook_not_found": "penstock webhook list",
 }
 _QUOTED: Final = re.compile(r"'([^']+)'")
