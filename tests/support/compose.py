@@ -64,9 +64,13 @@ class Project:
     def compose(self, *words: str) -> str:
         """What a compose command that must succeed prints."""
         done = _run([*self._command, *words], self._env)
-        assert done.returncode == 0, (
-            f"{' '.join(words)}: {done.stdout[-3000:]} {done.stderr[-3000:]}"
-        )
+        if done.returncode != 0:
+            # Compose names the container that failed by its id, or one that waited for it.
+            logs = _run([*self._command, "logs", "--no-color", "--tail", "30"], self._env)
+            raise AssertionError(
+                f"{' '.join(words)}: {done.stdout[-3000:]} {done.stderr[-3000:]}"
+                f"\n{logs.stdout[-6000:]} {logs.stderr[-1000:]}"
+            )
         return done.stdout
 
     def health(self) -> dict[str, str]:
