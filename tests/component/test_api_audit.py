@@ -143,6 +143,13 @@ async def test_every_kind_of_change_leaves_one_record_in_every_dialect(api: ApiS
     assert len(await trail(api)) == len(asked) + 1, "who only reads leaves none"
 
 
+async def test_a_plan_changes_nothing_and_leaves_no_record(api: ApiServer) -> None:
+    document = {"app_name": "echo", "image": {"image": "acme/echo"}}
+    planned = await api.ask("POST", "/v1/endpoints/echo/plan", document)
+    assert (planned.status, planned.document["creates"]) == (200, True)
+    assert await trail(api) == []
+
+
 async def test_what_is_refused_is_on_record_and_who_guesses_is_counted(api: ApiServer) -> None:
     key = (await api.ask("POST", "/v1/api-keys", {"name": "eye", "scope": "read"})).document
     wrong = await api.ask("POST", "/v1/endpoints", {"app_name": "UPPER"})

@@ -240,5 +240,7 @@ async def test_the_status_of_the_scheduler_and_the_load_of_the_routers_are_shown
             # one request in each of two buckets
             "service_p50_s": quantile(((3, 1.0),), 1),
             "service_p95_s": quantile(((4, 1.0),), 1),
+            "service_p99_s": quantile(((4, 1.0),), 1),
+            "arrivals_per_s": 0.0,  # a first report says nothing of how fast they came
         },
     )

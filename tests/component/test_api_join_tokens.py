@@ -22,7 +22,7 @@ from tests.support.nats_server import NatsServer, free_port
 
 pytestmark = [pytest.mark.nats]
 PATH = "/v1/join-tokens"
-JOIN = "/v1/nodes/join"
+JOIN = "/v1/join"
 
 
 @pytest.fixture

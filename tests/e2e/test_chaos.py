@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -19,7 +20,6 @@ from tests.support.installation import (
     processes_with,
 )
 
-GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
 PARTS = ("scheduler", "api", "nats", "node-agent")
 SECONDS = 25.0
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(240)]
@@ -28,12 +28,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(240)]
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_requests_are_answered_whatever_part_is_killed(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
+    # A program of its own, by which its workers are told from those of tests at the same time.
+    program = shutil.copy(ROOT / "tests/support/gauge_worker.py", tmp_path / "gauge.py")
+    command = f"{sys.executable} {program}"
     options = ("--runtime", "process", "--gpus", "none")
     async with Installation(tmp_path / "data", *options) as penstock:
-        await penstock.deploy("warm", GAUGE, workers={"min": 1, "max": 1, "max_concurrency": 8})
+        await penstock.deploy("warm", command, workers={"min": 1, "max": 1, "max_concurrency": 8})
         await penstock.deploy(
             "bursty",
-            GAUGE,
+            command,
             workers={"min": 0, "max": 2, "max_concurrency": 2, "idle_timeout_s": 1},
             scaling={"type": "request_count", "value": 2},
         )
@@ -87,5 +90,5 @@ async def test_requests_are_answered_whatever_part_is_killed(tmp_path: Path, see
                 return False
 
         await eventually(settled, "one worker of warm, none of bursty", within_s=60)
-        assert len(processes_with(f"{ROOT}/tests/support/gauge_worker.py")) == 1
-    assert not processes_with(f"{ROOT}/tests/support/gauge_worker.py")
+        assert len(processes_with(str(program))) == 1
+    assert not processes_with(str(program))

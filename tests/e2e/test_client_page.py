@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installation import ROOT, Installation
+from tests.support.installation import ROOT, Installation, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
 
@@ -87,6 +87,16 @@ async def test_every_example_does_what_the_page_says(tmp_path: Path) -> None:
             "PENSTOCK_API_KEY": penstock.key,
             "ECHO_COMMAND": ECHO,
         }
-        printed = await run([code for _, code in found], env)
+        codes = [code for _, code in found]
+        streams = [section for section, _ in found].index("Streams")
+        printed = await run(codes[:streams], env)
+
+        async def said_something() -> bool:
+            path = f"{penstock.urls['api']}/v1/endpoints/echo/logs"
+            async with penstock.session.get(path, headers={"Accept": "text/plain"}) as answer:
+                return bool(await answer.text())
+
+        await eventually(said_something, "lines of the worker are stored")
+        printed += await run(codes[streams:], env)
     for (section, _), pattern, text in zip(found, patterns, printed, strict=True):
         assert re.fullmatch(pattern, text), f"{section}: {text}"

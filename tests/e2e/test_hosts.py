@@ -208,4 +208,10 @@ async def test_a_fleet_grows_and_falls_idle_while_agents_die(tmp_path: Path) -> 
         started = [life for host in made.hosts for life in host.lives.values() if life.started_ns]
         assert len(started) >= 2 * MOST + 1
         for host in made.hosts:
+
+            async def serves(host: Host = host) -> bool:
+                return host.agent_serves()
+
+            # It may have been killed a moment ago; one that only begins to start ends at once.
+            await eventually(serves, f"the agent of {host.name} serves", within_s=60)
             assert await host.stop_agent(signal.SIGTERM) == 0

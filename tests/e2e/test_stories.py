@@ -1,6 +1,7 @@
 """The main job, end to end, through `penstock up` with the process runtime."""
 
 import asyncio
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -81,9 +82,11 @@ async def test_a_hundred_at_once_never_see_more_than_their_slots(
 
 
 async def test_an_endpoint_that_is_deleted_takes_its_workers_with_it(
-    penstock: Installation,
+    penstock: Installation, tmp_path: Path
 ) -> None:
-    await penstock.deploy("gauge", GAUGE, workers={"min": 1, "max": 1})
+    # A program of its own, by which its worker is told from those of tests at the same time.
+    program = shutil.copy(ROOT / "tests/support/gauge_worker.py", tmp_path / "gauge.py")
+    await penstock.deploy("gauge", f"{sys.executable} {program}", workers={"min": 1, "max": 1})
     status, _ = await penstock.get("gauge", "/")
     assert status == 200
     await penstock.api("DELETE", "/v1/endpoints/gauge")
@@ -93,7 +96,7 @@ async def test_an_endpoint_that_is_deleted_takes_its_workers_with_it(
         return not (answer["endpoints"] if isinstance(answer, dict) else answer)
 
     await eventually(gone, "the endpoint is gone")
-    assert not processes_with(f"{ROOT}/tests/support/gauge_worker.py")
+    assert not processes_with(str(program))
 
     async def unknown() -> bool:
         # The router hears of the record's end in the same moment as the api, not before it.

@@ -73,12 +73,12 @@ async def use_credentials(api: ApiServer, seen: Seen) -> None:
         seen.add("a refusal", (await api.ask("POST", "/v1/volumes", {}, key=key)).document)
     headers = {"Idempotency-Key": "one"}
     for key in (token, token, GUESS):
-        answer = await api.ask("POST", "/v1/nodes/join", key=key, headers=headers)
+        answer = await api.ask("POST", "/v1/join", key=key, headers=headers)
         if answer.status == 200:
             assert answer.document["secret_key"] == SECRET_KEY, "it belongs there"
         else:
             seen.add("a refused host", answer.document)
-    seen.add("a wrong host", (await api.ask("POST", "/v1/nodes/join", {"token": [again]})).document)
+    seen.add("a wrong host", (await api.ask("POST", "/v1/join", {"token": [again]})).document)
     seen.add("a guess", (await api.ask("GET", "/v1/nodes", key=GUESS)).document)
 
 

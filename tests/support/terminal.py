@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import termios
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -94,6 +95,15 @@ def _without_size(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in {"COLUMNS", "LINES"}}
 
 
+def _take_the_terminal() -> None:
+    """Have it as the session's own, so that Ctrl-C is heard.
+
+    What a shell started in the background ignores Ctrl-C, and so does what that starts.
+    """
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.asynccontextmanager
 async def on_terminal(
     *argv: str, env: Mapping[str, str], cwd: Path, lines: int = 30, columns: int = 120
@@ -107,8 +117,7 @@ async def on_terminal(
         stdout=slave,
         stderr=slave,
         start_new_session=True,
-        # The session's own terminal, so that Ctrl-C reaches it.
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+        preexec_fn=_take_the_terminal,
         env=_without_size(env) | {"TERM": "xterm-256color"},
         cwd=cwd,
     )

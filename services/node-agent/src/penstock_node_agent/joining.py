@@ -176,7 +176,7 @@ async def _ask(url: str, token: str, clock: Clock) -> JoinAnswer:
 async def _ask_once(session: aiohttp.ClientSession, url: str) -> JoinAnswer:
     try:
         async with session.post(
-            f"{url}/v1/nodes/join", json={"hostname": socket.gethostname()}, allow_redirects=False
+            f"{url}/v1/join", json={"hostname": socket.gethostname()}, allow_redirects=False
         ) as answer:
             status, body = answer.status, await answer.read()
     except TimeoutError:

@@ -103,7 +103,7 @@ async def delete(api: Api, request: web.Request) -> web.Response:
 
 
 async def join(api: Api, request: web.Request) -> web.StreamResponse:
-    """POST /v1/nodes/join: with a join token instead of an API key."""
+    """POST /v1/join: with a join token instead of an API key."""
     body = await read_bytes(request, api.settings.body_timeout_s)
     asked = JoinRequest()
     if body:
@@ -178,7 +178,7 @@ def _find(api: Api, token_id: str) -> JoinTokenRecord:
 
 _JOIN: Final = Route(
     "POST",
-    "/v1/nodes/join",
+    "/v1/join",
     join,
     "open",
     "Make a host a node, by a join token.",

@@ -147,5 +147,6 @@ ROUTES: Final = (
         "Show what a PUT of a document would change.",
         PlanDocument,
         body=_BODY,
+        only_reads=True,
     ),
 )

@@ -79,6 +79,8 @@ class Route:
     conditional: bool = False
     #: makes what is not there (201), and takes If-None-Match: *
     creates: bool = False
+    #: a POST that changes nothing; it leaves no record in the audit trail
+    only_reads: bool = False
     #: content types that it answers beside JSON
     other_answers: tuple[str, ...] = ()
 
