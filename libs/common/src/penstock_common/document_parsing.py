@@ -27,8 +27,14 @@ def parse_document(model: type[M], document: object) -> M:
             [
                 Problem(
                     "".join(f"/{part}" for part in found["loc"]),
-                    _TEXTS.get(found["type"], found["msg"].removeprefix("Value error, ")),
+                    _TEXTS.get(found["type"]) or _sentence(found["msg"]),
                 )
                 for found in error.errors(include_input=False, include_context=False)
             ]
         ) from None
+
+
+def _sentence(message: str) -> str:
+    """What pydantic says, as a part of a sentence that begins with the field."""
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

@@ -1,11 +1,11 @@
 """The document of a prewarm: an image that is to be on nodes ahead of need [pure]."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from penstock_common.errors import InvalidDocumentError, Problem
+from penstock_common.document_parsing import parse_document
 
 if TYPE_CHECKING:
     from penstock_common.messages import PrewarmRecord
@@ -34,21 +34,7 @@ def parse_prewarm(document: object) -> PrewarmSpec:
     Raises:
         InvalidDocumentError: with every problem found.
     """
-    if not isinstance(document, Mapping):
-        raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    try:
-        return PrewarmSpec.model_validate(document)
-    except ValidationError as error:
-        texts = {"extra_forbidden": "is no known field; remove it", "missing": "is required"}
-        raise InvalidDocumentError(
-            [
-                Problem(
-                    "".join(f"/{part}" for part in found["loc"]),
-                    texts.get(found["type"], found["msg"][:1].lower() + found["msg"][1:]),
-                )
-                for found in error.errors()
-            ]
-        ) from None
+    return parse_document(PrewarmSpec, document)
 
 
 def is_for(record: "PrewarmRecord", node_id: str, products: Collection[str]) -> bool:

@@ -4,12 +4,11 @@ The password comes in once and is never shown: it is sealed in KV, and opened on
 that pulls.
 """
 
-from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from penstock_common.errors import InvalidDocumentError, Problem
+from penstock_common.document_parsing import parse_document
 
 #: Name under which the password is sealed; the message of a broken seal shows it.
 PASSWORD = "password"  # noqa: S105 (the name of a field)
@@ -34,18 +33,4 @@ def parse_registry_auth(document: object) -> RegistryAuthSpec:
     Raises:
         InvalidDocumentError: with every problem found; no message holds a value.
     """
-    if not isinstance(document, Mapping):
-        raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    try:
-        return RegistryAuthSpec.model_validate(document)
-    except ValidationError as error:
-        texts = {"extra_forbidden": "is no known field; remove it", "missing": "is required"}
-        raise InvalidDocumentError(
-            [
-                Problem(
-                    "".join(f"/{part}" for part in found["loc"]),
-                    texts.get(found["type"], found["msg"][:1].lower() + found["msg"][1:]),
-                )
-                for found in error.errors(include_input=False)
-            ]
-        ) from None
+    return parse_document(RegistryAuthSpec, document)

@@ -4,21 +4,17 @@ A webhook is a URL that events are sent to; docs/webhooks.md tells its story.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Final, Self, TypeVar
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from penstock_common.errors import InvalidDocumentError, Problem
-
-M = TypeVar("M", bound=BaseModel)
+from penstock_common.document_parsing import parse_document
 
 #: Seconds in which the secret before a rotation still signs, unless asked otherwise.
 DEFAULT_GRACE_S: Final = 24 * 3600
 MAX_GRACE_S: Final = 7 * 24 * 3600
 
-_TEXTS: Final = {"extra_forbidden": "is no known field; remove it", "missing": "is required"}
 _BAD_IN_URL: Final = re.compile(r"[\s\x00-\x20\x7f\\]")
 
 
@@ -107,7 +103,7 @@ def parse_webhook(document: object) -> WebhookSpec:
     Raises:
         InvalidDocumentError: with every problem found; no message holds a value.
     """
-    return _parse(WebhookSpec, document)
+    return parse_document(WebhookSpec, document)
 
 
 def parse_webhook_patch(document: object) -> WebhookPatch:
@@ -116,21 +112,4 @@ def parse_webhook_patch(document: object) -> WebhookPatch:
     Raises:
         InvalidDocumentError: with every problem found; no message holds a value.
     """
-    return _parse(WebhookPatch, document)
-
-
-def _parse(model: type[M], document: object) -> M:
-    if not isinstance(document, Mapping):
-        raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise InvalidDocumentError(
-            [
-                Problem(
-                    "".join(f"/{part}" for part in found["loc"]),
-                    _TEXTS.get(found["type"], found["msg"].removeprefix("Value error, ")),
-                )
-                for found in error.errors(include_input=False, include_context=False)
-            ]
-        ) from None
+    return parse_document(WebhookPatch, document)
