@@ -24,6 +24,7 @@ from penstock_cli.output.screen import make_console
 from penstock_client.client import PenstockClient
 from penstock_client.documents import WorkerDocument
 from penstock_common.clock import SystemClock
+from penstock_common.states import Phase
 
 CLOCK = SystemClock()
 #: Longest wait for each step of the tour.
@@ -258,10 +259,17 @@ def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 async def _one_worker(client: PenstockClient, app: str) -> WorkerDocument:
-    workers = (await client.workers.list(app).whole()).workers
-    if len(workers) != 1:
-        raise RuntimeError(f"there should be one worker, not {len(workers)}")
-    return workers[0]
+    """The worker that has just answered, once the api has heard of each phase of its start.
+
+    The router may hear of them before the api does.
+    """
+    deadline = CLOCK.monotonic() + STEP_TIMEOUT_S
+    while CLOCK.monotonic() < deadline:
+        async for worker in client.workers.list(app):
+            if Phase.HEALTHY in worker.phases_ms:
+                return worker
+        await asyncio.sleep(0.05)
+    raise RuntimeError("the api shows no worker, though one has answered")
 
 
 def _show_phases(console: Console, worker: WorkerDocument) -> None:
