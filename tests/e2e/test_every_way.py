@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.installation import Installation, eventually
-from tests.support.ways import GPU, WAYS
+from tests.support.ways import GPU, WAYS, PausingWay
 
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(240)]
 
@@ -69,7 +69,7 @@ async def test_an_endpoint_lives_its_life(
         assert not set(workers) & set(await running(penstock, app, 2, 2))
         await ask(penstock, app)
 
-        if way.pauses:
+        if isinstance(way, PausingWay):
             await way.pause(app)
             await state(penstock, app, "paused")
             await penstock.no_workers(app, within_s=40)

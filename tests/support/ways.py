@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from tests.support.installation import ROOT, Installation
 from tests.support.nats_calls import Caller, calling
@@ -20,9 +20,6 @@ COMMAND_S: Final = 60
 
 class Way(Protocol):
     """How an endpoint with one kind of GPU is made, seen, changed and deleted."""
-
-    #: whether it knows how to keep an endpoint at 0 workers
-    pauses: bool
 
     async def create(self, app: str) -> str:
         """Make an endpoint that runs the echo server with 0 to 1 workers; gives its app name."""
@@ -40,6 +37,15 @@ class Way(Protocol):
         """Give it this environment: a new revision."""
         ...
 
+    async def delete(self, app: str) -> None:
+        """Delete it."""
+        ...
+
+
+@runtime_checkable
+class PausingWay(Way, Protocol):
+    """One that can also keep an endpoint at 0 workers, which Novita's APIs cannot."""
+
     async def pause(self, app: str) -> None:
         """Keep it at 0 workers."""
         ...
@@ -48,15 +54,9 @@ class Way(Protocol):
         """Let it run again."""
         ...
 
-    async def delete(self, app: str) -> None:
-        """Delete it."""
-        ...
-
 
 class NativeWay:
     """The management API under `/v1`."""
-
-    pauses = True
 
     def __init__(self, penstock: Installation) -> None:
         self._api = penstock.api
@@ -96,7 +96,6 @@ class NativeWay:
 class NovitaV1Way:
     """Bodies of Novita's documentation of v1, with what is ours where it says "yours"."""
 
-    pauses = False
     _BASE: Final = "/gpu-instance/openapi/v1"
 
     def __init__(self, penstock: Installation) -> None:
@@ -142,11 +141,6 @@ class NovitaV1Way:
         shown["envs"] = [{"key": key, "value": value} for key, value in env.items()]
         await self._api("POST", f"{self._BASE}/endpoint/update", shown)
 
-    async def pause(self, app: str) -> None:
-        raise NotImplementedError
-
-    resume = pause
-
     async def delete(self, app: str) -> None:
         body = {"id": (await self._endpoint(app))["id"]}
         await self._api("POST", f"{self._BASE}/endpoint/delete", body)
@@ -160,7 +154,6 @@ class NovitaV1Way:
 class NovitaV2Way:
     """Bodies of Novita's documentation of v2; its changes are ours, in its words."""
 
-    pauses = False
     _BASE: Final = "/gpus/v2/endpoints"
 
     def __init__(self, penstock: Installation) -> None:
@@ -205,19 +198,12 @@ class NovitaV2Way:
         envs = [{"key": key, "value": value} for key, value in env.items()]
         await self._api("PATCH", f"{self._BASE}/{app}", {"envs": envs})
 
-    async def pause(self, app: str) -> None:
-        raise NotImplementedError
-
-    resume = pause
-
     async def delete(self, app: str) -> None:
         await self._api("DELETE", f"{self._BASE}/{app}")
 
 
 class CommandWay:
     """The `penstock` command; what is to be made stands in a file."""
-
-    pauses = True
 
     def __init__(self, penstock: Installation, folder: Path) -> None:
         self._data = penstock.data
@@ -271,8 +257,6 @@ class CommandWay:
 
 class NatsWay:
     """Calls over NATS, as the user for integrations."""
-
-    pauses = True
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
