@@ -1,7 +1,6 @@
 """The synchronous client against a real api, in scripts of their own."""
 
 import asyncio
-import os
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Iterator
@@ -65,10 +64,9 @@ async def run(url: str, script: str) -> str:
     """What a script prints that ends well, where every warning is an error."""
     text = BEGIN + textwrap.dedent(script) + END
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-X", "dev", "-W", "error", "-c", text, url, ADMIN_KEY),
+        *(sys.executable, "-W", "error", "-c", text, url, ADMIN_KEY),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONDEVMODE": "1"},
     )
     try:
         async with asyncio.timeout(40):

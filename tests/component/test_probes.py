@@ -101,7 +101,7 @@ async def test_a_silent_server_is_waited_for_no_longer_than_the_timeout() -> Non
     async def handle(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with serving(handle) as address, asyncio.timeout(2):
+    async with serving(handle) as address, asyncio.timeout(20):
         answer = await probe(address, timeout_s=0.05)
 
     assert answer == Answer(problem="no answer within 0.05 s", timed_out=True)

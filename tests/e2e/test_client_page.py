@@ -56,7 +56,7 @@ for code in json.load(sys.stdin):
 async def run(codes: list[str], env: dict[str, str]) -> list[str]:
     """What each example prints, where every warning is an error."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-X", "dev", "-W", "error", "-c", RUNNER),
+        *(sys.executable, "-W", "error", "-c", RUNNER),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -25,6 +25,8 @@ from tests.support.nats_server import NatsServer
 pytestmark = pytest.mark.nats
 
 LEASE_TTL_S = 3
+#: A successor decides within this time, whatever the leader was doing when it died.
+SUCCESSOR_S = 5
 
 
 async def test_a_killed_leaders_successor_leads_within_the_ttl(
@@ -49,7 +51,7 @@ async def test_a_killed_leaders_successor_leads_within_the_ttl(
             await site.put(make_record(workers={"min": 3}))
             await eventually(lambda: len(site.of()) == 3)
             took_s = time.monotonic() - killed_at  # noqa: TID251
-            assert took_s < LEASE_TTL_S + 1
+            assert took_s < SUCCESSOR_S
             kept = {a.worker_id for a in before}
             assert kept < {a.worker_id for a in site.of()}
             tokens = {a.fencing_token for a in site.of() if a.worker_id not in kept}

@@ -1,7 +1,6 @@
 """The whole scheduler on a real nats-server: from a waiting request to a worker and back."""
 
 import asyncio
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,11 +41,8 @@ async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
         await site.put(make_record(workers={"idle_timeout_s": 1}))
         await eventually(site.status)
         assert site.of() == []
-        started = time.monotonic()  # noqa: TID251
         await site.wait()
         await eventually(site.of)
-        took_s = time.monotonic() - started  # noqa: TID251
-        assert took_s < 0.45  # woken by the report, not by the tick of 0.5 s
         (assignment,) = site.of()
         assert (assignment.node_id, assignment.driver) == ("node-a", "rt-1")
         assert assignment.fencing_token > 0
@@ -71,21 +67,19 @@ async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
         ]
 
 
-async def test_it_is_quick_from_the_report_to_the_assignment(nats_server: NatsServer) -> None:
-    async with site_at(nats_server.url) as site, scheduling(nats_server.url, tick_s=10):
+async def test_a_report_is_acted_on_without_waiting_for_the_tick(nats_server: NatsServer) -> None:
+    tick_s = 10
+    async with site_at(nats_server.url) as site, scheduling(nats_server.url, tick_s=tick_s):
         await site.join(make_node("node-a", n_gpus=8))
-        times = []
+        took_s = 0.0
         for number in range(8):
             name = f"ep-{number}"
             await site.put(make_record(name))
             await eventually(partial(site.status, name))
-            started = time.monotonic()  # noqa: TID251
             await site.wait(name)
-            await eventually(partial(site.of, name))
-            times.append(time.monotonic() - started)  # noqa: TID251
+            took_s += await eventually(partial(site.of, name))
             site.waiting = 0
-        print("from report to assignment seen, ms:", [round(t * 1000, 1) for t in times])
-        assert sorted(times)[len(times) // 2] < 0.05
+        assert took_s < tick_s  # eight by the tick would take several
 
 
 async def test_min_workers_run_and_no_capacity_is_said(nats_server: NatsServer) -> None:
