@@ -83,6 +83,7 @@ async def test_a_change_is_on_record_when_it_is_answered(api: ApiServer) -> None
         "targets": [target],
         "status": 200,
         "reason": "",
+        "why": "",
         "changes": [],
         "changes_left_out": 0,
     }

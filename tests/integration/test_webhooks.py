@@ -183,6 +183,10 @@ async def test_a_receiver_that_is_gone_gets_nothing_more(
     await eventually(is_disabled)
     (gone,) = await deliveries(api, made["id"])
     assert gone["state"] == "failed"
+    audit = (await api.ask("GET", f"/v1/audit?key=api&target={made['id']}")).document
+    (record,) = audit["records"]
+    assert record["why"] == "its receiver answered 410 Gone"
+    assert "/enabled" in {change["pointer"] for change in record["changes"]}
     refused = await api.ask("POST", f"{PATH}/{made['id']}/test")
     assert (refused.status, refused.document["reason"]) == (409, "webhook_disabled")
     meanwhile = await api.create("meanwhile")

@@ -87,11 +87,14 @@ def _cells(record: AuditRecordDocument) -> tuple[object, ...]:
 def _outcome(record: AuditRecordDocument) -> str:
     if record.status is None:
         return "attempted"
+    if record.why and not record.reason:
+        return "done"  # there was no answer with a status
     return f"{record.status} {record.reason}".rstrip()
 
 
 def _changes(record: AuditRecordDocument) -> str:
-    told = [_change(change) for change in record.changes]
+    told = [record.why] if record.why else []
+    told += [_change(change) for change in record.changes]
     if record.changes_left_out:
         told.append(f"and {record.changes_left_out} more")
     return "; ".join(told) or "-"

@@ -378,7 +378,7 @@ STREAMS: Final = (
         AuditRecord,
         writers=(API,),
         readers=(API,),
-        meaning="who asked for which change, and what came of it",
+        meaning="who asked for which change, and what came of it; what the api changes by itself",
         # A record is some 600 bytes. The api bounds each caller's records (penstock_api/audit), so
         # that one alone does not push out the others'.
         trimmed=True,

@@ -239,7 +239,8 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         store = Store(bus, clock)
         try:
             await store.start()
-            await store.put_api_key(auth.ADMIN_KEY_ID, auth.hash_key(admin_key))
+            trail = AuditTrail(bus, clock)
+            await store.put_admin_key(auth.hash_key(admin_key), trail.own)
             repeats = Repeats(Bucket(bus, REPEATS), sealer)
             limits = RateLimits(settings.rate_limit_per_s, settings.rate_limit_burst)
             streams = OpenStreams(MAX_STREAMS)
@@ -258,7 +259,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 Outbox(bus, ack_wait_s=ack_wait_s(settings)),
                 DeliveryLog(bus),
                 EventReader(bus, streams),
-                AuditTrail(bus, clock),
+                trail,
                 AuditReader(bus),
             )
             await _serve_http(api, bus, streams, stopping)
@@ -304,9 +305,11 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
         async with asyncio.TaskGroup() as group:
             # Each of these runs for ever: when one dies, the group ends the process.
             loops = [
-                group.create_task(Reaper(api.store, api.clock).run(), name="reaper"),
+                group.create_task(Reaper(api.store, api.audit, api.clock).run(), name="reaper"),
                 group.create_task(
-                    Retreat(api.store, api.clock).run(partial(endpoints.announce_retreat, api)),
+                    Retreat(api.store, api.audit, api.clock).run(
+                        partial(endpoints.announce_retreat, api)
+                    ),
                     name="retreat",
                 ),
                 group.create_task(api.events.run(), name="events"),

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from typing import Final
 
+from penstock_api.audit.trail import AuditTrail
 from penstock_api.store import Store
 from penstock_api.worker_orders import carried_out
 from penstock_common.clock import Clock
@@ -23,8 +24,9 @@ TICK_S: Final = 2.0
 class Reaper:
     """A loop over the watched tables; a tick alone is enough to converge."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, audit: AuditTrail, clock: Clock) -> None:
         self._store = store
+        self._audit = audit
         self._clock = clock
         self._poked = asyncio.Event()
         store.on_change(self._poked.set)
@@ -95,8 +97,8 @@ class Reaper:
         if self._store.missing():  # whose endpoints exist is not known
             return []
         try:
-            ended = await self._store.clean_api_keys()
-            ended += await self._store.clean_join_tokens()
+            ended = await self._store.clean_api_keys(self._audit.own)
+            ended += await self._store.clean_join_tokens(self._audit.own)
         except PenstockError as error:
             logger.warning(
                 "keys not cleaned up",

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from penstock_api.audit.own_changes import retreat
+from penstock_api.audit.trail import AuditTrail
 from penstock_api.endpoint_changes import EndpointDeletingError
 from penstock_api.revisions import plan_retreat
 from penstock_api.store import EndpointNotFoundError, Store
@@ -22,8 +24,9 @@ TICK_S: Final = 2.0
 class Retreat:
     """A loop over the watched tables; a tick alone is enough to converge."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, audit: AuditTrail, clock: Clock) -> None:
         self._store = store
+        self._audit = audit
         self._clock = clock
         self._poked = asyncio.Event()
         store.on_change(self._poked.set)
@@ -46,19 +49,23 @@ class Retreat:
             failed = row.value.failed_revision
             if known is None or failed is None or failed != known.value.revision:
                 continue
-            record = await self._go_back(endpoint_id)
+            record = await self._go_back(known.value)
             if record is not None:
                 changed.append(record)
         return changed
 
-    async def _go_back(self, endpoint_id: str) -> EndpointRecord | None:
-        now = self._clock.utc()
+    async def _go_back(self, seen: EndpointRecord) -> EndpointRecord | None:
+        now, endpoint_id = self._clock.utc(), seen.endpoint_id
         status = self._store.endpoint_status.rows[endpoint_id].value
         filed = self._store.revisions_of(endpoint_id)
+        planned = plan_retreat(seen, status, filed, now=now)
+        if planned is seen:
+            return None
         try:
-            change = await self._store.change_endpoint(
-                endpoint_id, lambda record: plan_retreat(record, status, filed, now=now)
-            )
+            async with self._audit.own(retreat(seen, planned)):
+                change = await self._store.change_endpoint(
+                    endpoint_id, lambda record: plan_retreat(record, status, filed, now=now)
+                )
         except (EndpointDeletingError, EndpointNotFoundError):
             return None
         except PenstockError as error:

@@ -10,14 +10,21 @@ same name within the same few milliseconds; `docs/http-api.md` says so.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeAlias
 
 from penstock_api.api_keys import (
     ApiKeyFixedError,
     ApiKeyNotFoundError,
     plan_cleanup,
     plan_revocation,
+)
+from penstock_api.audit.own_changes import (
+    OwnChange,
+    end_of_join_token,
+    end_of_key,
+    other_admin_key,
 )
 from penstock_api.auth import ADMIN_KEY_ID
 from penstock_api.endpoint_changes import check_app_name_free
@@ -48,6 +55,10 @@ from penstock_common.subjects import (
 #: Largest endpoint record: an assignment with a copy of it fits in a NATS message (1 MiB), an
 #: event about it in the stream of events (256 KiB).
 MAX_RECORD_BYTES: Final = 192 * 1024
+
+
+#: Keeps on record what the block changes by itself.
+Recording: TypeAlias = Callable[[OwnChange], AbstractAsyncContextManager[None]]
 
 
 class EndpointNotFoundError(PenstockError):
@@ -300,7 +311,7 @@ class Store(Tables):
             await self._end_api_key(old, new)
         return new or old.value.model_copy(update={"revoked_at": self._clock.utc()})
 
-    async def clean_api_keys(self) -> list[str]:
+    async def clean_api_keys(self, recording: Recording) -> list[str]:
         """End what is left of keys that expired long ago or serve nothing; gives their ids.
 
         Raises:
@@ -309,9 +320,10 @@ class Store(Tables):
         ended = []
         for key_id, seen in tuple(self.api_keys.rows.items()):
             now = self._clock.utc()
-            if plan_cleanup(seen.value, self._endpoint_records(), now=now) is seen.value:
+            left = plan_cleanup(seen.value, self._endpoint_records(), now=now)
+            if left is seen.value:
                 continue
-            async with self._writing():
+            async with recording(end_of_key(seen.value, left)), self._writing():
                 row = self.api_keys.rows.get(key_id)
                 if row is None:
                     continue
@@ -321,13 +333,14 @@ class Store(Tables):
                     ended.append(key_id)
         return ended
 
-    async def clean_join_tokens(self) -> list[str]:
+    async def clean_join_tokens(self, recording: Recording) -> list[str]:
         """Remove join tokens that expired long ago; gives their ids. Raises as `remove_record`."""
         now = self._clock.utc()
-        over = [key for key, row in self.join_tokens.rows.items() if is_over(row.value, now)]
-        for token_id in over:
-            await self.remove_record(JOIN_TOKENS, token_id, lambda: None)
-        return over
+        over = [row.value for row in self.join_tokens.rows.values() if is_over(row.value, now)]
+        for token in over:
+            async with recording(end_of_join_token(token)):
+                await self.remove_record(JOIN_TOKENS, token.token_id, lambda: None)
+        return [token.token_id for token in over]
 
     async def _end_api_key(self, old: Row[ApiKeyRecord], new: ApiKeyRecord | None) -> None:
         """Write what is left of a key; None = nothing."""
@@ -358,15 +371,21 @@ class Store(Tables):
         await self._settle(self.api_keys, key_id, written)
         await self._router_sight.wait(API_KEYS, key_id, written)
 
-    async def put_api_key(self, key_id: str, sha256: str) -> None:
-        """Have an administrator's key with this hash under this id; the id's old one is gone."""
-        row = self.api_keys.rows.get(key_id)
-        if row is not None and row.value.sha256 == sha256 and row.value.scope == "admin":
-            return
+    async def put_admin_key(self, sha256: str, recording: Recording) -> None:
+        """Have an administrator's key with this hash; the one before is gone.
+
+        Raises:
+            PenstockError: NATS is away, or timed out.
+        """
+        row = self.api_keys.rows.get(ADMIN_KEY_ID)
         record = ApiKeyRecord(
-            key_id=key_id, sha256=sha256, scope="admin", created_at=self._clock.utc()
+            key_id=ADMIN_KEY_ID, sha256=sha256, scope="admin", created_at=self._clock.utc()
         )
-        await self._put_api_key(row.value if row else None, record, revision=None)
+        if row is None:  # the installation begins
+            await self._put_api_key(None, record, revision=None)
+        elif row.value.sha256 != sha256 or row.value.scope != "admin":
+            async with recording(other_admin_key(row.value, row.revision)):
+                await self._put_api_key(row.value, record, revision=None)
 
     def _check_app_name(self, record: EndpointRecord) -> None:
         if not self.endpoints.synced:

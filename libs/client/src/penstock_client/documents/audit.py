@@ -31,7 +31,7 @@ class AuditChangeDocument(Document):
 
 
 class AuditRecordDocument(Document):
-    """One request, or several alike that were refused for want of a key or a right."""
+    """One request, several alike that were refused, or a change that Penstock made by itself."""
 
     id: str
     #: when it came; of several, the first
@@ -40,24 +40,27 @@ class AuditRecordDocument(Document):
     last_at: AwareDatetime
     #: how many there were
     count: int
-    #: `X-Request-Id` of its answer
+    #: `X-Request-Id` of its answer; empty = there was none
     request_id: str
-    #: the API key or join token that asked; null = no known one
+    #: the API key or join token that asked; of what Penstock changes by itself `scheduler` or `api`;
+    #: null = no known one
     key_id: str | None
     key_name: str
-    #: address that it came from; empty = several
+    #: address that it came from; empty = several, or none
     source: str
     #: `X-Forwarded-For` as it was sent, which anybody can write
     forwarded_for: str
     #: the operation's `operationId` in `/openapi.json`
     action: str
-    #: e.g. `PATCH /v1/endpoints/{endpoint}`
+    #: e.g. `PATCH /v1/endpoints/{endpoint}`; empty = nobody asked
     route: str
     targets: tuple[AuditTargetDocument, ...]
-    #: HTTP status of the answer; null = attempted: how it ended is not known
+    #: HTTP status of the answer, or what it would be; null = attempted: how it ended is not known
     status: int | None
     #: why it was refused; empty = it was done
     reason: str
+    #: why Penstock made the change by itself; empty = somebody asked
+    why: str
     changes: tuple[AuditChangeDocument, ...]
     #: changes that are not listed, as there are so many
     changes_left_out: int

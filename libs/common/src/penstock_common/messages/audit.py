@@ -31,7 +31,10 @@ class AuditChange(Message):
 
 
 class AuditRecord(Message):
-    """One request, or several alike that were refused. Stream AUDIT; written by the api."""
+    """One request, several alike that were refused, or a change that Penstock made by itself.
+
+    Stream AUDIT; written by the api.
+    """
 
     audit_id: str
     #: when it came; of several, the first
@@ -41,7 +44,8 @@ class AuditRecord(Message):
     #: how many there were
     count: int = 1
     request_id: str = ""
-    #: id and name of who asked: an API key or a join token; null = nobody that is known
+    #: id and name of who asked: an API key or a join token; of what Penstock changes by itself, the
+    #: service that found it due; null = nobody that is known
     key_id: str | None = None
     key_name: str = ""
     #: address that it came from; empty = several
@@ -50,13 +54,15 @@ class AuditRecord(Message):
     forwarded_for: str = ""
     #: what was asked for: the operation's name in OpenAPI
     action: str
-    #: e.g. `PATCH /v1/endpoints/{endpoint}`
+    #: e.g. `PATCH /v1/endpoints/{endpoint}`; empty = nobody asked
     route: str
     targets: tuple[AuditTarget, ...] = ()
-    #: HTTP status of the answer; null = attempted: how it ended is not known
+    #: HTTP status of the answer, or what it would be; null = attempted: how it ended is not known
     status: int | None = None
     #: why it was refused: the `reason` of the answer; empty = it was done
     reason: str = ""
+    #: why Penstock made the change by itself, for people; empty = somebody asked
+    why: str = ""
     changes: tuple[AuditChange, ...] = ()
     #: changes that are not listed, as there are so many
     changes_left_out: int = 0

@@ -24,7 +24,10 @@ _SECRET_VALUE: Final = re.compile(
 )
 #: What every write changes, or what follows from the other fields.
 _NOT_TOLD: Final = frozenset(
-    {"/created_at", "/updated_at", "/revised_at", "/revision_cause", "/same_as"}
+    {
+        *("/created_at", "/updated_at", "/revised_at"),
+        *("/revision_cause", "/revision_why", "/same_as"),
+    }
 )
 
 

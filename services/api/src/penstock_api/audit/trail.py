@@ -6,16 +6,22 @@ the same subject, before the answer goes out; when NATS fails in between, the tr
 (no status) until a background loop has written the rest. So no change is without its trail, and no
 trail claims what is not known. Refused callers are counted (`denials.py`) and written by the loop.
 
+What Penstock changes by itself is written down in the same way. Every api may be about to make the same
+change; its record has a name that says which change it is, so there is one, and who really made the
+change tells the outcome.
+
 Each caller has a bounded number of records, the oldest of its own going first: nobody can push
 another's out of the stream.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -23,18 +29,23 @@ from aiohttp import web
 
 from penstock_api.audit.denials import Denial, Denials
 from penstock_api.audit.notes import Notes, collected
+from penstock_api.audit.own_changes import OwnChange
 from penstock_api.problems import refused, refused_by_aiohttp
 from penstock_common import ids, subjects
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.entropy import random_id
-from penstock_common.errors import PenstockError
+from penstock_common.errors import PenstockError, WrongRevisionError
 from penstock_common.messages import AuditRecord, AuditTarget
 
 logger = logging.getLogger(__name__)
 
 #: The loop writes what is owed so often: outcomes that NATS did not take, refused callers.
 TICK_S: Final = 1.0
+#: Reason of an own change that was not needed any more when it came to be made.
+OVERTAKEN: Final = "overtaken"
+#: Holds when a subject's last message has this sequence; 0 = it has none.
+_LAST_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 #: Outcomes that may wait for NATS.
 MAX_OWED: Final = 1_000
 
@@ -134,6 +145,37 @@ class AuditTrail:
                 if deed.status is not None:
                     await self._conclude(_concluded(record, deed, notes))
 
+    @asynccontextmanager
+    async def own(self, change: OwnChange) -> AsyncIterator[None]:
+        """Within the block the change is on record as attempted; after it, its outcome is as well.
+
+        The block makes the change through the store, or finds that it is not needed any more. When
+        it raises, the record says "attempted" until somebody tries again.
+
+        Raises:
+            PenstockError: NATS did not take the attempt, so nothing may be done.
+        """
+        record = _of_own(change, self._clock.utc())
+        attempt = await self._try_begin(record)
+        with collected() as notes:
+            yield
+        deed = Deed()
+        if notes.targets:
+            deed.answered(HTTPStatus.OK)
+            await self._conclude(_concluded(record, deed, notes))
+        elif attempt is not None:
+            # Who else was about to make it has not, or has told of it, which then stands.
+            deed.answered(HTTPStatus.CONFLICT, OVERTAKEN)
+            with contextlib.suppress(WrongRevisionError):
+                await self._write(_concluded(record, deed, notes), last=attempt)
+
+    async def _try_begin(self, record: AuditRecord) -> int | None:
+        """Sequence of the attempt; None = one is on record already."""
+        try:
+            return await self._write(record, last=0)
+        except WrongRevisionError:
+            return None
+
     def deny(self, denial: Denial, request_id: str) -> None:
         """Have it written soon that this was refused."""
         self._denials.note(denial, request_id, self._clock.utc())
@@ -195,10 +237,16 @@ class AuditTrail:
         while len(self._owed) > MAX_OWED:
             _log_lost(self._owed.popleft(), "too many wait for NATS")
 
-    async def _write(self, record: AuditRecord) -> None:
+    async def _write(self, record: AuditRecord, *, last: int | None = None) -> int:
+        """Store it, if so where `last` is what its subject has; gives its sequence."""
         caller = record.key_id or subjects.AUDIT_NOBODY
-        await self._bus.store(subjects.audit(caller, record.audit_id), record.encode())
+        stored = await self._bus.store(
+            subjects.audit(caller, record.audit_id),
+            record.encode(),
+            headers=None if last is None else {_LAST_SEQUENCE: str(last)},
+        )
         self._new[caller] += 1
+        return stored.sequence
 
     async def _trim(self, caller: str) -> None:
         nobody = caller == subjects.AUDIT_NOBODY
@@ -217,6 +265,19 @@ def _outcome(error: Exception) -> tuple[int, str]:
         case _:
             return HTTPStatus.INTERNAL_SERVER_ERROR, "internal"
     return told.status, told.reason
+
+
+def _of_own(change: OwnChange, now: datetime) -> AuditRecord:
+    return AuditRecord(
+        audit_id=change.audit_id,
+        at=now,
+        last_at=now,
+        key_id=change.by,
+        action=change.action,
+        route="",
+        targets=(change.target,),
+        why=change.why,
+    )
 
 
 def _concluded(record: AuditRecord, deed: Deed, notes: Notes) -> AuditRecord:

@@ -52,7 +52,7 @@ def _filter(query: Mapping[str, str]) -> AuditFilter:
         raise _refuse(f"'{unknown[0]}' is no parameter; there are {known}")
     key = query.get("key")
     if key is not None and not is_token(key):
-        raise _refuse("key is the id of an API key or a join token, or 'nobody'")
+        raise _refuse("key is the id of an API key or a join token, or nobody, scheduler, api")
     return AuditFilter(
         key=key,
         target=query.get("target"),
@@ -93,6 +93,7 @@ def _document(record: AuditRecord) -> AuditRecordDocument:
         targets=tuple(AuditTargetDocument(**target.model_dump()) for target in record.targets),
         status=record.status,
         reason=record.reason,
+        why=record.why,
         changes=tuple(AuditChangeDocument(**change.model_dump()) for change in record.changes),
         changes_left_out=record.changes_left_out,
     )
@@ -109,7 +110,8 @@ ROUTES: Final = (
         query=(
             Query(
                 "key",
-                "only what this API key or join token asked for; `nobody` = without a good one",
+                "only what this API key or join token asked for; `nobody` = without a good one; "
+                "`scheduler` or `api` = what Penstock changed by itself",
                 {"type": "string"},
             ),
             Query("target", "only what is about this id or name", {"type": "string"}),

@@ -8,6 +8,8 @@ import asyncio
 import logging
 from typing import Final
 
+from penstock_api.audit.own_changes import gone_receiver
+from penstock_api.audit.trail import AuditTrail
 from penstock_api.store import Store
 from penstock_api.webhooks.courier import Courier
 from penstock_api.webhooks.delivery import Parts
@@ -34,9 +36,10 @@ _MAX_TRIES: Final = 4
 class WebhookBooks:
     """What is written of a webhook after an attempt."""
 
-    def __init__(self, bus: Bus, store: Store, clock: Clock) -> None:
+    def __init__(self, bus: Bus, store: Store, audit: AuditTrail, clock: Clock) -> None:
         self._status = Bucket(bus, WEBHOOK_STATUS)
         self._store = store
+        self._audit = audit
         self._clock = clock
 
     async def note(self, record: WebhookRecord, made: Made) -> None:
@@ -76,7 +79,9 @@ class WebhookBooks:
             new = disable_gone(old, epoch=record.epoch, now=self._clock.utc())
             return None if new is old else new
 
-        if await self._store.change_record(WEBHOOKS, record.webhook_id, plan) is not None:
+        async with self._audit.own(gone_receiver(record)):
+            disabled = await self._store.change_record(WEBHOOKS, record.webhook_id, plan)
+        if disabled is not None:
             logger.warning(
                 "webhook disabled: its receiver answered 410 Gone",
                 extra={"action": "webhook_gone", "webhook_id": record.webhook_id},

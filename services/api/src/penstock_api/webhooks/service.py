@@ -30,7 +30,7 @@ async def run_webhooks(api: Api, bus: Bus) -> None:
         sealer=api.sealer,
         schedule=RetrySchedule(first_s=settings.webhook_retry_s),
         note_timeout_s=settings.webhook_timeout_s / 2,
-        on_attempt=WebhookBooks(bus, api.store, api.clock).note,
+        on_attempt=WebhookBooks(bus, api.store, api.audit, api.clock).note,
     )
     try:
         await Couriers(api.store, parts).run()

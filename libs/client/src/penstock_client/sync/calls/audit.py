@@ -25,7 +25,8 @@ class AuditCalls:
         """The requests that changed, or tried to change, something, the newest first.
 
         Args:
-            key: only of this API key or join token; `nobody` = without a good one.
+            key: only of this API key or join token; `nobody` = without a good one, `scheduler` or
+                `api` = what Penstock changed by itself.
             target: only about this id or name.
             action: only this operation, e.g. `endpoints_update`.
             since: a date or an RFC 3339 instant; only from then on.
