@@ -1,17 +1,22 @@
 """`penstock audit`: who changed what."""
 
-import json
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from penstock_cli.output.printing import print_rows
+from penstock_cli.exits import CliError
+from penstock_cli.output.audit import print_records, print_table
+from penstock_cli.output.worker_lines import interruptible
 from penstock_cli.session import Session, with_session
 from penstock_client.client import PenstockClient
-from penstock_client.documents import AuditChangeDocument, AuditList, AuditRecordDocument
+from penstock_client.documents import AuditList, AuditRecordDocument
 
-#: Records of one answer of the api.
-_PAGE = 200
+#: Records of one answer of the api, and most that a stream begins with.
+_PAGE: Final = 200
+_MOST_TAIL: Final = 1_000
+#: So many are shown when nothing is said; and before those that come.
+_LAST: Final = 50
+_TAIL: Final = 10
 
 
 @with_session
@@ -25,7 +30,8 @@ def audit(
         str | None,
         typer.Option(
             metavar="ID",
-            help="Only what this key asked for; nobody = without a good one.",
+            help="Only what this key asked for; nobody = without a good one, scheduler or api = "
+            "what Penstock changed by itself.",
             show_default=False,
         ),
     ] = None,
@@ -43,9 +49,30 @@ def audit(
         str | None,
         typer.Option(metavar="TIME", help="Likewise; before it.", show_default=False),
     ] = None,
-    last: Annotated[int, typer.Option("-n", "--last", min=1, help="Most records.")] = 50,
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--last",
+            min=1,
+            help="Most records; with --follow, of those before. Without it 50, or 10.",
+            show_default=False,
+        ),
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Go on with what comes, the oldest first."),
+    ] = False,
 ) -> None:
     """Show who changed what, the newest first."""
+    if follow:
+        if until is not None:
+            raise CliError("--follow has no end: leave out --until")
+        if last is not None and (since is not None or last > _MOST_TAIL):
+            raise CliError(f"with --follow give --since, or --last up to {_MOST_TAIL}")
+        _follow(session, target, key, action, since, last or _TAIL)
+        return
+    most = last or _LAST
 
     async def question(client: PenstockClient) -> AuditList:
         listing = client.audit.list(
@@ -54,56 +81,31 @@ def audit(
             action=action,
             since=since,
             until=until,
-            limit=min(last, _PAGE),
+            limit=min(most, _PAGE),
         )
         records: list[AuditRecordDocument] = []
         async for record in listing:
             records.append(record)
-            if len(records) == last:
+            if len(records) == most:
                 break
         return AuditList(records=tuple(records), next_cursor=None)
 
-    session.show(session.ask(question), _print_table)
+    session.show(session.ask(question), print_table)
 
 
-def _print_table(found: AuditList) -> None:
-    header = ("TIME (UTC)", "WHO", "FROM", "ACTION", "TARGET", "OUTCOME", "CHANGES")
-    print_rows(header, [_cells(record) for record in found.records])
+def _follow(
+    session: Session,
+    target: str | None,
+    key: str | None,
+    action: str | None,
+    since: str | None,
+    tail: int,
+) -> None:
+    async def show(client: PenstockClient) -> None:
+        records = client.audit.follow(
+            key=key, target=target, action=action, since=since, tail=None if since else tail
+        )
+        await print_records(records, session.form)
 
-
-def _cells(record: AuditRecordDocument) -> tuple[object, ...]:
-    times = "" if record.count == 1 else f" ({record.count} times)"
-    return (
-        f"{record.at:%Y-%m-%d %H:%M:%S}",
-        record.key_name or record.key_id or "nobody",
-        record.source or "-",
-        record.action,
-        ", ".join(target.name or target.id for target in record.targets) or "-",
-        f"{_outcome(record)}{times}",
-        _changes(record),
-    )
-
-
-def _outcome(record: AuditRecordDocument) -> str:
-    if record.status is None:
-        return "attempted"
-    if record.why and not record.reason:
-        return "done"  # there was no answer with a status
-    return f"{record.status} {record.reason}".rstrip()
-
-
-def _changes(record: AuditRecordDocument) -> str:
-    told = [record.why] if record.why else []
-    told += [_change(change) for change in record.changes]
-    if record.changes_left_out:
-        told.append(f"and {record.changes_left_out} more")
-    return "; ".join(told) or "-"
-
-
-def _change(change: AuditChangeDocument) -> str:
-    after = json.dumps(change.after, ensure_ascii=False)
-    if change.before is None:
-        return f"{change.pointer}={after}"
-    if change.before == change.after:  # a secret, of which only that is told
-        return f"{change.pointer} changed"
-    return f"{change.pointer} {json.dumps(change.before, ensure_ascii=False)} → {after}"
+    with interruptible():
+        session.ask(show)

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from penstock_api import auth, idempotency
+from penstock_api.audit.follower import AuditFollower
 from penstock_api.audit.reader import AuditReader
 from penstock_api.audit.requests import audited, note_denial
 from penstock_api.audit.trail import AuditTrail
@@ -244,6 +245,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
             repeats = Repeats(Bucket(bus, REPEATS), sealer)
             limits = RateLimits(settings.rate_limit_per_s, settings.rate_limit_burst)
             streams = OpenStreams(MAX_STREAMS)
+            trail_reader = AuditReader(bus)
             api = Api(
                 settings,
                 clock,
@@ -260,7 +262,8 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 DeliveryLog(bus),
                 EventReader(bus, streams),
                 trail,
-                AuditReader(bus),
+                trail_reader,
+                AuditFollower(bus, trail_reader, streams, clock),
             )
             await _serve_http(api, bus, streams, stopping)
         finally:

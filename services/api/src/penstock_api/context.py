@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from penstock_api.audit.follower import AuditFollower
 from penstock_api.audit.reader import AuditReader
 from penstock_api.audit.trail import AuditTrail
 from penstock_api.event_reader import EventReader
@@ -40,3 +41,4 @@ class Api:
     event_reader: EventReader
     audit: AuditTrail
     audit_reader: AuditReader
+    audit_follower: AuditFollower

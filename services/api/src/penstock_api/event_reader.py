@@ -1,11 +1,9 @@
 """Reads the stream of events for clients: as they come, or the newest first, page by page."""
 
-import asyncio
 import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -16,11 +14,10 @@ from penstock_api.event_reading import (
     WantedEvents,
     find_gap,
     find_gap_since,
-    resume_behind,
 )
-from penstock_api.following import Pause, follow
+from penstock_api.following import Pause, follow_stream, resume_behind
 from penstock_api.open_streams import OpenStreams
-from penstock_client.documents import EventEndDocument
+from penstock_client.documents import EventEndDocument, EventGapDocument
 from penstock_common import subjects
 from penstock_common.connection import Bus, Received
 from penstock_common.events.cloud_event import CloudEvent
@@ -66,17 +63,25 @@ class EventReader:
             TooManyStreamsError: before the first answer.
             PenstockError: NATS is away, before the first answer; later it is waited for.
         """
-        woken = asyncio.Event()
-        with self._opened.opened(woken.set):
-            subscription = self._stream.on_append(wanted.filter.pattern, woken.set)
-            try:
-                generation = self._stream.generation
-                beginning = await self._begin(wanted)
-                yield beginning
-                async for answer in self._go_on(wanted, beginning, generation, woken):
-                    yield answer
-            finally:
-                await subscription.close()
+        found = follow_stream(
+            self._stream,
+            wanted.filter.pattern,
+            self._opened,
+            begin=lambda: self._begin(wanted),
+            fetch=lambda after, gap: self._page(after, wanted.filter, gap),
+            find_gap=find_gap,
+        )
+        async with contextlib.aclosing(found):
+            async for one in found:
+                if isinstance(one, Shown):
+                    yield one
+                elif isinstance(one, EventPage):
+                    yield Shown(one.gap, one.events, one.upto)
+                elif one is Pause.CAUGHT_UP and not wanted.follow:
+                    yield EventEndDocument()
+                    return
+                else:
+                    yield Shown()
 
     async def newest(
         self,
@@ -142,31 +147,6 @@ class EventReader:
             before = page.before
         return tuple(reversed(found))
 
-    async def _go_on(
-        self, wanted: WantedEvents, beginning: Shown, generation: int, woken: asyncio.Event
-    ) -> AsyncGenerator[Answer, None]:
-        async def fetch(after: int) -> EventPage:
-            nonlocal generation
-            connected, gap = self._stream.generation, None
-            if connected != generation:
-                bounds = await self._stream.bounds()
-                gap, after = find_gap(after, bounds), resume_behind(after, bounds)
-            page = replace(await self._page(after, wanted.filter), gap=gap)
-            generation = connected
-            return page
-
-        assert beginning.position is not None
-        pages = follow(fetch, beginning.position, woken=woken, streams=self._opened)
-        async with contextlib.aclosing(pages):
-            async for page in pages:
-                if isinstance(page, EventPage):
-                    yield Shown(page.gap, page.events, page.upto)
-                elif page is Pause.CAUGHT_UP and not wanted.follow:
-                    yield EventEndDocument()
-                    return
-                else:
-                    yield Shown()
-
     async def _behind(self, since: datetime, wanted: EventFilter, last: int) -> int:
         """The sequence behind which everything that fits and was stored since then stands."""
         page = await self._stream.since(since, wanted.pattern, messages=1)
@@ -184,12 +164,14 @@ class EventReader:
             after, more, n_read = page.upto, page.more, n_read + page.n_read
         return found, n_read
 
-    async def _page(self, after: int, wanted: EventFilter) -> EventPage:
+    async def _page(
+        self, after: int, wanted: EventFilter, gap: EventGapDocument | None = None
+    ) -> EventPage:
         page = await self._stream.after(after, wanted.pattern)
         read = (_event(message) for message in page.messages)
         events = tuple(s for s in read if s is not None and wanted.wants(s.event.attributes))
         upto = after if page.upto is None else page.upto
-        return EventPage(events, upto, page.more, len(page.messages))
+        return EventPage(events, upto, page.more, len(page.messages), gap)
 
 
 def _event(message: Received) -> StoredEvent | None:

@@ -1,5 +1,7 @@
 """From the stream of events to what a client is shown: where to begin, what is missing [pure]."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +17,10 @@ class StoredEvent:
 
     sequence: int
     event: CloudEvent
+
+    def json(self) -> str:
+        """The event in the JSON format of CloudEvents."""
+        return json.dumps(self.event.document, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,10 @@ class Shown:
     #: all up to this sequence was shown, events that are not wanted included
     position: int | None = None
 
+    def entries(self) -> Iterator[tuple[int, str]]:
+        """Sequence and JSON of each event."""
+        return ((stored.sequence, stored.json()) for stored in self.events)
+
 
 def find_gap(position: int, bounds: Bounds) -> EventGapDocument | None:
     """What a reader that has seen up to `position` cannot see any more; None = nothing."""
@@ -77,8 +87,3 @@ def find_gap_since(since: datetime, bounds: Bounds) -> EventGapDocument | None:
     if bounds.first == 1 or (since >= bounds.first_at and bounds.first <= bounds.last):
         return None
     return EventGapDocument(first=None, last=bounds.first - 1, why="expired")
-
-
-def resume_behind(position: int, bounds: Bounds) -> int:
-    """The sequence behind which a reader that has seen up to `position` goes on."""
-    return 0 if position > bounds.last else position

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from penstock_api.open_streams import OpenStreams
 from penstock_common.errors import PenstockError
+from penstock_common.stream_reader import Bounds, StreamReader
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,18 @@ class FollowedPage(Protocol):
         ...
 
 
+class Beginning(Protocol):
+    """What a reader of a stream is told first."""
+
+    @property
+    def position(self) -> int | None:
+        """The sequence behind which it goes on; None does not occur."""
+        ...
+
+
 P = TypeVar("P", bound=FollowedPage)
+B = TypeVar("B", bound=Beginning)
+G = TypeVar("G")
 
 
 class Pause(Enum):
@@ -46,6 +58,61 @@ class Pause(Enum):
     CAUGHT_UP = auto()
     #: NATS could not be asked
     AWAY = auto()
+
+
+async def follow_stream(
+    stream: StreamReader,
+    pattern: str,
+    opened: OpenStreams,
+    *,
+    begin: Callable[[], Awaitable[B]],
+    fetch: Callable[[int, G | None], Awaitable[P]],
+    find_gap: Callable[[int, Bounds], G | None],
+) -> AsyncGenerator[B | P | Pause, None]:
+    """The beginning, then pages and pauses as `follow` gives them, over reconnects.
+
+    Args:
+        stream: is read.
+        pattern: of the subjects that are wanted.
+        opened: counts this reader while it reads.
+        begin: finds where to begin; what is stored meanwhile comes in the first page.
+        fetch: gives the page behind a sequence, with what is missing before it.
+        find_gap: what a reader that has seen up to a sequence cannot see any more.
+
+    Raises:
+        TooManyStreamsError: before the beginning.
+        PenstockError: NATS is away, before the first page; later it is waited for.
+    """
+    woken = asyncio.Event()
+    with opened.opened(woken.set):
+        subscription = stream.on_append(pattern, woken.set)
+        try:
+            generation = stream.generation
+            beginning = await begin()
+            yield beginning
+
+            async def fetch_on(after: int) -> P:
+                nonlocal generation
+                connected, gap = stream.generation, None
+                if connected != generation:  # the stream may be another one now
+                    bounds = await stream.bounds()
+                    gap, after = find_gap(after, bounds), resume_behind(after, bounds)
+                page = await fetch(after, gap)
+                generation = connected
+                return page
+
+            assert beginning.position is not None
+            pages = follow(fetch_on, beginning.position, woken=woken, streams=opened)
+            async with contextlib.aclosing(pages):
+                async for page in pages:
+                    yield page
+        finally:
+            await subscription.close()
+
+
+def resume_behind(position: int, bounds: Bounds) -> int:
+    """The sequence behind which a reader that has seen up to `position` goes on."""
+    return 0 if position > bounds.last else position
 
 
 async def follow(

@@ -1,8 +1,30 @@
 """Calls about the audit trail."""
 
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final, TypeAlias
+
+from penstock_client.api_requests import with_query
 from penstock_client.calls.listing import Listing
-from penstock_client.documents import AuditList, AuditRecordDocument
+from penstock_client.documents import (
+    AuditEndDocument,
+    AuditGapDocument,
+    AuditList,
+    AuditRecordDocument,
+)
+from penstock_client.sse import ServerEvent
+from penstock_client.stream_documents import parse_event
 from penstock_client.transport import Transport
+
+PATH: Final = "/v1/audit"
+
+AuditEntry: TypeAlias = AuditRecordDocument | AuditGapDocument
+
+_KINDS: Final[Mapping[str, type[AuditEntry | AuditEndDocument]]] = {
+    "message": AuditRecordDocument,
+    "missing": AuditGapDocument,
+    "end": AuditEndDocument,
+}
 
 
 class AuditCalls:
@@ -40,4 +62,53 @@ class AuditCalls:
             "until": until,
             "limit": limit,
         }
-        return Listing(self._transport, "/v1/audit", AuditList, lambda page: page.records, query)
+        return Listing(self._transport, PATH, AuditList, lambda page: page.records, query)
+
+    async def follow(
+        self,
+        *,
+        key: str | None = None,
+        target: str | None = None,
+        action: str | None = None,
+        since: str | None = None,
+        tail: int | None = None,
+        until_now: bool = False,
+    ) -> AsyncGenerator[AuditEntry, None]:
+        """The records from now on, oldest first, and the word of what is missing, until it is left.
+
+        It goes on over connections that break and restarts of the api, with nothing lost or twice.
+        A request that takes longer than a second comes as attempted (`status` None), and again with
+        the same `id` once its outcome is known.
+
+        Args:
+            key: as for `list`, like the next two.
+            target: which.
+            action: which.
+            since: a date or an RFC 3339 instant to begin with; goes before `tail`.
+            tail: begin with the last records, so many.
+            until_now: end when all that there is has come; without `since` and `tail` it begins
+                with the first record that is kept.
+
+        Raises:
+            ApiError: the api refused, while iterating.
+            UnreachableError: it could not be reached for a minute, while iterating.
+        """
+        query = {
+            "key": key,
+            "target": target,
+            "action": action,
+            "since": since,
+            "tail": tail,
+            "follow": not until_now,
+        }
+        entries: AsyncGenerator[AuditEntry | AuditEndDocument, None] = self._transport.follow(
+            with_query(PATH, query), _document, lambda seen: isinstance(seen, AuditEndDocument)
+        )
+        async with contextlib.aclosing(entries) as received:
+            async for entry in received:
+                if not isinstance(entry, AuditEndDocument):
+                    yield entry
+
+
+def _document(event: ServerEvent) -> AuditEntry | AuditEndDocument | None:
+    return parse_event(event, _KINDS)

@@ -1,12 +1,9 @@
 """Calls about events."""
 
 import contextlib
-import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
 from typing import Final, TypeAlias
-
-from pydantic import ValidationError
 
 from penstock_client.api_requests import with_query
 from penstock_client.calls.listing import Listing
@@ -16,13 +13,19 @@ from penstock_client.documents import (
     EventGapDocument,
     EventList,
 )
-from penstock_client.errors import UnreachableError
 from penstock_client.sse import ServerEvent
+from penstock_client.stream_documents import parse_event
 from penstock_client.transport import Transport
 
 PATH: Final = "/v1/events"
 
 EventEntry: TypeAlias = EventDocument | EventGapDocument
+
+_KINDS: Final[Mapping[str, type[EventEntry | EventEndDocument]]] = {
+    "message": EventDocument,
+    "missing": EventGapDocument,
+    "end": EventEndDocument,
+}
 
 
 class EventCalls:
@@ -106,18 +109,4 @@ def _filters(
 
 
 def _document(event: ServerEvent) -> EventEntry | EventEndDocument | None:
-    """What an event says; None for one that this client does not know."""
-    try:
-        match event.name:
-            case "message":
-                return EventDocument.of(json.loads(event.data))
-            case "missing":
-                return EventGapDocument.of(json.loads(event.data))
-            case "end":
-                return EventEndDocument.of(json.loads(event.data))
-            case _:
-                return None
-    except (ValueError, ValidationError) as error:
-        raise UnreachableError(
-            f"the api sent an event that this client does not understand (is it newer?): {error}"
-        ) from None
+    return parse_event(event, _KINDS)

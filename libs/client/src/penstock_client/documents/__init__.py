@@ -18,6 +18,8 @@ from penstock_client.documents.access import (
 )
 from penstock_client.documents.audit import (
     AuditChangeDocument,
+    AuditEndDocument,
+    AuditGapDocument,
     AuditList,
     AuditRecordDocument,
     AuditTargetDocument,
@@ -108,6 +110,8 @@ __all__ = [
     "AsyncApiDocument",
     "AttemptDocument",
     "AuditChangeDocument",
+    "AuditEndDocument",
+    "AuditGapDocument",
     "AuditList",
     "AuditRecordDocument",
     "AuditTargetDocument",

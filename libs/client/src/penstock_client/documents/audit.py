@@ -1,6 +1,6 @@
 """The audit trail: who asked for which change, and what came of it."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime
 
@@ -64,6 +64,29 @@ class AuditRecordDocument(Document):
     changes: tuple[AuditChangeDocument, ...]
     #: changes that are not listed, as there are so many
     changes_left_out: int
+
+
+class AuditGapDocument(Document):
+    """Records that are missing: some of them may have been wanted."""
+
+    #: their numbers in the stream; null = nobody knows
+    first: int | None
+    last: int | None
+    #: `expired`: none of them is kept; `renewed`: the stream was made anew since
+    why: Literal["expired", "renewed"]
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        if self.why == "renewed":
+            return "--- the audit trail was made anew: what happened in between is lost ---"
+        return "--- records are missing: they are kept no more ---"
+
+
+class AuditEndDocument(Document):
+    """No more records come: all that there is was shown, as asked for."""
+
+    why: Literal["caught_up"] = "caught_up"
 
 
 class AuditList(Document):

@@ -7,6 +7,7 @@ latest, and may then have fewer than were asked for, or none, and still a cursor
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -26,7 +27,7 @@ _WIDEST_WINDOW: Final = 65_536
 #: A window with fewer is followed by a wider one.
 _FEW: Final = 512
 #: A record is stored after its request came, by another clock: so much earlier or later.
-_MARGIN: Final = timedelta(hours=1)
+MARGIN: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class AuditFilter:
     #: not this one itself
     until: datetime | None = None
 
+    @property
+    def pattern(self) -> str:
+        """Of the subjects of the records of the right key."""
+        return subjects.AUDIT_ALL if self.key is None else subjects.audit(self.key, "*")
+
     def wants(self, record: AuditRecord) -> bool:
         """Whether this record of the right key is one of them."""
         return (
@@ -53,12 +59,25 @@ class AuditFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record and its sequence in the stream."""
+
+    sequence: int
+    record: AuditRecord
+
+
+@dataclass(frozen=True, slots=True)
 class AuditPage:
     """Records, newest first."""
 
-    records: tuple[AuditRecord, ...]
+    stored: tuple[StoredRecord, ...]
     #: sequence below which the next page begins; None = this is the last
     below: int | None
+
+    @property
+    def records(self) -> tuple[AuditRecord, ...]:
+        """Without their sequences."""
+        return tuple(stored.record for stored in self.stored)
 
 
 class AuditReader:
@@ -72,18 +91,18 @@ class AuditReader:
     async def page(self, wanted: AuditFilter, limit: int, below: int | None) -> AuditPage:
         """The newest records that are wanted, `limit` at most, below this sequence (None = all)."""
         first, last = await self._range(wanted, below)
-        found: list[AuditRecord] = []
+        found: list[StoredRecord] = []
         width, n_read = _FIRST_WINDOW, 0
         while last >= first and n_read < self._max_read:
             begin = max(first, last - width + 1)
-            window = await self._window(wanted.key, begin, last)
+            window = await self._window(wanted, begin, last)
             n_read += len(window)
-            for sequence, record in reversed(window):
-                if wanted.wants(record):
-                    found.append(record)
+            for stored in reversed(window):
+                if wanted.wants(stored.record):
+                    found.append(stored)
                 if len(found) == limit:
-                    more = sequence > first
-                    return AuditPage(tuple(found), sequence if more else None)
+                    more = stored.sequence > first
+                    return AuditPage(tuple(found), stored.sequence if more else None)
             last = begin - 1
             if len(window) < _FEW:
                 width = min(2 * width, _WIDEST_WINDOW)
@@ -94,9 +113,9 @@ class AuditReader:
         bounds = await self._stream.bounds()
         first, last = bounds.first, bounds.last
         if wanted.since is not None:
-            first = await self._first_since(wanted.since - _MARGIN) or last + 1
+            first = await self._first_since(wanted.since - MARGIN) or last + 1
         if wanted.until is not None:
-            behind = await self._first_since(wanted.until + _MARGIN)
+            behind = await self._first_since(wanted.until + MARGIN)
             last = last if behind is None else behind - 1
         return first, last if below is None else min(last, below - 1)
 
@@ -104,26 +123,26 @@ class AuditReader:
         """Sequence of the first record that was stored at or after this instant."""
         return (await self._stream.since(at, subjects.AUDIT_ALL, messages=1)).upto
 
-    async def _window(self, key: str | None, begin: int, end: int) -> list[tuple[int, AuditRecord]]:
+    async def _window(self, wanted: AuditFilter, begin: int, end: int) -> list[StoredRecord]:
         """The records from `begin` to `end`, of this caller or of all, in the stream's order."""
-        of_caller = subjects.audit(key, "*") if key is not None else subjects.AUDIT_ALL
-        found: list[tuple[int, AuditRecord]] = []
+        found: list[StoredRecord] = []
         seen = begin - 1
         while seen < end:
             n = min(PAGE_MESSAGES, end - seen)
-            page = await self._stream.after(seen, of_caller, messages=n)
-            found += _decoded([m for m in page.messages if sequence_of(m) <= end])
+            page = await self._stream.after(seen, wanted.pattern, messages=n)
+            found += decode_records(m for m in page.messages if sequence_of(m) <= end)
             if page.upto is None or not page.more:
                 break
             seen = page.upto
         return found
 
 
-def _decoded(messages: list[Received]) -> list[tuple[int, AuditRecord]]:
+def decode_records(messages: Iterable[Received]) -> list[StoredRecord]:
+    """The records in these messages; one that cannot be read is left out."""
     found = []
     for message in messages:
         try:
-            found.append((sequence_of(message), AuditRecord.decode(message.data)))
+            found.append(StoredRecord(sequence_of(message), AuditRecord.decode(message.data)))
         except ValueError as error:
             logger.error(
                 "audit record cannot be read, left out",

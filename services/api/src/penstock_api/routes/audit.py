@@ -6,34 +6,43 @@ from typing import Final
 
 from aiohttp import web
 
+from penstock_api.audit.documents import record_document
+from penstock_api.audit.following import WantedRecords
 from penstock_api.audit.reader import AuditFilter
 from penstock_api.context import Api
 from penstock_api.paging import MalformedPageError, encode_cursor, parse_page
 from penstock_api.problems import RefusedError
-from penstock_api.routes.queries import is_token
+from penstock_api.routes.queries import accepts, count, flag, is_token
 from penstock_api.routes.route import PAGE, Query, Route, answer
+from penstock_api.routes.streaming import SSE, SequenceForm, sequence_asked, stream_answer
 from penstock_api.usage import parse_instant
-from penstock_client.documents import (
-    AuditChangeDocument,
-    AuditList,
-    AuditRecordDocument,
-    AuditTargetDocument,
-)
-from penstock_common.messages import AuditRecord
+from penstock_client.documents import AuditList
 
-_PARAMETERS: Final = ("key", "target", "action", "since", "until", "limit", "cursor")
+MAX_TAIL: Final = 1_000
+_PARAMETERS: Final = (
+    *("key", "target", "action", "since", "until"),
+    *("limit", "cursor", "follow", "tail"),
+)
 _TIME: Final = {"type": "string", "examples": ["2030-01-31", "2030-01-31T12:00:00Z"]}
 
 
-async def show_audit(api: Api, request: web.Request) -> web.Response:
+async def show_audit(api: Api, request: web.Request) -> web.StreamResponse:
     """GET /v1/audit."""
+    if accepts(request, SSE):
+        asked = WantedRecords(
+            filter=_filter(request.query),
+            follow=flag(request, "follow", default=True),
+            position=sequence_asked(request),
+            tail=count(request, "tail", most=MAX_TAIL),
+        )
+        return await stream_answer(api, request, api.audit_follower.read(asked), SequenceForm())
     page = parse_page(request.query)
     found = await api.audit_reader.page(
         _filter(request.query), page.limit, _below(page.after) if page.after else None
     )
     return answer(
         AuditList(
-            records=tuple(map(_document, found.records)),
+            records=tuple(map(record_document, found.records)),
             next_cursor=None if found.below is None else encode_cursor((str(found.below),)),
         )
     )
@@ -77,35 +86,13 @@ def _refuse(detail: str) -> RefusedError:
     return RefusedError(400, "bad_query", detail)
 
 
-def _document(record: AuditRecord) -> AuditRecordDocument:
-    return AuditRecordDocument(
-        id=record.audit_id,
-        at=record.at,
-        last_at=record.last_at,
-        count=record.count,
-        request_id=record.request_id,
-        key_id=record.key_id,
-        key_name=record.key_name,
-        source=record.source,
-        forwarded_for=record.forwarded_for,
-        action=record.action,
-        route=record.route,
-        targets=tuple(AuditTargetDocument(**target.model_dump()) for target in record.targets),
-        status=record.status,
-        reason=record.reason,
-        why=record.why,
-        changes=tuple(AuditChangeDocument(**change.model_dump()) for change in record.changes),
-        changes_left_out=record.changes_left_out,
-    )
-
-
 ROUTES: Final = (
     Route(
         "GET",
         "/v1/audit",
         show_audit,
         "admin",
-        "Show who changed what, the newest first.",
+        "Show who changed what, the newest first, or with Accept: text/event-stream as it happens.",
         AuditList,
         query=(
             Query(
@@ -118,8 +105,20 @@ ROUTES: Final = (
             Query("action", "only this operation, e.g. `endpoints_update`", {"type": "string"}),
             Query("since", "date or RFC 3339 instant; only from then on", _TIME),
             Query("until", "date or RFC 3339 instant; only before it", _TIME),
+            Query(
+                "follow",
+                "of a stream: false ends it when all that there is was sent",
+                {"type": "boolean", "default": True},
+            ),
+            Query(
+                "tail",
+                "of a stream: begin with the last records, so many; without this, `since` and "
+                "`Last-Event-ID` it begins now, or if it does not follow with the first that is kept",
+                {"type": "integer", "minimum": 0, "maximum": MAX_TAIL},
+            ),
             *PAGE,
         ),
         errors=(503,),
+        other_answers=(SSE,),
     ),
 )

@@ -5,61 +5,27 @@ from datetime import datetime
 from typing import Final
 
 from aiohttp import web
-from typing_extensions import override
 
 from penstock_api.context import Api
-from penstock_api.event_reader import Answer
-from penstock_api.event_reading import StoredEvent, WantedEvents
+from penstock_api.event_reading import WantedEvents
 from penstock_api.paging import Page, encode_cursor, parse_page
 from penstock_api.routes.queries import accepts, count, flag, instant, is_token, wrong
 from penstock_api.routes.route import PAGE, Query, Route
-from penstock_api.routes.streaming import SSE, Form, sse_event, stream_answer
+from penstock_api.routes.streaming import (
+    SSE,
+    SequenceForm,
+    is_sequence,
+    sequence_asked,
+    stream_answer,
+)
 from penstock_api.store import EndpointNotFoundError
-from penstock_client.documents import EventEndDocument, EventList
+from penstock_client.documents import EventList
 from penstock_common import ids
 from penstock_common.events.cloud_event import BATCH
 from penstock_common.events.filters import EventFilter, UnknownTypeError, check_type
 
 JSON: Final = "application/json"
 MAX_TAIL: Final = 1_000
-
-
-class EventForm(Form[Answer]):
-    """Server-sent events. Their ids are the sequences of the stream.
-
-    An event is a `message`, so a browser's `onmessage` gets it; beside it there are `missing` and
-    `end`. The position is told even when no event fits, so who comes back goes on from there.
-    """
-
-    media_type = SSE
-
-    def __init__(self) -> None:
-        self._position: int | None = None
-
-    @override
-    def encode(self, item: Answer) -> bytes:
-        """The gap, then the events."""
-        if isinstance(item, EventEndDocument):
-            return sse_event(item.model_dump_json(), name="end").encode()
-        parts = []
-        if item.gap is not None:
-            behind = item.gap.last or 0
-            parts.append(sse_event(item.gap.model_dump_json(), name="missing", position=behind))
-        parts += [sse_event(_json(s), position=s.sequence) for s in item.events]
-        if self._position is None and not parts:
-            parts.append(f"id: {item.position}\n\n")
-        if item.position is not None:
-            self._position = item.position
-        return "".join(parts).encode()
-
-    @override
-    def alive(self) -> bytes:
-        """A comment, and the position."""
-        return f"id: {self._position}\n: alive\n\n".encode()
-
-
-def _json(stored: StoredEvent) -> str:
-    return json.dumps(stored.event.document, ensure_ascii=False, separators=(",", ":"))
 
 
 async def show_events(api: Api, request: web.Request) -> web.StreamResponse:
@@ -70,11 +36,11 @@ async def show_events(api: Api, request: web.Request) -> web.StreamResponse:
     asked = WantedEvents(
         filter=wanted,
         follow=flag(request, "follow", default=True),
-        position=_position(request),
+        position=sequence_asked(request),
         since=since,
         tail=count(request, "tail", most=MAX_TAIL),
     )
-    return await stream_answer(api, request, api.event_reader.read(asked), EventForm())
+    return await stream_answer(api, request, api.event_reader.read(asked), SequenceForm())
 
 
 async def _page_of(
@@ -84,14 +50,14 @@ async def _page_of(
     found = await api.event_reader.newest(wanted, page.limit, before=_before(page), since=since)
     cursor = None if found.before is None else encode_cursor((str(found.before),))
     if accepts(request, BATCH):
-        text = f"[{','.join(_json(stored) for stored in found.events)}]"
+        text = f"[{','.join(stored.json() for stored in found.events)}]"
         headers = {}
         if cursor is not None:
             following = request.rel_url.update_query(cursor=cursor)
             headers["Link"] = f'<{following}>; rel="next"'
         return web.Response(text=text, content_type=BATCH, headers=headers)
     # By hand, not by the model: a CloudEvent has the attributes that it has, and no nulls.
-    events = ",".join(_json(stored) for stored in found.events)
+    events = ",".join(stored.json() for stored in found.events)
     text = f'{{"events":[{events}],"next_cursor":{json.dumps(cursor)}}}'
     return web.Response(text=text, content_type=JSON)
 
@@ -100,7 +66,7 @@ def _before(page: Page) -> int | None:
     if page.after is None:
         return None
     text = page.after[0] if len(page.after) == 1 else ""
-    if not _is_sequence(text):
+    if not is_sequence(text):
         raise wrong("cursor is the `next_cursor` of the page before")
     return int(text)
 
@@ -129,19 +95,6 @@ def _endpoint_id(api: Api, request: web.Request) -> str | None:
         raise EndpointNotFoundError(
             f"there is no endpoint '{name}'; ask for one that is gone by its id"
         ) from None
-
-
-def _position(request: web.Request) -> int | None:
-    text = request.headers.get("Last-Event-ID")
-    if not text:
-        return None
-    if not _is_sequence(text):
-        raise wrong("this Last-Event-ID is none of this api's ids")
-    return int(text)
-
-
-def _is_sequence(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 ROUTES: Final = (

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
 from aiohttp import hdrs, web
+from pydantic import BaseModel
+from typing_extensions import override
 
 from penstock_api.context import Api
+from penstock_api.routes.queries import wrong
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,90 @@ class Form(Protocol[T_contra]):
     def alive(self) -> bytes:
         """What shows that the stream lives; empty = this form has no such sign."""
         ...
+
+
+class Gap(Protocol):
+    """What is missing in a stream."""
+
+    @property
+    def last(self) -> int | None:
+        """Sequence up to which it is; None = nobody knows."""
+        ...
+
+    def model_dump_json(self) -> str:
+        """As JSON."""
+        ...
+
+
+class Told(Protocol):
+    """What a reader of a stream is told at one moment; often nothing."""
+
+    @property
+    def gap(self) -> Gap | None:
+        """Is told before the entries."""
+        ...
+
+    @property
+    def position(self) -> int | None:
+        """All up to this sequence was shown, what is not wanted included; None = nothing new."""
+        ...
+
+    def entries(self) -> Iterable[tuple[int, str]]:
+        """Sequence and JSON of each, the oldest first."""
+        ...
+
+
+class SequenceForm(Form[Told | BaseModel]):
+    """Server-sent events. Their ids are the sequences of the stream.
+
+    An entry is a `message`, so a browser's `onmessage` gets it; beside it there are `missing` and, of
+    a model, `end`. The position is told even when no entry fits, so who comes back goes on from there.
+    """
+
+    media_type = SSE
+
+    def __init__(self) -> None:
+        self._position: int | None = None
+
+    @override
+    def encode(self, item: Told | BaseModel) -> bytes:
+        """The gap, then the entries."""
+        if isinstance(item, BaseModel):
+            return sse_event(item.model_dump_json(), name="end").encode()
+        parts = []
+        if item.gap is not None:
+            behind = item.gap.last or 0
+            parts.append(sse_event(item.gap.model_dump_json(), name="missing", position=behind))
+        parts += [sse_event(data, position=sequence) for sequence, data in item.entries()]
+        if self._position is None and not parts:
+            parts.append(f"id: {item.position}\n\n")
+        if item.position is not None:
+            self._position = item.position
+        return "".join(parts).encode()
+
+    @override
+    def alive(self) -> bytes:
+        """A comment, and the position."""
+        return f"id: {self._position}\n: alive\n\n".encode()
+
+
+def sequence_asked(request: web.Request) -> int | None:
+    """The position of a reader that comes back; None = it begins.
+
+    Raises:
+        RefusedError: its `Last-Event-ID` is no sequence.
+    """
+    text = request.headers.get("Last-Event-ID")
+    if not text:
+        return None
+    if not is_sequence(text):
+        raise wrong("this Last-Event-ID is none of this api's ids")
+    return int(text)
+
+
+def is_sequence(text: str) -> bool:
+    """Whether it may be the number of a message in a stream."""
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def sse_event(data: str, *, name: str | None = None, position: object = None) -> str:

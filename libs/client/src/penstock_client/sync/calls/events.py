@@ -2,12 +2,9 @@
 """Calls about events."""
 
 import contextlib
-import json
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from datetime import datetime
 from typing import Final, TypeAlias
-
-from pydantic import ValidationError
 
 from penstock_client.api_requests import with_query
 from penstock_client.documents import (
@@ -16,14 +13,20 @@ from penstock_client.documents import (
     EventGapDocument,
     EventList,
 )
-from penstock_client.errors import UnreachableError
 from penstock_client.sse import ServerEvent
+from penstock_client.stream_documents import parse_event
 from penstock_client.sync.calls.listing import Listing
 from penstock_client.sync.transport import Transport
 
 PATH: Final = "/v1/events"
 
 EventEntry: TypeAlias = EventDocument | EventGapDocument
+
+_KINDS: Final[Mapping[str, type[EventEntry | EventEndDocument]]] = {
+    "message": EventDocument,
+    "missing": EventGapDocument,
+    "end": EventEndDocument,
+}
 
 
 class EventCalls:
@@ -107,18 +110,4 @@ def _filters(
 
 
 def _document(event: ServerEvent) -> EventEntry | EventEndDocument | None:
-    """What an event says; None for one that this client does not know."""
-    try:
-        match event.name:
-            case "message":
-                return EventDocument.of(json.loads(event.data))
-            case "missing":
-                return EventGapDocument.of(json.loads(event.data))
-            case "end":
-                return EventEndDocument.of(json.loads(event.data))
-            case _:
-                return None
-    except (ValueError, ValidationError) as error:
-        raise UnreachableError(
-            f"the api sent an event that this client does not understand (is it newer?): {error}"
-        ) from None
+    return parse_event(event, _KINDS)

@@ -1,11 +1,8 @@
 # Made by libs/client/make_sync.py of penstock_client/calls/logs.py: change that one.
 """Lines of workers as they come."""
 
-import json
-from collections.abc import Generator
-from typing import TypeAlias
-
-from pydantic import ValidationError
+from collections.abc import Generator, Mapping
+from typing import Final, TypeAlias
 
 from penstock_client.api_requests import with_query
 from penstock_client.documents import (
@@ -14,11 +11,17 @@ from penstock_client.documents import (
     LogGapDocument,
     LogLineDocument,
 )
-from penstock_client.errors import UnreachableError
 from penstock_client.sse import ServerEvent
+from penstock_client.stream_documents import parse_event
 from penstock_client.sync.transport import Transport
 
 LogDocument: TypeAlias = LogEntryDocument | LogEndDocument
+
+_KINDS: Final[Mapping[str, type[LogDocument]]] = {
+    "line": LogLineDocument,
+    "missing": LogGapDocument,
+    "end": LogEndDocument,
+}
 
 
 def follow_logs(
@@ -30,18 +33,4 @@ def follow_logs(
 
 
 def _document(event: ServerEvent) -> LogDocument | None:
-    """What an event says; None for one that this client does not know."""
-    try:
-        match event.name:
-            case "line":
-                return LogLineDocument.of(json.loads(event.data))
-            case "missing":
-                return LogGapDocument.of(json.loads(event.data))
-            case "end":
-                return LogEndDocument.of(json.loads(event.data))
-            case _:
-                return None
-    except (ValueError, ValidationError) as error:
-        raise UnreachableError(
-            f"the api sent a line that this client does not understand (is it newer?): {error}"
-        ) from None
+    return parse_event(event, _KINDS)
