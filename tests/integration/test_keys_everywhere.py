@@ -6,6 +6,7 @@ scheduler is played.
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.fakes.router_world import running_world, until
-from tests.support.api_server import ApiServer, eventually, running_api
+from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
 from tests.support.router_process import router_process
 from tests.support.upstream import running_upstream
@@ -122,6 +123,23 @@ async def test_a_revoked_key_is_refused_everywhere_as_soon_as_that_is_answered(s
     third = (await site.api.ask("POST", path)).document["key"]
     assert await site.statuses(made["key"]) == await site.statuses(second) == [401] * 4
     assert await site.statuses(third) == [200] * 4
+
+
+async def test_a_use_at_a_router_is_shown_at_the_api(site: Site) -> None:
+    unused, used = [await site.make_key() for _ in range(2)]
+    assert (used["last_used_at"], (await site.kept[1].ask(used["key"]))[0]) == (None, 200)
+
+    async def last_use(key: dict[str, Any]) -> Any:
+        answer = await site.api.ask("GET", f"/v1/api-keys/{key['id']}")
+        return answer.document["last_used_at"]
+
+    at = datetime.fromisoformat(await eventually(lambda: last_use(used)))
+    assert used["created_at"] <= at.isoformat().replace("+00:00", "Z")
+    assert at <= CLOCK.utc()
+    assert await last_use(unused) is None
+    for _ in range(20):  # it is told once in a minute
+        assert (await site.kept[0].ask(used["key"]))[0] == 200
+    assert datetime.fromisoformat(await last_use(used)) == at
 
 
 async def test_a_key_opens_its_endpoints_until_it_expires_by_the_clock_alone(site: Site) -> None:

@@ -34,6 +34,8 @@ from penstock_common.messages import (
     ImageRemoved,
     JoinedHost,
     JoinTokenRecord,
+    KeyUse,
+    KeyUseReport,
     LentSlot,
     LogBatch,
     LogGap,
@@ -360,6 +362,8 @@ EXAMPLES: list[Message] = [
         began_at=AT,
         ended_at=AT,
     ),
+    KeyUse(key_id="key-1", at=AT),
+    KeyUseReport(router_id="rt-1", used={"key-1": AT}),
     Sight(bucket="PENSTOCK_ENDPOINTS", key="ep-1", revision=7),
     LogBatch(
         worker_id="wk-1",

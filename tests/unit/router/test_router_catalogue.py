@@ -6,7 +6,7 @@ from penstock_common.messages import ApiKeyRecord, EndpointRecord, WorkerAssignm
 from penstock_common.specs import EndpointSpec, ImageSpec
 from penstock_common.states import DesiredState, WorkerState
 from penstock_router.catalogue import Address, Catalogue
-from penstock_router.keys import KnownKey
+from penstock_router.keys import KnownKey, check_reader
 from penstock_router.tables import decode_assignment
 from tests.fakes.clock import EPOCH
 
@@ -124,6 +124,25 @@ def test_a_key_that_is_gone_opens_nothing() -> None:
     }
     catalogue.put_key("key-1", None)
     assert catalogue.keys_by_hash == {}
+
+
+def test_keys_that_requests_came_with_are_told_once_also_if_they_changed_since() -> None:
+    catalogue = Catalogue()
+    keys = {
+        name: ApiKeyRecord(key_id=name, sha256=name, scope="admin", created_at=EPOCH)
+        for name in ("aa", "bb", "cc", "dd")
+    }
+    for name, key in keys.items():
+        catalogue.put_key(name, key)
+    used = check_reader(catalogue.keys_by_hash, "aa", EPOCH)
+    assert used is None
+    for name in ("bb", "cc"):
+        assert check_reader(catalogue.keys_by_hash, name, EPOCH) is None
+    assert check_reader(catalogue.keys_by_hash, "ee", EPOCH) is not None
+    catalogue.put_key("bb", keys["bb"].model_copy(update={"name": "ours"}))
+    catalogue.put_key("cc", None)
+    assert catalogue.take_used_keys() == {"aa", "bb", "cc"}
+    assert catalogue.take_used_keys() == set()
 
 
 def test_the_schedulers_lease_is_no_worker() -> None:

@@ -8,7 +8,7 @@ import typer
 from penstock_cli.completion import complete_endpoints, complete_keys
 from penstock_cli.exits import CliError
 from penstock_cli.options import seconds_of
-from penstock_cli.output.printing import print_rows
+from penstock_cli.output.printing import print_facts, print_rows
 from penstock_cli.session import Session, with_session
 from penstock_client.documents import ApiKeyDocument, ApiKeyList
 from penstock_common.clock import SystemClock
@@ -76,6 +76,16 @@ def list_keys(
     """List the keys with their quotas, and what their endpoints hold now."""
     listed = session.ask(lambda client: client.api_keys.list().whole())
     session.show(listed, _print_keys)
+
+
+@keys_app.command("show")
+@with_session
+def show(
+    session: Session,
+    key: KeyArgument,
+) -> None:
+    """Show a key: what it may do, its quota, and when it was used last."""
+    session.show(session.ask(lambda client: client.api_keys.show(key)), _print_key)
 
 
 @keys_app.command("update")
@@ -153,9 +163,34 @@ def _quota(max_workers: int | None, max_gpus: int | None) -> dict[str, Any]:
 
 
 def _print_keys(listed: ApiKeyList) -> None:
-    header = ("KEY", "NAME", "SCOPE", "WORKERS", "GPUS", "MADE", "EXPIRES")
+    header = ("KEY", "NAME", "SCOPE", "WORKERS", "GPUS", "MADE", "LAST USED", "EXPIRES")
     now = SystemClock().utc()
     print_rows(header, [_cells(key, now) for key in listed.api_keys])
+
+
+def _print_key(key: ApiKeyDocument) -> None:
+    now = SystemClock().utc()
+    facts: list[tuple[str, object]] = [
+        ("key", key.id),
+        ("name", key.name or "-"),
+        ("scope", key.scope),
+        ("made", _instant(key.created_at)),
+        ("last used", _instant(key.last_used_at) if key.last_used_at else "not yet"),
+        ("expires", _expiry(key, now)),
+        ("workers", _of(key.workers, key.max_workers)),
+        ("GPUs", _of(key.gpus, key.max_gpus)),
+    ]
+    if key.scope == "invoke":
+        facts.insert(3, ("endpoints", ", ".join(key.endpoint_ids) or "all"))
+    if key.old_expires_at is not None:
+        facts.append(("secret before", f"opens until {_instant(key.old_expires_at)}"))
+    if key.revoked_at is not None:
+        facts.append(("revoked", _instant(key.revoked_at)))
+    print_facts(facts)
+
+
+def _instant(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _cells(key: ApiKeyDocument, now: datetime) -> tuple[object, ...]:
@@ -167,6 +202,7 @@ def _cells(key: ApiKeyDocument, now: datetime) -> tuple[object, ...]:
         _of(key.workers, key.max_workers),
         _of(key.gpus, key.max_gpus),
         f"{key.created_at:%Y-%m-%d}",
+        f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "-",
         _expiry(key, now),
     )
 

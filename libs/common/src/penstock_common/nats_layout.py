@@ -22,6 +22,8 @@ from penstock_common.messages import (
     GrantReply,
     HeldLeases,
     JoinTokenRecord,
+    KeyUse,
+    KeyUseReport,
     LogBatch,
     Message,
     NodeOrder,
@@ -217,6 +219,14 @@ BUCKETS: Final = (
         API,
         (SCHEDULER, ROUTER),
         "an API key: its hash, scope, quota, expiry",
+    ),
+    Bucket(
+        subjects.KEY_USES,
+        "<key_id>",
+        KeyUse,
+        API,
+        (),
+        "when an API key was used last, to a minute or so",
     ),
     Bucket(
         subjects.JOIN_TOKENS,
@@ -463,6 +473,13 @@ CORE: Final = (
         ROUTER,
         (API, SCHEDULER),
         "one router's view of an endpoint's queue, on change and at most every 250 ms",
+    ),
+    Core(
+        subjects.key_uses("<router_id>"),
+        KeyUseReport,
+        ROUTER,
+        (API,),
+        "the API keys with which a router was asked, each at most once a minute",
     ),
     Core(
         subjects.router_grant("<router_id>"),

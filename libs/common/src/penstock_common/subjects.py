@@ -21,6 +21,7 @@ NODE_ORDERS: Final = "PENSTOCK_NODE_ORDERS"
 WORKER_ORDERS: Final = "PENSTOCK_WORKER_ORDERS"
 ROUTERS: Final = "PENSTOCK_ROUTERS"
 API_KEYS: Final = "PENSTOCK_API_KEYS"
+KEY_USES: Final = "PENSTOCK_KEY_USES"
 JOIN_TOKENS: Final = "PENSTOCK_JOIN_TOKENS"
 REPEATS: Final = "PENSTOCK_REPEATS"
 REGISTRY_AUTHS: Final = "PENSTOCK_REGISTRY_AUTHS"
@@ -52,6 +53,9 @@ AUDIT_ALL: Final = f"{PREFIX}.audit.*.*"
 #: Stands for callers that no key names.
 AUDIT_NOBODY: Final = "nobody"
 WEBHOOK_EVENTS_ALL: Final = f"{PREFIX}.webhook_events.*"
+KEY_USES_ALL: Final = f"{PREFIX}.key_uses.*"
+#: Of several apis one hears a report of used keys.
+KEY_USES_QUEUE: Final = "penstock-api"
 QUEUE_METRICS_ALL: Final = f"{PREFIX}.metrics.queue.*"
 
 # calls of integrations, which the apis share (core NATS, request and reply)
@@ -114,6 +118,11 @@ def tickets(endpoint_id: str) -> str:
 def tickets_consumer(endpoint_id: str) -> str:
     """The durable consumer on `TICKETS` that hands out one endpoint's tickets in order."""
     return f"tickets-{endpoint_id}"
+
+
+def key_uses(router_id: str) -> str:
+    """Where this router tells with which API keys it was asked (core NATS, not stored)."""
+    return f"{PREFIX}.key_uses.{router_id}"
 
 
 def queue_metrics(endpoint_id: str) -> str:

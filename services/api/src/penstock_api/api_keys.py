@@ -157,13 +157,16 @@ def check_quota(endpoint: EndpointRecord, key: ApiKeyRecord | None) -> None:
 
 
 def key_document(
-    record: ApiKeyRecord, held: Iterable[tuple[WorkerAssignment, WorkerStatus | None]]
+    record: ApiKeyRecord,
+    held: Iterable[tuple[WorkerAssignment, WorkerStatus | None]],
+    last_used_at: datetime | None,
 ) -> ApiKeyDocument:
     """A key as the api shows it.
 
     Args:
         record: of the key.
         held: every worker that is assigned, with what its node says.
+        last_used_at: None = never, as far as is known.
     """
     mine = [
         assignment
@@ -180,6 +183,7 @@ def key_document(
         workers=len(mine),
         gpus=sum(len(assignment.gpus) for assignment in mine),
         created_at=record.created_at,
+        last_used_at=last_used_at,
         revoked_at=record.revoked_at,
         expires_at=record.expires_at,
         old_expires_at=record.old_expires_at,

@@ -24,6 +24,7 @@ from penstock_api.error_forms import error_response
 from penstock_api.event_reader import EventReader
 from penstock_api.http_repeats import answer_once
 from penstock_api.idempotency import Repeats
+from penstock_api.key_uses import KeyUseBook
 from penstock_api.load_history import BUCKET_S, LoadHistory
 from penstock_api.loads import FRESH_S, Loads
 from penstock_api.log_reader import LogReader
@@ -87,7 +88,7 @@ from penstock_common.messages import QueueReport
 from penstock_common.sealing import Sealer
 from penstock_common.secret_keys import read_sealer
 from penstock_common.streams import check_durability, ensure_streams
-from penstock_common.subjects import QUEUE_METRICS_ALL, REPEATS
+from penstock_common.subjects import KEY_USES_ALL, KEY_USES_QUEUE, QUEUE_METRICS_ALL, REPEATS
 
 logger = logging.getLogger(__name__)
 
@@ -159,11 +160,14 @@ def _bind(api: Api, route: Route) -> Handler:
             caller = auth.authorize(request, route.scope, keys, api.clock.utc())
         except RefusedError as refusal:
             note_denial(api, route, request, refusal)
+            if isinstance(refusal, auth.RightMissingError):
+                api.key_uses.note(refusal.record.key_id)
             if refusal.status == HTTPStatus.UNAUTHORIZED:  # so that nobody guesses keys quickly
                 take_turn(api, f"address {request.remote}")
             raise
         if caller is not None:
             request[CALLER] = caller
+            api.key_uses.note(caller.key_id)
             take_turn(api, request.headers[hdrs.AUTHORIZATION])
         if (
             route.method == "GET"
@@ -264,6 +268,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 trail,
                 trail_reader,
                 AuditFollower(bus, trail_reader, streams, clock),
+                KeyUseBook(bus, store, clock),
             )
             await _serve_http(api, bus, streams, stopping)
         finally:
@@ -297,6 +302,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
     server = runner.server
     assert server is not None
     reports = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
+    used_keys = await bus.subscribe(KEY_USES_ALL, api.key_uses.hear, queue=KEY_USES_QUEUE)
     calls = CallService(api, bus)
     try:
         try:
@@ -317,6 +323,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                 ),
                 group.create_task(api.events.run(), name="events"),
                 group.create_task(api.audit.run(), name="audit"),
+                group.create_task(api.key_uses.run(), name="key uses"),
                 group.create_task(run_webhooks(api, bus), name="webhooks"),
                 group.create_task(_forget_stale_loads(api), name="loads"),
                 group.create_task(_keep_history(api), name="history"),
@@ -339,6 +346,7 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
                 loop.cancel()
     finally:
         await reports.close()
+        await used_keys.close()
         await runner.cleanup()
 
 

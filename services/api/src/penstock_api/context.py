@@ -7,6 +7,7 @@ from penstock_api.audit.reader import AuditReader
 from penstock_api.audit.trail import AuditTrail
 from penstock_api.event_reader import EventReader
 from penstock_api.idempotency import Repeats
+from penstock_api.key_uses import KeyUseBook
 from penstock_api.load_history import LoadHistory
 from penstock_api.loads import Loads
 from penstock_api.log_reader import LogReader
@@ -42,3 +43,4 @@ class Api:
     audit: AuditTrail
     audit_reader: AuditReader
     audit_follower: AuditFollower
+    key_uses: KeyUseBook

@@ -12,6 +12,7 @@ same name within the same few milliseconds; `docs/http-api.md` says so.
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar, Final, TypeAlias
 
 from penstock_api.api_keys import (
@@ -273,6 +274,11 @@ class Store(Tables):
         if row is None:
             raise ApiKeyNotFoundError(f"there is no API key '{key_id}'")
         return row.value
+
+    def last_use(self, key_id: str) -> datetime | None:
+        """When the API key was used last, to a minute or so; None = never, as far as is known."""
+        row = self.key_uses.rows.get(key_id)
+        return row.value.at if row else None
 
     async def create_api_key(self, record: ApiKeyRecord) -> None:
         """Store a new API key.

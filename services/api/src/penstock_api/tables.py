@@ -19,6 +19,7 @@ from penstock_common.messages import (
     EndpointRecord,
     EndpointStatus,
     JoinTokenRecord,
+    KeyUse,
     Message,
     NodeOrder,
     NodeRecord,
@@ -41,6 +42,7 @@ from penstock_common.subjects import (
     ENDPOINT_STATUS,
     ENDPOINTS,
     JOIN_TOKENS,
+    KEY_USES,
     NODE_ORDERS,
     NODES,
     PREWARM_STATUS,
@@ -108,6 +110,7 @@ class Tables:
         self.node_orders = self._table(NODE_ORDERS, NodeOrder.decode)
         self.worker_orders = self._table(WORKER_ORDERS, WorkerOrder.decode)
         self.api_keys = self._table(API_KEYS, ApiKeyRecord.decode)
+        self.key_uses = self._table(KEY_USES, KeyUse.decode)
         self.join_tokens = self._table(JOIN_TOKENS, JoinTokenRecord.decode)
         self.registry_auths = self._table(REGISTRY_AUTHS, RegistryAuthRecord.decode)
         self.templates = self._table(TEMPLATES, TemplateRecord.decode)
@@ -129,6 +132,7 @@ class Tables:
             NODE_ORDERS: self.node_orders,
             WORKER_ORDERS: self.worker_orders,
             API_KEYS: self.api_keys,
+            KEY_USES: self.key_uses,
             JOIN_TOKENS: self.join_tokens,
             REGISTRY_AUTHS: self.registry_auths,
             TEMPLATES: self.templates,

@@ -22,6 +22,7 @@ from penstock_router.ejections import Ejections
 from penstock_router.gate import Gate
 from penstock_router.handover import Handover
 from penstock_router.heartbeat import Heartbeat
+from penstock_router.key_uses import KeyUseReporter
 from penstock_router.lanes import LeaseOutcome
 from penstock_router.lender import Lender
 from penstock_router.liveness import LOST_S, Liveness
@@ -108,6 +109,7 @@ class Router:
             on_row=lambda bucket, key: self._sightings.look(bucket, key),
         )
         self._sightings = Sightings(Wire(bus), self.router_id, self._tables.shows, clock)
+        self._key_uses = KeyUseReporter(bus, self.router_id, self._catalogue.take_used_keys, clock)
         gate = Gate(
             settings=settings,
             catalogue=self._catalogue,
@@ -245,6 +247,7 @@ class Router:
         self._borrower.sweep(now)
         self._borrower.tick()
         self._sightings.tick(now)
+        self._key_uses.tick(now)
 
     def _look_for_partition(self, now: float) -> None:
         """Whether others may take this router for dead, and give its workers to another."""

@@ -66,6 +66,7 @@ class Catalogue:
         self._worker_keys: dict[str, set[str]] = {}  # endpoint → keys of its assignments
         self._keys: dict[str, ApiKeyRecord] = {}
         self._keys_by_hash: dict[str, KnownKey] = {}
+        self._used_keys: set[str] = set()  # of what has changed since it was used
 
     # ---- what it knows
 
@@ -73,6 +74,15 @@ class Catalogue:
     def keys_by_hash(self) -> Mapping[str, KnownKey]:
         """API keys by their SHA-256, those that have expired included."""
         return self._keys_by_hash
+
+    def take_used_keys(self) -> set[str]:
+        """Ids of the API keys that requests came with since the last call."""
+        used, self._used_keys = self._used_keys, set()
+        for known in self._keys_by_hash.values():
+            if known.used:
+                known.used = False
+                used.add(known.record.key_id)
+        return used
 
     def endpoint(self, endpoint_id: str) -> EndpointRecord | None:
         """The endpoint with this id."""
@@ -169,7 +179,9 @@ class Catalogue:
         """A row of API_KEYS."""
         old = self._keys.pop(key, None)
         for sha256 in old.hashes() if old is not None else ():
-            self._keys_by_hash.pop(sha256, None)
+            known = self._keys_by_hash.pop(sha256, None)
+            if known is not None and known.used:
+                self._used_keys.add(key)
         if record is not None:
             self._keys[key] = record
             self._keys_by_hash |= index_keys((record,))

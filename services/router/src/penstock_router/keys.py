@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -23,13 +23,15 @@ NO_RIGHT_TO_READ: Final = Refusal(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KnownKey:
     """What a secret opens."""
 
     record: ApiKeyRecord
     #: from then on nothing; None = it does not expire
     ends_at: datetime | None
+    #: a request came with it since this was last taken back; a flag, as requests come often
+    used: bool = field(default=False, compare=False)
 
 
 def index_keys(records: Iterable[ApiKeyRecord]) -> dict[str, KnownKey]:
@@ -108,4 +110,5 @@ def _find(keys: Mapping[str, KnownKey], key_hash: str, now: datetime) -> ApiKeyR
         return WRONG_KEY
     if known.ends_at is not None and known.ends_at <= now:
         return EXPIRED_KEY
+    known.used = True
     return known.record

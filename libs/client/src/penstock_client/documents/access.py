@@ -42,6 +42,8 @@ class ApiKeyDocument(Document):
     workers: int
     gpus: int
     created_at: AwareDatetime
+    #: when a request last came with it, to a minute or so; null = never, as far as is known
+    last_used_at: AwareDatetime | None
     #: set = it opens nothing any more, and stays for the quota of the endpoints it has made
     revoked_at: AwareDatetime | None
     #: from then on it opens nothing; null = it does not expire

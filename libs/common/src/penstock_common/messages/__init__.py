@@ -34,6 +34,7 @@ from penstock_common.messages.events import (
     ScaleDecided,
     WorkerAssigned,
 )
+from penstock_common.messages.key_uses import KeyUse, KeyUseReport
 from penstock_common.messages.logs import GapReason, LogBatch, LogGap, LogLine, OutputName
 from penstock_common.messages.node_orders import NodeOrder
 from penstock_common.messages.nodes import (
@@ -102,6 +103,8 @@ __all__ = [
     "JoinTokenRecord",
     "JoinedHost",
     "KeyScope",
+    "KeyUse",
+    "KeyUseReport",
     "LentSlot",
     "LogBatch",
     "LogGap",

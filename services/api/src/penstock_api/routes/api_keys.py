@@ -109,7 +109,7 @@ async def delete(api: Api, request: web.Request) -> web.Response:
 
 
 def _document(api: Api, record: ApiKeyRecord) -> ApiKeyDocument:
-    return key_document(record, api.store.held())
+    return key_document(record, api.store.held(), api.store.last_use(record.key_id))
 
 
 ROUTES: Final = (

@@ -50,7 +50,7 @@ async def show_limits(api: Api, request: web.Request) -> web.Response:
 
 
 def _quota(api: Api, caller: ApiKeyRecord) -> QuotaDocument:
-    key = key_document(caller, api.store.held())
+    key = key_document(caller, api.store.held(), api.store.last_use(caller.key_id))
     owners = (row.value.owner for row in api.store.endpoints.rows.values())
     return QuotaDocument(
         api_key=key.id,
