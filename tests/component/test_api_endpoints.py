@@ -241,6 +241,8 @@ async def test_the_status_of_the_scheduler_and_the_load_of_the_routers_are_shown
             "service_p50_s": quantile(((3, 1.0),), 1),
             "service_p95_s": quantile(((4, 1.0),), 1),
             "service_p99_s": quantile(((4, 1.0),), 1),
+            "first_byte_p50_s": None,
+            "first_byte_p95_s": None,
             "arrivals_per_s": 0.0,  # a first report says nothing of how fast they came
         },
     )

@@ -28,6 +28,8 @@ async def api(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[ApiServe
 async def report(api: ApiServer, endpoint_id: str, arrivals: int) -> None:
     sketch = DecayedSketch()
     sketch.add(0.5)
+    began = DecayedSketch()
+    began.add(0.1)
     told = QueueReport(
         router_id="rt-1",
         endpoint_id=endpoint_id,
@@ -39,6 +41,7 @@ async def report(api: ApiServer, endpoint_id: str, arrivals: int) -> None:
         completions_total=arrivals - 3,
         errors_total=1,
         service_times=sketch.read(CLOCK.monotonic()),
+        first_byte_times=began.read(CLOCK.monotonic()),
     )
     await api.bus.publish(queue_metrics(endpoint_id), told.encode())
 
@@ -69,11 +72,14 @@ async def test_what_routers_report_is_shown_now_and_once_its_step_is_over(
     assert point["workers"] == shown["workers"]
     assert point["requests_per_s"] == pytest.approx(point["requests"] / 10, abs=0.001)
     assert point["service_p99_s"] == pytest.approx(0.5, rel=0.06)
+    assert point["first_byte_p50_s"] == pytest.approx(0.1, rel=0.06)
+    assert shown["load"]["first_byte_p95_s"] == pytest.approx(0.1, rel=0.06)
 
     penstock = Penstock(api, tmp_path)
     told = (await penstock("endpoint", "metrics", "echo", "--window", "600")).out
     lines = {line.split("  ")[0]: line for line in told.splitlines()}
     assert "running" in told
+    assert "0.1 s" in lines["first byte p50"] or "0.09" in lines["first byte p50"]
     assert set("▁▂▃▄▅▆▇█") & set(lines["waiting"])
     printed = await penstock("endpoint", "metrics", "echo", "--window", "60", "--json")
     assert json.loads(printed.out)["window_s"] == 60

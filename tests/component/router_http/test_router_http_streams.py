@@ -14,6 +14,7 @@ import aiohttp.web
 import openai
 import pytest
 
+from penstock_common.sketch import weight_of
 from tests.fakes.router_world import until
 from tests.support.http_rig import HttpRig, running_rig
 from tests.support.raw_worker import RawWorker, raw_client, running_raw_worker
@@ -193,6 +194,61 @@ async def test_each_event_passes_at_once() -> None:
                 assert await client.read(len(chunk)) == chunk
             connection.write(b"0\r\n\r\n")
             assert await client.read(5) == b"0\r\n\r\n"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "whole", "begun"),
+    [
+        ((HEAD + b"data",), 1, 0),
+        ((HEAD, b"data"), 1, 0),
+        ((HEAD + b"da", b"ta"), 0, 1),
+        ((HEAD, b"d", b"at", b"a"), 0, 1),
+        ((b"HTTP/1.1 204 No Content\r\n\r\n",), 1, 0),
+    ],
+)
+async def test_when_a_body_begins_is_counted_apart_where_it_comes_in_pieces(
+    pieces: tuple[bytes, ...], whole: int, begun: int
+) -> None:
+    async with running_raw_worker() as worker, running_rig() as rig:
+        put(rig, worker.port)
+        async with raw_client(rig.port) as client:
+            client.write(GET)
+            connection = await worker.connection()
+            await connection.head()
+            for n, piece in enumerate(pieces):
+                connection.write(piece)
+                if n == 0:
+                    await client.head()
+                    await client.read(len(piece.partition(b"\r\n\r\n")[2]))
+                else:
+                    await client.read(len(piece))
+            await until(lambda: rig.in_use() == 0)
+            lane = rig.dispatcher.lanes["ep-echo"]
+            sketches = (lane.whole_times, lane.begun_times, lane.apart_times)
+            counted = [weight_of(sketch.read(0.0)) for sketch in sketches]
+            assert counted == [whole, begun, begun]
+            if begun:
+                (first,), (last,) = (sketch.read(0.0) for sketch in sketches[1:])
+                assert first <= last, "an answer begins before it ends"
+
+
+async def test_an_answer_that_broke_off_before_its_body_has_no_first_byte() -> None:
+    async with running_raw_worker() as worker, running_rig() as rig:
+        put(rig, worker.port)
+        async with raw_client(rig.port) as client:
+            client.write(GET)
+            connection = await worker.connection()
+            await connection.head()
+            connection.write(HEAD)
+            await client.head()
+            client.abort()
+            await until(lambda: rig.in_use() == 0)
+    lane = rig.dispatcher.lanes["ep-echo"]
+    assert weight_of(lane.apart_times.read(0.0)) == 1
+    assert lane.whole_times.read(0.0) == lane.begun_times.read(0.0) == ()
 
 
 # ---- time

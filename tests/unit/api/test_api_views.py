@@ -105,6 +105,8 @@ def test_an_endpoint_shows_names_of_secrets_only() -> None:
         "service_p50_s": 0.25,
         "service_p95_s": 4.0,
         "service_p99_s": None,
+        "first_byte_p50_s": None,
+        "first_byte_p95_s": None,
         "arrivals_per_s": 1.5,
     }
     assert document["queue"] == {"max_waiting": 1000, "max_wait_s": 300.0}

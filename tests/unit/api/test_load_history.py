@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 
 from penstock_api.load_history import BUCKET_S, KEPT, STATES, LoadHistory, Step
+from penstock_api.loads import Times
 from penstock_common.messages import QueueReport
 from penstock_common.sketch import Buckets, DecayedSketch
 from penstock_common.states import WorkerState
@@ -38,9 +40,26 @@ def close(
     history: LoadHistory,
     at: float,
     served: Buckets = (),
+    began: Buckets = (),
     workers: Mapping[str, Counter[WorkerState]] | None = None,
 ) -> None:
-    history.close(at, lambda _: served, workers or {})
+    history.close(at, lambda _: Times(served, began), workers or {})
+
+
+def test_when_answers_began_is_kept_beside_how_long_they_took() -> None:
+    history, took, began = LoadHistory(BEGAN), DecayedSketch(), DecayedSketch()
+    history.note(report(arrivals_total=1), FIRST + 1)
+    took.add(9.0)
+    began.add(0.25)
+    close(history, FIRST + BUCKET_S, took.read(0), began.read(0))
+    history.note(report(arrivals_total=2), FIRST + BUCKET_S + 1)
+    close(history, FIRST + 2 * BUCKET_S, took.read(0))  # a router that left before its answers did
+    first, second = steps(history)
+    (both,) = steps(history, step_s=2 * BUCKET_S) if FIRST % (2 * BUCKET_S) == 0 else (first,)
+    for step in (first, both):
+        assert step.service_s == pytest.approx((9.0,) * 3, rel=0.06)
+        assert step.first_byte_s == pytest.approx((0.25,) * 3, rel=0.06)
+    assert (second.first_byte_s, second.service_s) == (None, first.service_s)
 
 
 def steps(history: LoadHistory, window_s: int = 3_600, step_s: int = BUCKET_S) -> list[Step]:
@@ -56,7 +75,7 @@ def test_a_bucket_counts_what_came_and_keeps_the_most_at_once() -> None:
     for _ in range(10):
         sketch.add(2.0)
     workers = {"ep-1": Counter({WorkerState.RUNNING: 2, WorkerState.STARTING: 1})}
-    close(history, FIRST + BUCKET_S, sketch.read(0), workers)
+    close(history, FIRST + BUCKET_S, sketch.read(0), workers=workers)
     (step,) = steps(history)
     assert (step.at, step.requests, step.completed, step.errors) == (FIRST, 5, 5, 1)
     assert (step.waiting, step.in_flight, step.oldest_wait_s) == (2, 2, 0.5)

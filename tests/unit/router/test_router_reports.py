@@ -26,6 +26,28 @@ def test_a_report_tells_how_long_requests_were_at_their_workers() -> None:
         assert abs(found - seconds) <= ACCURACY * seconds
 
 
+def test_a_report_tells_when_answers_began() -> None:
+    lane = Lane.empty("ep", pick_least_busy)
+    for _ in range(60):
+        lane.count_end("ok", 0.2)  # its body came all at once
+    for _ in range(40):
+        lane.count_end("ok", 9.0, 1.1)
+    lane.count_end("cancelled", 5.0, 1.1)
+    lane.count_end("cancelled", 5.0)  # the client left before
+    lane.count_end("error", 7.0)
+    report = make_report(lane, "rt-1", ManualClock())
+    assert weight_of(report.service_times) == 103
+    assert weight_of(report.first_byte_times) == 101
+    for times, ratio, seconds in (
+        (report.first_byte_times, 0.5, 0.2),
+        (report.first_byte_times, 0.99, 1.1),
+        (report.service_times, 0.99, 9.0),
+    ):
+        found = quantile(times, ratio)
+        assert found is not None
+        assert abs(found - seconds) <= ACCURACY * seconds
+
+
 def test_a_report_counts_what_went_wrong_at_workers_and_what_was_refused() -> None:
     lane, clock = Lane.empty("ep", pick_least_busy), ManualClock()
     for outcome in ("ok", "error", "cancelled", "connect_failed", "error"):

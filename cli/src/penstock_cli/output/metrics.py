@@ -44,6 +44,9 @@ def print_metrics(metrics: EndpointMetrics) -> None:
         row("p50", load.service_p50_s, "s", lambda p: p.service_p50_s),
         row("p90", None, "s", lambda p: p.service_p90_s),
         row("p99", None, "s", lambda p: p.service_p99_s),
+        row("first byte p50", load.first_byte_p50_s, "s", lambda p: p.first_byte_p50_s),
+        row("first byte p90", None, "s", lambda p: p.first_byte_p90_s),
+        row("first byte p99", None, "s", lambda p: p.first_byte_p99_s),
         *(
             row(f"workers {state}", n, "", lambda p, state=state: p.workers.get(state, 0))  # type: ignore[misc]  # a default argument binds the loop's variable
             for state, n in metrics.workers.items()

@@ -7,7 +7,7 @@ who is in flight) are summed over the routers heard of late, and a bucket keeps 
 
 A closed bucket is a row of single-precision floats in a ring, found by its number on a grid that
 begins with the epoch: so several apis agree on where buckets begin, and a bucket in which nothing was
-heard takes no work, it only is not there. An endpoint takes 24 KB, 1,000 of them 24 MB, and one of
+heard takes no work, it only is not there. An endpoint takes 29 KB, 1,000 of them 29 MB, and one of
 which nothing was heard for as long as the ring is nothing. All of it is lost with the process.
 """
 
@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from penstock_api.loads import FRESH_S
+from penstock_api.loads import FRESH_S, Times
 from penstock_common.messages import QueueReport
-from penstock_common.sketch import Buckets, quantile
+from penstock_common.sketch import quantile
 from penstock_common.states import ENDED, WorkerState
 
 BUCKET_S: Final = 10
@@ -27,12 +27,12 @@ BUCKET_S: Final = 10
 KEPT: Final = 360
 #: States of workers that are counted.
 STATES: Final = tuple(state for state in WorkerState if state not in ENDED)
-#: Shares of requests whose service times are told.
+#: Shares of requests whose times are told.
 RATIOS: Final = (0.5, 0.9, 0.99)
 
 _N_SUMS: Final = 4
 _N_LEVELS: Final = 3
-_N_COLUMNS: Final = _N_SUMS + _N_LEVELS + len(STATES) + len(RATIOS)
+_N_COLUMNS: Final = _N_SUMS + _N_LEVELS + len(STATES) + 2 * len(RATIOS)
 
 #: endpoint → how many of its workers are in each of `STATES`
 WorkerCounts = Mapping[str, Mapping[WorkerState, int]]
@@ -56,6 +56,8 @@ class Step:
     workers: tuple[int, ...] = (0,) * len(STATES)
     #: of recent requests at its end, in the order of `RATIOS`; None = none was served of late
     service_s: tuple[float, ...] | None = None
+    #: likewise, to the first byte of their answers' bodies
+    first_byte_s: tuple[float, ...] | None = None
 
 
 class Ring:
@@ -141,12 +143,12 @@ class LoadHistory:
         """When the next bucket is over."""
         return (self._next + 1) * BUCKET_S
 
-    def close(self, at: float, served: Callable[[str], Buckets], workers: WorkerCounts) -> None:
+    def close(self, at: float, served: Callable[[str], Times], workers: WorkerCounts) -> None:
         """Close the bucket that is over, if one is; what was heard since the last one goes into it.
 
         Args:
             at: now.
-            served: endpoint → its service times of late, over all routers.
+            served: endpoint → what its requests took of late, over all routers.
             workers: the workers that there are.
         """
         number = math.floor(at / BUCKET_S) - 1
@@ -159,13 +161,13 @@ class LoadHistory:
         for endpoint_id, endpoint in list(self._endpoints.items()):
             if endpoint.heard_at >= began_at:
                 times = served(endpoint_id)
-                service = (quantile(times, ratio) for ratio in RATIOS)
+                quantiles = (quantile(each, ratio) for each in times for ratio in RATIOS)
                 counts = workers.get(endpoint_id, {})
                 row = (
                     *endpoint.sums,
                     *endpoint.levels,
                     *(counts.get(state, 0) for state in STATES),
-                    *(math.nan if time_s is None else time_s for time_s in service),
+                    *(math.nan if time_s is None else time_s for time_s in quantiles),
                 )
                 endpoint.ring.put(number, row)
                 endpoint.sums, endpoint.levels = [0] * _N_SUMS, [0.0] * _N_LEVELS
@@ -202,8 +204,7 @@ def _step(start: int, rows: list[tuple[float, ...]]) -> Step:
     columns = list(zip(*rows, strict=True))
     requests, completed, errors, refused = (round(sum(c)) for c in columns[:_N_SUMS])
     waiting, in_flight, oldest_s = map(max, columns[_N_SUMS : _N_SUMS + _N_LEVELS])
-    workers = columns[_N_SUMS + _N_LEVELS : -len(RATIOS)]
-    service = [row[-len(RATIOS) :] for row in rows if not math.isnan(row[-1])]
+    workers = columns[_N_SUMS + _N_LEVELS : -2 * len(RATIOS)]
     return Step(
         at,
         requests=requests,
@@ -214,5 +215,12 @@ def _step(start: int, rows: list[tuple[float, ...]]) -> Step:
         in_flight=round(in_flight),
         oldest_wait_s=oldest_s,
         workers=tuple(round(column[-1]) for column in workers),
-        service_s=service[-1] if service else None,
+        service_s=_last(rows, -2 * len(RATIOS)),
+        first_byte_s=_last(rows, -len(RATIOS)),
     )
+
+
+def _last(rows: list[tuple[float, ...]], begin: int) -> tuple[float, ...] | None:
+    """The quantiles that begin in this column, of the last row that has them."""
+    known = (row[begin:][: len(RATIOS)] for row in reversed(rows))
+    return next((times for times in known if not math.isnan(times[-1])), None)

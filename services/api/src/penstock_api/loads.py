@@ -5,8 +5,9 @@ while anything happens. So the last one of each router counts, and counts as gon
 than `FRESH_S` on this process's own clock.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock_api.arrivals import Arrivals
 from penstock_common.messages import QueueReport, WorkerLoad
@@ -27,8 +28,20 @@ class EndpointLoad:
     service_p50_s: float | None = None
     service_p95_s: float | None = None
     service_p99_s: float | None = None
+    #: time to the first byte of the answer's body, likewise
+    first_byte_p50_s: float | None = None
+    first_byte_p95_s: float | None = None
     #: requests that arrived, a second, over the last `arrivals.WINDOW_S`
     arrivals_per_s: float = 0.0
+
+
+class Times(NamedTuple):
+    """What recent requests took at their workers, as sketches."""
+
+    #: from the dispatch to the end of the answer
+    service: Buckets
+    #: from the dispatch to the first byte of the answer's body
+    first_byte: Buckets
 
 
 class Loads:
@@ -56,20 +69,22 @@ class Loads:
     def of_endpoint(self, endpoint_id: str, now: float) -> EndpointLoad:
         """Load of this endpoint; all zero when no router reports any."""
         reports = self._fresh(endpoint_id, now)
-        served = merge(report.service_times for report in reports)
+        times = _times(reports)
         return EndpointLoad(
             waiting=sum(report.waiting for report in reports),
             in_flight=sum(report.in_flight for report in reports),
             oldest_wait_s=max((report.oldest_wait_s for report in reports), default=0.0),
-            service_p50_s=quantile(served, 0.5),
-            service_p95_s=quantile(served, 0.95),
-            service_p99_s=quantile(served, 0.99),
+            service_p50_s=quantile(times.service, 0.5),
+            service_p95_s=quantile(times.service, 0.95),
+            service_p99_s=quantile(times.service, 0.99),
+            first_byte_p50_s=quantile(times.first_byte, 0.5),
+            first_byte_p95_s=quantile(times.first_byte, 0.95),
             arrivals_per_s=self._arrivals.per_second(endpoint_id, now),
         )
 
-    def service_times(self, endpoint_id: str, now: float) -> Buckets:
-        """Service times of the recent requests of this endpoint, as a sketch."""
-        return merge(report.service_times for report in self._fresh(endpoint_id, now))
+    def times(self, endpoint_id: str, now: float) -> Times:
+        """What the recent requests of this endpoint took."""
+        return _times(self._fresh(endpoint_id, now))
 
     def of_workers(self, endpoint_id: str, now: float) -> dict[str, tuple[str, WorkerLoad]]:
         """Worker id → the router that reports it and what it reports, for one endpoint's workers.
@@ -87,3 +102,10 @@ class Loads:
     def _fresh(self, endpoint_id: str, now: float) -> list[QueueReport]:
         reports = self._reports.get(endpoint_id, {}).values()
         return [report for received, report in reports if now - received <= FRESH_S]
+
+
+def _times(reports: Sequence[QueueReport]) -> Times:
+    return Times(
+        merge(report.service_times for report in reports),
+        merge(report.first_byte_times for report in reports),
+    )

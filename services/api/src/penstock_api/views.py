@@ -37,6 +37,21 @@ def shown_state(record: EndpointRecord, status: EndpointStatus | None) -> Endpoi
     return status.state
 
 
+def load_document(load: EndpointLoad) -> Load:
+    """The requests of an endpoint right now, as a document."""
+    return Load(
+        waiting=load.waiting,
+        in_flight=load.in_flight,
+        oldest_wait_s=load.oldest_wait_s,
+        service_p50_s=load.service_p50_s,
+        service_p95_s=load.service_p95_s,
+        service_p99_s=load.service_p99_s,
+        first_byte_p50_s=load.first_byte_p50_s,
+        first_byte_p95_s=load.first_byte_p95_s,
+        arrivals_per_s=load.arrivals_per_s,
+    )
+
+
 def endpoint_document(
     record: EndpointRecord, status: EndpointStatus | None, load: EndpointLoad, *, router_url: str
 ) -> EndpointDocument:
@@ -69,15 +84,7 @@ def endpoint_document(
         workers_starting=status.workers_starting if status else 0,
         workers_draining=status.workers_draining if status else 0,
         workers_desired=status.desired_workers if status else 0,
-        load=Load(
-            waiting=load.waiting,
-            in_flight=load.in_flight,
-            oldest_wait_s=load.oldest_wait_s,
-            service_p50_s=load.service_p50_s,
-            service_p95_s=load.service_p95_s,
-            service_p99_s=load.service_p99_s,
-            arrivals_per_s=load.arrivals_per_s,
-        ),
+        load=load_document(load),
         image=spec.image,
         gpu=spec.gpu,
         workers=spec.workers,

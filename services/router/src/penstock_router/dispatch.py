@@ -221,7 +221,12 @@ class Dispatcher:
             return
         del lane.leases[lease.lease_id]
         now = self._clock.monotonic()
-        lane.count_end(outcome, now - lease.dispatched_at)
+        first = lease.first_byte_at
+        lane.count_end(
+            outcome,
+            now - lease.dispatched_at,
+            None if first is None else first - lease.dispatched_at,
+        )
         if not lane.changed:
             self._change(lane)
         loan = lease.loan

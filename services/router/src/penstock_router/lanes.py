@@ -39,6 +39,9 @@ class SlotLease:
     dispatched_at: float
     #: what `driver_id` lent; None = this router counts the slot
     loan: Loan | None = None
+    #: monotonic seconds at the first byte of the answer's body; None = it has not come, or all of
+    #: the body came with it
+    first_byte_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -92,8 +95,11 @@ class Lane:
     #: of those completed, requests that their worker broke off
     errors_total: int = 0
     service_time_s: float | None = None
-    #: the same times, for quantiles
-    service_times: DecayedSketch = field(default_factory=DecayedSketch)
+    #: the same times, for quantiles: of requests whose answer's body came all at once, and of others
+    whole_times: DecayedSketch = field(default_factory=DecayedSketch)
+    apart_times: DecayedSketch = field(default_factory=DecayedSketch)
+    #: times to the first byte of a body that came in pieces; of the others it came at their end
+    begun_times: DecayedSketch = field(default_factory=DecayedSketch)
     #: since when a slot is free while somebody waits; None = that is not so
     stalled_since: float | None = None
     #: whether the reporter has been told that there is something to report
@@ -138,13 +144,27 @@ class Lane:
         waiter = self.waiters.get(ticket_id)
         return waiter is not None and not waiter.answer.done()
 
-    def count_end(self, outcome: LeaseOutcome, service_time_s: float) -> None:
-        """Count a request that ended at its worker; one that never reached it does not count."""
+    def count_end(
+        self, outcome: LeaseOutcome, service_time_s: float, first_byte_s: float | None = None
+    ) -> None:
+        """Count a request that ended at its worker; one that never reached it does not count.
+
+        Args:
+            outcome: how it ended.
+            service_time_s: from the dispatch to the end of its answer.
+            first_byte_s: from the dispatch to the first byte of the answer's body; None = there was
+                none, or, of a request that was served, it came with the last.
+        """
         if outcome == "connect_failed":
             return
         self.completions_total += 1
         self.errors_total += outcome == "error"
-        self.service_times.add(service_time_s)
+        if first_byte_s is None and outcome == "ok":
+            self.whole_times.add(service_time_s)  # for both, so that most requests cost one entry
+        else:
+            self.apart_times.add(service_time_s)
+            if first_byte_s is not None:
+                self.begun_times.add(first_byte_s)
         if self.service_time_s is None:
             self.service_time_s = service_time_s
         else:

@@ -16,6 +16,7 @@ from penstock_common.clock import Clock
 from penstock_common.connection import Bus
 from penstock_common.errors import BusDisconnectedError, MessageTooLargeError
 from penstock_common.messages import QueueReport, WorkerLoad
+from penstock_common.sketch import merge
 from penstock_common.states import TicketOutcome
 from penstock_router.dispatch import Dispatcher
 from penstock_router.lanes import Lane
@@ -79,6 +80,7 @@ class ReportSchedule:
 def make_report(lane: Lane, router_id: str, clock: Clock) -> QueueReport:
     """The report of one endpoint as it is now."""
     now = clock.monotonic()
+    whole = lane.whole_times.read(now)
     return QueueReport(
         router_id=router_id,
         endpoint_id=lane.endpoint_id,
@@ -92,7 +94,8 @@ def make_report(lane: Lane, router_id: str, clock: Clock) -> QueueReport:
         refused_total=lane.waiting.ended(TicketOutcome.REJECTED)
         + lane.waiting.ended(TicketOutcome.EVICTED),
         service_time_s=lane.service_time_s,
-        service_times=lane.service_times.read(now),
+        service_times=merge((whole, lane.apart_times.read(now))),
+        first_byte_times=merge((whole, lane.begun_times.read(now))),
         workers=tuple(
             WorkerLoad(
                 worker_id=worker_id,

@@ -40,6 +40,9 @@ class Load(Document):
     service_p50_s: float | None = None
     service_p95_s: float | None = None
     service_p99_s: float | None = None
+    #: seconds to the first byte of the answer's body, likewise
+    first_byte_p50_s: float | None = None
+    first_byte_p95_s: float | None = None
     #: requests that arrived, a second, over the last 10 s
     arrivals_per_s: float = 0.0
 

@@ -34,6 +34,10 @@ class MetricsPoint(Document):
     service_p50_s: float | None
     service_p90_s: float | None
     service_p99_s: float | None
+    #: seconds from the dispatch to the first byte of the answer's body, likewise
+    first_byte_p50_s: float | None
+    first_byte_p90_s: float | None
+    first_byte_p99_s: float | None
 
 
 class EndpointMetrics(Document):

@@ -46,6 +46,9 @@ class QueueReport(Message):
     service_time_s: float | None = None
     #: the same times in a sketch (`penstock_common.sketch`): (bucket, weight), ascending
     service_times: tuple[tuple[int, float], ...] = ()
+    #: times from the dispatch to the first byte of the answer's body (of one without a body, of its
+    #: head), likewise; requests that got no answer have none
+    first_byte_times: tuple[tuple[int, float], ...] = ()
     #: the workers that this router drives
     workers: tuple[WorkerLoad, ...] = ()
 

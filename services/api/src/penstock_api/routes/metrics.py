@@ -11,7 +11,8 @@ from penstock_api.context import Api
 from penstock_api.load_history import BUCKET_S, KEPT, STATES, Step
 from penstock_api.problems import RefusedError
 from penstock_api.routes.route import Query, Route, answer
-from penstock_client.documents import EndpointMetrics, Load, MetricsPoint
+from penstock_api.views import load_document
+from penstock_client.documents import EndpointMetrics, MetricsPoint
 from penstock_common.states import ENDED, WorkerState
 
 _LONGEST_S: Final = KEPT * BUCKET_S
@@ -32,13 +33,7 @@ async def show_metrics(api: Api, request: web.Request) -> web.Response:
         EndpointMetrics(
             endpoint_id=endpoint_id,
             at=api.clock.utc(),
-            load=Load(
-                waiting=load.waiting,
-                in_flight=load.in_flight,
-                oldest_wait_s=load.oldest_wait_s,
-                service_p50_s=load.service_p50_s,
-                service_p95_s=load.service_p95_s,
-            ),
+            load=load_document(load),
             workers={state: workers[state] for state in STATES},
             window_s=window_s,
             step_s=step_s,
@@ -62,7 +57,7 @@ def close_bucket(api: Api) -> None:
     now = api.clock.monotonic()
     api.history.close(
         api.clock.utc().timestamp(),
-        lambda endpoint_id: api.loads.service_times(endpoint_id, now),
+        lambda endpoint_id: api.loads.times(endpoint_id, now),
         worker_counts(api),
     )
 
@@ -81,6 +76,7 @@ def _seconds(query: Mapping[str, str], name: str, default: int) -> int:
 
 def _point(step: Step, step_s: int) -> MetricsPoint:
     p50_s, p90_s, p99_s = step.service_s or (None, None, None)
+    first_p50_s, first_p90_s, first_p99_s = step.first_byte_s or (None, None, None)
     return MetricsPoint(
         at=datetime.fromtimestamp(step.at, UTC),
         requests=step.requests,
@@ -95,6 +91,9 @@ def _point(step: Step, step_s: int) -> MetricsPoint:
         service_p50_s=_short(p50_s),
         service_p90_s=_short(p90_s),
         service_p99_s=_short(p99_s),
+        first_byte_p50_s=_short(first_p50_s),
+        first_byte_p90_s=_short(first_p90_s),
+        first_byte_p99_s=_short(first_p99_s),
     )
 
 

@@ -96,6 +96,8 @@ class Exchange:
     _answered = False
     #: whether a response's head went out
     _begun = False
+    #: whether it did alone, and nothing of the body has come yet
+    _body_awaited = False
     _n_interim = 0
     _attempt = 0
     #: of the response whose head went out; 0 = none did
@@ -334,8 +336,18 @@ class Exchange:
             self._client.transport.write(passing)
         if reader.done:
             self._end_response(rest)
-        elif self._context.stream_idle_timeout_s is not None:
+            return
+        if self._body_awaited and passing:
+            self._body_awaited = False
+            self._note_first_byte()
+        if self._context.stream_idle_timeout_s is not None:
             self._progress_at = self._context.now()
+
+    def _note_first_byte(self) -> None:
+        # Not of a body that is here already: then it came as the slot was given back.
+        lease = self._lease
+        assert lease is not None
+        lease.first_byte_at = self._context.gate.now()
 
     def _read_head(self, data: bytes) -> None:
         self._answered = True
@@ -408,6 +420,10 @@ class Exchange:
         if reader is None or reader.done:
             self._end_response(rest)
             return
+        if passing:
+            self._note_first_byte()
+        else:
+            self._body_awaited = True
         timeout_s = context.stream_idle_timeout_s
         if timeout_s is not None:
             self._progress_at = context.now()
@@ -572,6 +588,7 @@ class Exchange:
         self.keep_alive = False
         lease = self._lease
         assert lease is not None, "a worker answers only who holds its slot"
+        self._note_first_byte()
         out = build_switch(head, lease, self._call.request_id)
         self._client.transport.write(out + data)
         held = self._client.take_held()
