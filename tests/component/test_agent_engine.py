@@ -10,7 +10,12 @@ from penstock_common.clock import SystemClock
 from penstock_common.connection import Received
 from penstock_common.messages import EngineProblem
 from penstock_common.states import WorkerReason, WorkerState
-from penstock_node_agent.runtime import Exit, RuntimeFailedError, RuntimeProblem, StartFailedError
+from penstock_node_agent.runtimes.protocol import (
+    Exit,
+    RuntimeFailedError,
+    RuntimeProblem,
+    StartFailedError,
+)
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec, said
 from tests.support.cloud_events import read_message

@@ -10,7 +10,7 @@ import pytest
 from penstock_common import connection, subjects
 from penstock_common.messages import GpuNews, NodeRecord
 from penstock_common.states import GpuReason
-from penstock_node_agent.nvml_probe import NvmlProbe
+from penstock_node_agent.gpus.nvml_probe import NvmlProbe
 from tests.fakes.nvml import FakeGpu, FakeNvml
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import NODE, AgentRig, RunningAgent, agent_rig

@@ -13,8 +13,8 @@ from penstock_common.kv import Bucket, WatchedTable
 from penstock_common.messages import Gpu, PrewarmRecord, PrewarmState, PrewarmStatus
 from penstock_common.states import WorkerReason
 from penstock_node_agent import prewarms
-from penstock_node_agent.gpus import GpuInventory
-from penstock_node_agent.runtime import StartFailedError
+from penstock_node_agent.gpus.inventory import GpuInventory
+from penstock_node_agent.runtimes.protocol import StartFailedError
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import NODE, AgentRig, agent_rig
 from tests.support.nats_server import NatsServer

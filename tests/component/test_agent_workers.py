@@ -9,7 +9,7 @@ from penstock_common import connection, subjects
 from penstock_common.messages import WorkerStatus
 from penstock_common.sealing import Sealer, new_key
 from penstock_common.states import DesiredState, Phase, WorkerReason, WorkerState
-from penstock_node_agent.runtime import (
+from penstock_node_agent.runtimes.protocol import (
     BoundExceededError,
     Exit,
     StartFailedError,

@@ -41,12 +41,12 @@ from penstock_common.states import (
     WorkerState,
     advance_endpoint,
 )
-from penstock_scheduler.memory import Memory
-from penstock_scheduler.plan import Plan
-from penstock_scheduler.reconcile import reconcile
-from penstock_scheduler.reports import ReportBook
+from penstock_scheduler.decision.memory import Memory
+from penstock_scheduler.decision.reconcile import reconcile
+from penstock_scheduler.planning.plan import Plan
 from penstock_scheduler.snapshot import HeardReport, Snapshot, Tables, build_snapshot
-from penstock_scheduler.view import LiveView
+from penstock_scheduler.store.reports import ReportBook
+from penstock_scheduler.store.view import LiveView
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from hypothesis import given
 
 from penstock_common.messages import ApiKeyRecord
 from penstock_common.states import EndpointReason, EndpointState
-from penstock_scheduler.canary import divide
+from penstock_scheduler.rollout.canary import divide
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 pytestmark = [pytest.mark.usefixtures("both_ways")]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 
 from penstock_common.states import EndpointState, WorkerState
-from penstock_scheduler.plan import Plan
-from penstock_scheduler.reconcile import reconcile
+from penstock_scheduler.decision.reconcile import reconcile
+from penstock_scheduler.planning.plan import Plan
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 pytestmark = pytest.mark.usefixtures("both_ways")

@@ -17,10 +17,10 @@ from penstock_common.volumes import (
     NfsSource,
     VolumeSource,
 )
-from penstock_scheduler.fleet import Booking, Fleet
-from penstock_scheduler.ledger import Holding, Ledger
-from penstock_scheduler.node_orders import closed_nodes
-from penstock_scheduler.placement import (
+from penstock_scheduler.holdings.ledger import Holding, Ledger
+from penstock_scheduler.holdings.quotas import Held
+from penstock_scheduler.leaving.node_orders import closed_nodes
+from penstock_scheduler.placement.cluster import (
     Cluster,
     NoCapacity,
     Placement,
@@ -29,7 +29,7 @@ from penstock_scheduler.placement import (
     Trial,
     pick_gpus,
 )
-from penstock_scheduler.quotas import Held
+from penstock_scheduler.placement.fleet import Booking, Fleet
 from tests.fakes.clock import EPOCH
 from tests.fakes.placement_scan import scan
 from tests.fakes.scheduler_world import make_node, make_record

@@ -11,8 +11,8 @@ from penstock_common.messages import EndpointRecord, EngineProblem, VolumeRecord
 from penstock_common.states import GpuReason, NodeWish, WorkerReason
 from penstock_common.volumes import NfsSource
 from penstock_scheduler.agenda import SLICE, Agenda
-from penstock_scheduler.expected import SHOWS_WITHIN_S, ExpectedWrites
-from penstock_scheduler.view import LiveView
+from penstock_scheduler.store.expected import SHOWS_WITHIN_S, ExpectedWrites
+from penstock_scheduler.store.view import LiveView
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record, show
 from tests.unit.scheduler.test_scheduler_quotas import OWNER, QuotaStory, make_key
 

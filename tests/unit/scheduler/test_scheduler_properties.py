@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from penstock_common.states import EndpointReason, EndpointState, GpuReason, NodeWish
-from penstock_scheduler.canary import divide
+from penstock_scheduler.rollout.canary import divide
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 ENDPOINTS = ("ep-1", "ep-2")

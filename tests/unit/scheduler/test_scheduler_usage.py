@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from penstock_common.states import WorkerState
-from penstock_scheduler.reconcile import reconcile
+from penstock_scheduler.decision.reconcile import reconcile
 from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
 
 both_ways = pytest.mark.usefixtures("both_ways")
