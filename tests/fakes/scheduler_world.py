@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from penstock_common.events.catalogue import D, EventType
 from penstock_common.messages import (
     ApiKeyRecord,
     Canary,
@@ -382,6 +383,14 @@ class World:
         """What the events of this type were about."""
         events = (event for plan in self.plans for event in plan.events)
         return [event.about for event in events if event.type.name == event_type]
+
+    def data_of(self, wanted: EventType[D]) -> list[D]:
+        """The data of all events of this type."""
+        happened = (e for plan in self.plans for e in plan.events if e.type is wanted)
+        return [e.data for e in happened if isinstance(e.data, wanted.data)]
+
+    def state(self, endpoint_id: str = "ep-1") -> EndpointState:
+        return self.statuses[endpoint_id].state
 
     def running(self, endpoint_id: str = "ep-1") -> int:
         return sum(

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from penstock_autoscaler.decide import ScaleMemory
-from penstock_scheduler.placement.fleet import Booking
-from penstock_scheduler.rollout.backoff import Backoff
-from penstock_scheduler.snapshot import Stage
+from penstock_scheduler.placement.nodes import Booking
+from penstock_scheduler.rollout.backoff import Backoff, recall
+from penstock_scheduler.snapshot import Snapshot, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,16 @@ class EndpointMemory:
     spare_since: float | None = None
     #: revision → digest of the image that it runs
     pins: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def begin_memory(snapshot: Snapshot, endpoint_id: str) -> EndpointMemory:
+    """What a leader that has no memory of an endpoint can tell from its written status."""
+    status = snapshot.tables.endpoint_statuses.get(endpoint_id)
+    return EndpointMemory(
+        backoff=recall(status, now=snapshot.now, utc=snapshot.utc),
+        desired=status.desired_workers if status else 0,
+        pins=status.image_digests if status else {},
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 
 from penstock_common.states import ENDED, DesiredState, WorkerReason
-from penstock_scheduler.decision.endpoint_run import RESIDENCY_S, EndpointRun, begin_memory
-from penstock_scheduler.decision.memory import EndpointMemory, Memory
+from penstock_scheduler.decision.endpoint_run import RESIDENCY_S, EndpointRun
+from penstock_scheduler.decision.memory import EndpointMemory, Memory, begin_memory
 from penstock_scheduler.holdings.ledger import Ledger, holding_of
 from penstock_scheduler.leaving.node_orders import drained_nodes
 from penstock_scheduler.planning.draft import Draft
 from penstock_scheduler.planning.plan import Plan
-from penstock_scheduler.rollout.rollout import find_room
+from penstock_scheduler.rollout.room import find_room
 from penstock_scheduler.snapshot import QueueLoad, Snapshot, Stage, Worker
 
 

@@ -14,7 +14,7 @@ from penstock_scheduler.holdings.drivers import Drives
 from penstock_scheduler.holdings.quotas import Holders
 from penstock_scheduler.leaving.node_orders import closed_by, closed_nodes
 from penstock_scheduler.placement.cluster import Cluster
-from penstock_scheduler.placement.fleet import Booking
+from penstock_scheduler.placement.nodes import Booking
 
 
 @dataclass(frozen=True, slots=True)

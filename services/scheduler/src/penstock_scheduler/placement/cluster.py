@@ -25,8 +25,9 @@ from penstock_common.image_references import pinned
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import NodeState
-from penstock_scheduler.placement.fleet import NO_GPU, Booking, Fleet, Group, Kind, Node
+from penstock_scheduler.placement.fleet import Fleet
 from penstock_scheduler.placement.lacks import Volumes, can_hold, describe, disk_to_keep, unfit
+from penstock_scheduler.placement.nodes import NO_GPU, NONE_CLOSED, Booking, Group, Kind, Node
 
 _IMAGE_WEIGHT: Final = 4.0
 _SPREAD_WEIGHT: Final = 2.0
@@ -35,7 +36,6 @@ _LINK_WEIGHT: Final = 1.0
 #: Of nodes that are alike, so many are looked at for one that nothing speaks against.
 _LOOKED_AT: Final = 8
 
-_NONE_CLOSED: Final[Mapping[str, NodeState]] = MappingProxyType({})
 
 #: What options are compared by, lowest first: to be avoided, preference, score, workers, turn.
 Key = tuple[bool, int, float, int, int]
@@ -98,7 +98,7 @@ class Cluster:
         self,
         nodes: Iterable[NodeRecord],
         booked: Iterable[Booking],
-        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+        closed: Mapping[str, NodeState] = NONE_CLOSED,
     ) -> None:
         """A cluster with everything in `booked` taken.
 

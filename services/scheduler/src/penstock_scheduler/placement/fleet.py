@@ -17,110 +17,25 @@ kept and told of each change; when it has grown by too many entries it is to be 
 
 import heapq
 import math
-import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
-from penstock_common.messages import Gpu, NodeRecord
+from penstock_common.messages import NodeRecord
 from penstock_common.states import NodeState
-
-
-class Booking(NamedTuple):
-    """What a worker holds of a node."""
-
-    node_id: str
-    endpoint_id: str
-    #: UUIDs
-    gpus: tuple[str, ...]
-    #: disk that is kept free for it
-    disk_bytes: int = 0
-
-
-#: The "product" of workers without GPUs; every node has it.
-NO_GPU: Final = ""
-
-#: Who goes first within a group: (workers, turn, node id).
-_Heap = list[tuple[int, int, str]]
-
-_NONE_CLOSED: Final[Mapping[str, NodeState]] = MappingProxyType({})
-
-#: What keeps an engine from starting workers; "" = nothing.
-Trouble = Literal["", "away", "full"]
+from penstock_scheduler.placement.nodes import (
+    NO_GPU,
+    NONE_CLOSED,
+    Booking,
+    Group,
+    Heap,
+    Kind,
+    Node,
+    alike,
+    empty_node,
+)
 
 #: A fleet is worn when it has taken so many entries for each node.
 _ENTRIES_PER_NODE: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What filters ask of a node and no worker changes."""
-
-    runtime: str
-    cuda_version: str | None
-    labels: frozenset[tuple[str, str]]
-    #: (product in lower case, GPUs, healthy ones), ascending
-    products: tuple[tuple[str, int, int], ...]
-    #: (product in lower case, memory of its smallest GPU in bytes), ascending
-    vram_bytes: tuple[tuple[str, int], ...] = ()
-    #: host paths of network volumes that it allows, and what else of them it can mount
-    volume_paths: frozenset[str] = frozenset()
-    volume_kinds: frozenset[str] = frozenset()
-    #: why it takes no new worker; None = it does
-    closed: NodeState | None = None
-    #: what keeps its engine from starting workers
-    trouble: Trouble = ""
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """Nodes of one kind with the same GPUs of one product left."""
-
-    kind: Kind
-    product: str
-    #: GPUs of the product, free or not
-    total: int
-    #: free ones in each link group, ascending
-    split: tuple[int, ...]
-    free: int
-    #: memory of each GPU; 0 = these are not about GPUs
-    vram_bytes: int
-    #: no member has more disk left than this
-    disk_most_bytes: float = -math.inf
-    #: members, some entries out of date
-    heap: _Heap = field(default_factory=list)
-    size: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """A node and what is booked on it."""
-
-    record: NodeRecord
-    kind: Kind
-    #: a hash of its id: who goes first among equals
-    turn: int
-    #: product in lower case → its GPUs by UUID, and the free ones
-    all: dict[str, list[Gpu]]
-    free: dict[str, dict[str, Gpu]]
-    #: endpoint → its workers here, and all workers here
-    workers: dict[str, int] = field(default_factory=dict)
-    n_workers: int = 0
-    #: what is booked here → how often
-    booked: Counter[Booking] = field(default_factory=Counter)
-    #: disk that is kept free for the workers here, whatever they hold of it already
-    kept_bytes: int = 0
-    #: product → the group it stands in
-    groups: dict[str, Group] = field(default_factory=dict)
-    #: images asked for that it has
-    asked: list[str] = field(default_factory=list)
-
-    @property
-    def disk_left_bytes(self) -> int:
-        """Disk that is free and kept for nobody; negative when what was kept has been used."""
-        return self.record.disk_free_bytes - self.kept_bytes
 
 
 class Fleet:
@@ -130,7 +45,7 @@ class Fleet:
         self,
         nodes: Iterable[NodeRecord],
         booked: Iterable[Booking],
-        closed: Mapping[str, NodeState] = _NONE_CLOSED,
+        closed: Mapping[str, NodeState] = NONE_CLOSED,
     ) -> None:
         """A fleet with everything in `booked` taken; `closed`: nodes that take no new worker."""
         self.nodes: dict[str, Node] = {}
@@ -139,16 +54,16 @@ class Fleet:
         self._groups: dict[str, dict[tuple[Kind, int, tuple[int, ...]], Group]] = {}
         self._with_image: dict[str, set[str]] = {}
         #: image → group → members that have it
-        self._image_heaps: dict[str, dict[Group, _Heap]] = {}
+        self._image_heaps: dict[str, dict[Group, Heap]] = {}
         #: endpoint → (group, its workers on the node) → members
-        self._own_heaps: dict[str, dict[tuple[Group, int], _Heap]] = {}
+        self._own_heaps: dict[str, dict[tuple[Group, int], Heap]] = {}
         self._own_counts: dict[str, set[int]] = {}
         self._entries = 0
         for record in nodes:
             self._add(record, closed.get(record.node_id))
         for booking in booked:
             if found := self.nodes.get(booking.node_id):
-                _book(found, booking)
+                found.book(booking)
         for node in self.nodes.values():
             self._settle(node)
 
@@ -171,7 +86,7 @@ class Fleet:
         if (
             before is not None
             and before.kind.closed is closed
-            and (before.record is record or _alike(before.record, record))
+            and (before.record is record or alike(before.record, record))
         ):
             before.record = record
             for group in before.groups.values():
@@ -182,7 +97,7 @@ class Fleet:
         node = self._add(record, closed)
         if before is not None:
             for booking in before.booked.elements():
-                _book(node, booking)
+                node.book(booking)
         self._settle(node)
         return True
 
@@ -194,13 +109,13 @@ class Fleet:
     def take(self, booking: Booking) -> None:
         """Book what a worker holds of its node, if that is one of these."""
         if node := self.nodes.get(booking.node_id):
-            _book(node, booking)
+            node.book(booking)
             self._settle(node)
 
     def release(self, booking: Booking) -> None:
         """Give back what a worker held."""
         if node := self.nodes.get(booking.node_id):
-            _unbook(node, booking)
+            node.release(booking)
             self._settle(node)
 
     def products(self) -> Iterable[str]:
@@ -276,7 +191,7 @@ class Fleet:
 
     def _add(self, record: NodeRecord, closed: NodeState | None) -> Node:
         """A node with nothing booked, not settled yet."""
-        node = _node(record, closed)
+        node = empty_node(record, closed)
         self.nodes[record.node_id] = node
         self.kinds[node.kind] = self.kinds.get(node.kind, 0) + 1
         for image in record.images:
@@ -300,14 +215,14 @@ class Fleet:
         entry = (node.n_workers, node.turn, node.record.node_id)
         self._entries += (len(node.all) + 1) * (1 + len(node.asked) + len(node.workers))
         for product in (*node.all, NO_GPU):
-            free = node.free.get(product, {})
-            split = _split(free)
+            n_free = len(node.free.get(product, ()))
+            split = node.links_left(product)
             key = (node.kind, len(node.all.get(product, ())), split)
             of_product = self._groups.setdefault(product, {})
             group = of_product.get(key)
             if group is None:
                 vram = dict(node.kind.vram_bytes).get(product, 0)
-                group = of_product[key] = Group(node.kind, product, key[1], split, len(free), vram)
+                group = of_product[key] = Group(node.kind, product, key[1], split, n_free, vram)
             before = node.groups.get(product)
             if before is not group:
                 if before is not None:
@@ -324,7 +239,7 @@ class Fleet:
                 heapq.heappush(heaps.setdefault((group, n), []), entry)
 
     def _ask_for(self, image: str) -> None:
-        heaps: dict[Group, _Heap] = {}
+        heaps: dict[Group, Heap] = {}
         self._image_heaps[image] = heaps
         for node_id in self._with_image[image]:
             node = self.nodes[node_id]
@@ -336,7 +251,7 @@ class Fleet:
 
     def _read(
         self,
-        heap: _Heap,
+        heap: Heap,
         group: Group,
         last: Callable[[Node], bool],
         *,
@@ -346,7 +261,7 @@ class Fleet:
     ) -> list[Node]:
         """Members in order, up to the last or `most`; drops entries that are out of date."""
         found: list[Node] = []
-        read: _Heap = []
+        read: Heap = []
         while heap and len(found) < most:
             node_id = heap[0][2]
             node = self.nodes.get(node_id)
@@ -373,80 +288,3 @@ class Fleet:
         for entry in read:
             heapq.heappush(heap, entry)
         return found
-
-
-def _node(record: NodeRecord, closed: NodeState | None) -> Node:
-    by_product: dict[str, list[Gpu]] = {}
-    for gpu in record.gpus:
-        by_product.setdefault(gpu.product.lower(), []).append(gpu)
-    free = {p: {g.uuid: g for g in gpus if g.healthy} for p, gpus in by_product.items()}
-    kind = Kind(
-        record.runtime,
-        record.cuda_version,
-        frozenset(record.labels.items()),
-        tuple(sorted((p, len(gpus), len(free[p])) for p, gpus in by_product.items())),
-        tuple(sorted((p, min(g.vram_bytes for g in gpus)) for p, gpus in by_product.items())),
-        frozenset(record.volume_paths),
-        frozenset(record.volume_kinds),
-        closed,
-        _trouble(record),
-    )
-    return Node(record, kind, zlib.crc32(record.node_id.encode()), by_product, free)
-
-
-def _book(node: Node, booking: Booking) -> None:
-    endpoint_id = booking.endpoint_id
-    node.workers[endpoint_id] = node.workers.get(endpoint_id, 0) + 1
-    node.n_workers += 1
-    node.booked[booking] += 1
-    node.kept_bytes += booking.disk_bytes
-    for free in node.free.values():
-        for uuid in booking.gpus:
-            free.pop(uuid, None)
-
-
-def _unbook(node: Node, booking: Booking) -> None:
-    endpoint_id = booking.endpoint_id
-    node.workers[endpoint_id] -= 1
-    if not node.workers[endpoint_id]:
-        del node.workers[endpoint_id]
-    node.n_workers -= 1
-    node.booked[booking] -= 1
-    node.kept_bytes -= booking.disk_bytes
-    if not node.booked[booking]:
-        del node.booked[booking]
-    if not booking.gpus:
-        return
-    held = {uuid for other in node.booked for uuid in other.gpus}
-    back = set(booking.gpus) - held
-    for product, known in node.all.items():
-        node.free[product].update(
-            {gpu.uuid: gpu for gpu in known if gpu.uuid in back and gpu.healthy}
-        )
-
-
-def _alike(one: NodeRecord, other: NodeRecord) -> bool:
-    """Whether two heartbeats say the same of what placing asks."""
-    return (
-        _trouble(one) == _trouble(other)
-        and one.gpus == other.gpus
-        and one.images == other.images
-        and one.runtime == other.runtime
-        and one.cuda_version == other.cuda_version
-        and one.labels == other.labels
-        and one.volume_paths == other.volume_paths
-        and one.volume_kinds == other.volume_kinds
-    )
-
-
-def _trouble(record: NodeRecord) -> Trouble:
-    if record.engine_problem is None:
-        return ""
-    return "full" if record.engine_problem.full else "away"
-
-
-def _split(free: Mapping[str, Gpu]) -> tuple[int, ...]:
-    counts: dict[int, int] = {}
-    for gpu in free.values():
-        counts[gpu.link_group] = counts.get(gpu.link_group, 0) + 1
-    return tuple(sorted(counts.values()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from penstock_common.messages import VolumeRecord
 from penstock_common.specs import EndpointSpec
 from penstock_common.volumes import can_mount
-from penstock_scheduler.placement.fleet import Kind
+from penstock_scheduler.placement.nodes import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A plan in the making: steps are added one by one, and later steps see the earlier ones."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Final
 
@@ -195,6 +195,12 @@ class Draft:
     def desire(self, worker: Worker, desired: DesiredState, reason: WorkerReason | None) -> None:
         """Want this of a worker from now on."""
         self._change(worker, {"desired": desired, "reason": reason})
+
+    def drain(self, workers: Iterable[Worker], reason: WorkerReason) -> None:
+        """Drain those of them that still take requests."""
+        for worker in workers:
+            if self.is_active(worker):
+                self.desire(worker, DesiredState.DRAINING, reason)
 
     def drive(self, worker: Worker, router: str | None) -> None:
         """Have this router count the worker's slots, if it does not yet."""

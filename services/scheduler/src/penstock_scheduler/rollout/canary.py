@@ -23,20 +23,16 @@ from penstock_common.states import DesiredState
 from penstock_scheduler.placement.cluster import Request
 from penstock_scheduler.planning.draft import Draft
 from penstock_scheduler.rollout.backoff import Backoff
-from penstock_scheduler.rollout.rollout import (
-    RESUMABLE,
-    Rollout,
-    cancel_starts,
+from penstock_scheduler.rollout.load import load_of
+from penstock_scheduler.rollout.replacing import (
     drain_old,
     is_old,
     is_outdated,
-    least_missed,
-    load_of,
     make_quota,
     replace_old,
-    start_workers,
-    stop_idle,
 )
+from penstock_scheduler.rollout.rollout import RESUMABLE, Rollout, start_workers
+from penstock_scheduler.rollout.shrinking import cancel_starts, least_missed, stop_idle
 from penstock_scheduler.snapshot import QueueLoad, Stage, Worker
 
 

@@ -12,19 +12,18 @@ their write on (`LiveView.expect`). Nothing is decided (`ready`) until the table
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
 from penstock_common.connection import Bus
-from penstock_common.errors import BusTimeoutError, PenstockError, WrongRevisionError
-from penstock_common.kv import Bucket, Fence, Row, WatchedTable
+from penstock_common.errors import WrongRevisionError
+from penstock_common.kv import Row, WatchedTable
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
@@ -44,18 +43,15 @@ from penstock_scheduler.snapshot import Snapshot
 from penstock_scheduler.store.expected import ExpectedWrites
 from penstock_scheduler.store.presence import Presence
 from penstock_scheduler.store.view import LiveView, Reports, put_value
+from penstock_scheduler.store.writes import PlanWriter
 
 logger = logging.getLogger(__name__)
 
-R = TypeVar("R")
 T = TypeVar("T")
-
-#: Writes under way at once.
-_MOST_WRITES: Final = 128
 
 
 class Store:
-    """The scheduler's tables, and its one way to write."""
+    """The scheduler's tables, and its one way to write (`writes.py`)."""
 
     def __init__(
         self,
@@ -77,23 +73,13 @@ class Store:
             settle_s: time after a (re)connect in which heartbeats may still be missing.
             on_change: called with the endpoint that a change concerns; None = it may concern all.
         """
-        self._bus = bus
-        self._leadership = leadership
         self._clock = clock
         self._settle_s = settle_s
         self._on_change = on_change
         self._nodes_seen = Presence(lost_after_s=lost_after_s)
         self._routers_seen = Presence(lost_after_s=lost_after_s)
-        self._workers = Bucket(bus, subjects.WORKERS)
-        self._statuses = Bucket(bus, subjects.ENDPOINT_STATUS)
-        self._histories = Bucket(bus, subjects.SCALE_HISTORY)
         self.view = LiveView()
-        self._writes = asyncio.Semaphore(_MOST_WRITES)
         self._expected = ExpectedWrites()
-        #: new workers of whose write nobody knows whether it was done
-        self._uncertain: set[str] = set()
-        #: the assignments' table must show a revision of the lease at least so high
-        self._lease_needed = 0
         self._lease_shown = 0
 
         def table(
@@ -136,6 +122,14 @@ class Store:
             subjects.SCALE_HISTORY: self.histories,
             subjects.WORKERS: self.assignments,
         }
+        self._writer = PlanWriter(
+            bus,
+            leadership,
+            clock,
+            tables=self._written,
+            on_written=self._expect,
+            on_refused=self.view.give_up,
+        )
         self._tables: tuple[WatchedTable[object], ...] = (
             self.endpoints,
             self.endpoint_statuses,
@@ -164,11 +158,10 @@ class Store:
 
     def begin_term(self, token: int) -> None:
         """This process leads from the write of the lease with revision `token` on."""
-        self._lease_needed = token
+        self._writer.begin_term(token)
         self._expected.clear()
         for key in self.view.expected():
             self.view.give_up(key)
-        self._uncertain.clear()
 
     def ready(self, now: float) -> bool:
         """Whether the tables are whole and show what a decision on anything must know of."""
@@ -176,12 +169,12 @@ class Store:
         ready = (
             all(table.synced for table in self._tables)
             and lease is not None
-            and lease.revision >= self._lease_needed
+            and lease.revision >= self._writer.lease_needed
         )
         if ready:
-            for key in self._uncertain:
+            for key in self._writer.unanswered:
                 self.view.give_up(key)  # the table would show it by now
-            self._uncertain.clear()
+            self._writer.unanswered.clear()
         return ready
 
     def shows(self, endpoint_id: str, now: float) -> bool:
@@ -244,19 +237,9 @@ class Store:
             BusDisconnectedError, BusTimeoutError, NoRespondersError, BusRefusedError: as for
                 `Bucket.put`; what was not written is planned again.
         """
-        writes: list[Callable[[], Awaitable[None]]] = [
-            *(partial(self._write_assignment, a, token, created=True) for a in plan.creates),
-            *(partial(self._write_assignment, a, token, created=False) for a in plan.changes),
-            *(partial(self._delete_assignment, key, plan, token) for key in plan.deletes),
-            *(partial(self._write_status, status) for status in plan.statuses),
-            *(partial(self._delete_status, endpoint_id) for endpoint_id in plan.status_deletes),
-            *(partial(self._write_history, history) for history in plan.histories),
-            *(partial(self._delete_history, endpoint_id) for endpoint_id in plan.history_deletes),
-        ]
         for assignment in plan.creates:
             self.view.expect(assignment)
-        results = await asyncio.gather(*map(self._in_turn, writes), return_exceptions=True)
-        failures = [result for result in results if result is not None]
+        failures = await self._writer.write(plan, token=token)
         if failures:
             self.view.undo(plan)
             # The one that says most: a lost lease, else whatever came first.
@@ -273,92 +256,6 @@ class Store:
             *plan.status_deletes,
             *plan.history_deletes,
         }
-
-    async def _in_turn(self, write: Callable[[], Awaitable[None]]) -> None:
-        async with self._writes:
-            await write()
-
-    async def _write_assignment(
-        self, assignment: WorkerAssignment, token: int, *, created: bool
-    ) -> None:
-        if created:
-            assignment = assignment.model_copy(update={"assigned_at": self._clock.utc()})
-        key = subjects.worker_key(assignment.node_id, assignment.worker_id)
-        value = assignment.encode()
-        try:
-            revision = await self._fenced(
-                token, lambda fence: self._workers.put(key, value, fence=fence)
-            )
-        except BusTimeoutError:
-            self._uncertain.add(key)
-            raise
-        except PenstockError:
-            self.view.give_up(key)
-            raise
-        self._expect(assignment.endpoint_id, subjects.WORKERS, key, revision)
-
-    async def _delete_assignment(self, key: str, plan: Plan, token: int) -> None:
-        """Remove a worker, once what it has used is written; each step is safe to repeat."""
-        usage, mark = plan.usages[key], plan.marks.get(key)
-        if mark is not None:
-            value = mark.encode()
-            revision = await self._fenced(
-                token, lambda fence: self._workers.put(key, value, fence=fence)
-            )
-            self._expect(usage.endpoint_id, subjects.WORKERS, key, revision)
-        with contextlib.suppress(WrongRevisionError):  # an earlier try or leader has written it
-            await self._bus.store(
-                subjects.usage(usage.worker_id),
-                usage.encode(),
-                headers={"Nats-Expected-Last-Subject-Sequence": "0"},
-            )
-        await self._fenced(token, lambda fence: self._workers.delete(key, fence=fence))
-        self._expect(usage.endpoint_id, subjects.WORKERS, key, None)
-
-    async def _fenced(self, token: int, write: Callable[[Fence], Awaitable[R]]) -> R:
-        """Do a write under the fence; tried twice, since a renewal may come between."""
-        for last in (False, True):
-            if not self._leadership.leads or self._leadership.token != token:
-                break
-            fence = self._leadership.fence
-            try:
-                return await write(fence)
-            except WrongRevisionError:
-                if last:
-                    raise
-            except BusTimeoutError:
-                self._lease_needed = max(self._lease_needed, fence.revision + 1)
-                raise
-        raise WrongRevisionError("this scheduler leads no longer, or again")
-
-    async def _write_status(self, status: EndpointStatus) -> None:
-        # No fence reaches another stream, but whoever comes late has not seen the last revision.
-        key = status.endpoint_id
-        row = self.endpoint_statuses.rows.get(key)
-        revision = await self._statuses.put(
-            key, status.encode(), revision=row.revision if row else 0
-        )
-        self._expect(key, subjects.ENDPOINT_STATUS, key, revision)
-
-    async def _delete_status(self, endpoint_id: str) -> None:
-        row = self.endpoint_statuses.rows.get(endpoint_id)
-        if row is not None:
-            await self._statuses.delete(endpoint_id, revision=row.revision)
-            self._expect(endpoint_id, subjects.ENDPOINT_STATUS, endpoint_id, None)
-
-    async def _write_history(self, history: ScaleHistory) -> None:
-        key = history.endpoint_id
-        row = self.histories.rows.get(key)
-        revision = await self._histories.put(
-            key, history.encode(), revision=row.revision if row else 0
-        )
-        self._expect(key, subjects.SCALE_HISTORY, key, revision)
-
-    async def _delete_history(self, endpoint_id: str) -> None:
-        row = self.histories.rows.get(endpoint_id)
-        if row is not None:
-            await self._histories.delete(endpoint_id, revision=row.revision)
-            self._expect(endpoint_id, subjects.SCALE_HISTORY, endpoint_id, None)
 
     def _expect(self, endpoint_id: str, bucket: str, key: str, revision: int | None) -> None:
         """The table of this bucket is to show a write; it may have done so already."""
@@ -394,7 +291,7 @@ class Store:
     def _note_assignment(self, key: str, row: Row[WorkerAssignment | None] | None) -> None:
         if key == subjects.SCHEDULER_LEASE_KEY:
             shown_before, self._lease_shown = self._lease_shown, row.revision if row else 0
-            if shown_before < self._lease_needed <= self._lease_shown:
+            if shown_before < self._writer.lease_needed <= self._lease_shown:
                 self._on_change(None)
             return
         if row is not None and row.value is None:

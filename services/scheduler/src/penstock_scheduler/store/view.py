@@ -24,7 +24,7 @@ from penstock_common.subjects import worker_key
 from penstock_scheduler.decision.memory import Memory
 from penstock_scheduler.holdings.ledger import Ledger, holding_of
 from penstock_scheduler.planning.plan import Plan
-from penstock_scheduler.rollout.rollout import MAX_VICTIMS
+from penstock_scheduler.rollout.room import MAX_VICTIMS
 from penstock_scheduler.snapshot import (
     HeardReport,
     QueueLoad,
