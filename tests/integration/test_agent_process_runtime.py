@@ -15,7 +15,7 @@ import pytest
 from penstock_common import entropy, ids
 from penstock_common.states import WorkerReason
 from penstock_node_agent.runtimes import log_files
-from penstock_node_agent.runtimes.process import runtime as process_runtime
+from penstock_node_agent.runtimes.process import spawn
 from penstock_node_agent.runtimes.process import table as process_table
 from penstock_node_agent.runtimes.process.logs import output_paths
 from penstock_node_agent.runtimes.process.ports import PortPicker, is_free
@@ -174,7 +174,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(
             raise OSError(errno.ENOSPC, "No space left on device")
         write_record(folder, record)
 
-    monkeypatch.setattr(process_runtime, "write_record", full)
+    monkeypatch.setattr(spawn, "write_record", full)
     order = rig.order(SLEEP)
     with pytest.raises(StartFailedError) as raised:
         await rig.runtime.start(order)
@@ -300,7 +300,7 @@ async def test_a_survivor_of_sigkill_is_not_called_gone(
 ) -> None:
     worker_id = await rig.start(SLEEP)
     monkeypatch.setattr(process_table, "send_signal", lambda _process, _number: None)
-    monkeypatch.setattr("penstock_node_agent.runtimes.process.runtime.KILL_WAIT_S", 0.2)
+    monkeypatch.setattr("penstock_node_agent.runtimes.process.ends.KILL_WAIT_S", 0.2)
 
     with pytest.raises(StopFailedError):
         await rig.runtime.stop(worker_id, 0.05)

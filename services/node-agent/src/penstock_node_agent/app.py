@@ -29,7 +29,8 @@ from penstock_node_agent.node_identity import (
 from penstock_node_agent.runtimes.docker.image_choice import Marks
 from penstock_node_agent.runtimes.docker.image_ledger import IMAGE_LEDGER, ImageLedger
 from penstock_node_agent.runtimes.process.reaper import SubreaperRefusedError, become_subreaper
-from penstock_node_agent.runtimes.process.runtime import ProcessRuntime, ProcessSettings
+from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
+from penstock_node_agent.runtimes.process.spawn import ProcessSettings
 from penstock_node_agent.runtimes.protocol import Runtime
 from penstock_node_agent.runtimes.volume_policy import VolumePolicy, kernel_has_nfs
 from penstock_node_agent.settings import Settings

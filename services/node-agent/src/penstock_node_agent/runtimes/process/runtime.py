@@ -2,24 +2,17 @@
 
 Each worker leads a session of its own and writes to files of its own, so it outlives the agent; a
 record in its folder lets the next agent process take it over. Its first process is watched by
-pidfd. Ended means: no process of its session and none that carries its id is left (see
-`process_table`).
+pidfd. Starts stand in `spawn.py`, ends in `ends.py`.
 """
 
 import asyncio
-import errno
 import functools
 import logging
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import IO, Final, TypeVar
+from typing import Final
 
 from typing_extensions import override
 
@@ -28,16 +21,14 @@ from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent.runtimes import log_files
 from penstock_node_agent.runtimes.output import Cursor, Output, Skim, nothing, read_all
-from penstock_node_agent.runtimes.process import table as process_table
+from penstock_node_agent.runtimes.process.ends import KILL_WAIT_S, Ends
 from penstock_node_agent.runtimes.process.logs import ProcessOutput, follow_files, output_paths
-from penstock_node_agent.runtimes.process.ports import PortPicker, is_free
+from penstock_node_agent.runtimes.process.ports import PortPicker
 from penstock_node_agent.runtimes.process.reaper import reap_orphans
-from penstock_node_agent.runtimes.process.record import (
-    ProcessRecord,
-    try_read_record,
-    write_record,
-)
-from penstock_node_agent.runtimes.process.table import Leader, Process
+from penstock_node_agent.runtimes.process.record import try_read_record
+from penstock_node_agent.runtimes.process.spawn import ProcessSettings, Spawner
+from penstock_node_agent.runtimes.process.table import boot_id
+from penstock_node_agent.runtimes.process.worker import ProcessWorker, try_pidfd
 from penstock_node_agent.runtimes.protocol import (
     Exit,
     Found,
@@ -50,58 +41,12 @@ from penstock_node_agent.runtimes.protocol import (
     Started,
     StartFailedError,
     StartOrder,
-    StopFailedError,
 )
 from penstock_node_agent.runtimes.pull_bytes import PulledBytes
 
 logger = logging.getLogger(__name__)
 
-#: After SIGKILL a process is gone in milliseconds, or hangs in the kernel.
-KILL_WAIT_S: Final = 5.0
 _THREADS: Final = 4
-_SIGKILL_CODE: Final = 128 + signal.SIGKILL
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessSettings:
-    """How process workers are run."""
-
-    #: holds one folder per worker
-    folder: Path
-    #: address on which workers are reached
-    host: str
-    #: their working directory
-    cwd: Path
-    #: their PATH, behind the folder of this Python
-    path: str
-    #: their HOME
-    home: str
-    #: their ports are picked from here; best outside the kernel's range for outgoing connections
-    ports: range
-    #: this process is a subreaper with no other children: reap orphans
-    reap_orphans: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    record: ProcessRecord
-    folder: Path
-    #: None = its first process had ended before this agent process came
-    pidfd: int | None
-    exit: Exit | None = None
-    #: exit code of its first process, once that is reaped
-    code: int | None = None
-    #: a signal that ends it is ours
-    stopping: bool = False
-    #: held by whoever waits for its end
-    ending: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def leader(self) -> Leader:
-        assert self.record.pid is not None
-        return Leader(self.record.pid, self.record.started_ticks)
 
 
 class ProcessRuntime(Runtime):
@@ -109,15 +54,13 @@ class ProcessRuntime(Runtime):
 
     def __init__(self, settings: ProcessSettings) -> None:
         self._settings = settings
-        self._workers: dict[str, _Worker] = {}
-        self._spawning: dict[str, asyncio.Future[_Worker]] = {}
+        self._workers: dict[str, ProcessWorker] = {}
+        self._spawning: dict[str, asyncio.Future[ProcessWorker]] = {}
         self._threads = DaemonThreads(_THREADS, "process-runtime")
-        self._boot_id = process_table.boot_id()
-        self._oom_kills = process_table.oom_kill_count()
+        self._boot_id = boot_id()
+        self._spawner = Spawner(settings, self._boot_id)
+        self._ends = Ends(self._threads)
         self._ports = PortPicker(settings.ports, offset=os.getpid())
-        self._table: tuple[Process, ...] = ()
-        self._scan = asyncio.Lock()
-        self._scans_begun = self._scans_done = 0
 
     @property
     @override
@@ -147,10 +90,10 @@ class ProcessRuntime(Runtime):
     async def _adopt(self, folder: Path) -> None:
         record = try_read_record(folder)
         if record is None or record.pid is None:
-            await self._sweep(folder.name, None)
+            await self._ends.sweep(folder.name, None)
             shutil.rmtree(folder, ignore_errors=True)
             return
-        worker = _Worker(record, folder, pidfd=self._try_pidfd(record))
+        worker = ProcessWorker(record, folder, pidfd=try_pidfd(record, self._boot_id))
         self._workers[record.worker_id] = worker
         logger.info(
             "worker adopted",
@@ -163,26 +106,12 @@ class ProcessRuntime(Runtime):
         if worker.pidfd is None:
             try:
                 async with asyncio.timeout(KILL_WAIT_S):
-                    await self._end_of(worker)
+                    await self._ends.end_of(worker)
             except TimeoutError:
                 logger.error(
                     "processes of an ended worker survive SIGKILL",
                     extra={"action": "sweep_failed", "worker_id": record.worker_id},
                 )
-
-    def _try_pidfd(self, record: ProcessRecord) -> int | None:
-        assert record.pid is not None
-        if record.boot_id != self._boot_id:
-            return None
-        try:
-            pidfd = os.pidfd_open(record.pid)
-        except ProcessLookupError:
-            return None
-        process = process_table.try_process(record.pid)
-        if process is None or process.zombie or process.started_ticks != record.started_ticks:
-            os.close(pidfd)
-            return None
-        return pidfd
 
     @override
     async def list_workers(self) -> tuple[Found, ...]:
@@ -215,79 +144,21 @@ class ProcessRuntime(Runtime):
             on_progress(Progress.STARTED)
         return Started(self._settings.host, worker.record.port)
 
-    async def _spawn(self, order: StartOrder) -> _Worker:
+    async def _spawn(self, order: StartOrder) -> ProcessWorker:
         worker_id = order.worker_id
         spawning = self._spawning.get(worker_id)
         if spawning is None:
             port = self._pick_port()
-            spawning = self._threads.run(lambda: self._spawn_blocking(order, port))
+            spawning = self._threads.run(lambda: self._spawner.spawn(order, port))
             self._spawning[worker_id] = spawning
             spawning.add_done_callback(functools.partial(self._on_spawned, worker_id))
         # Shielded: a process whose starter was cancelled must still be known here.
         return await asyncio.shield(spawning)
 
-    def _on_spawned(self, worker_id: str, spawning: "asyncio.Future[_Worker]") -> None:
+    def _on_spawned(self, worker_id: str, spawning: "asyncio.Future[ProcessWorker]") -> None:
         del self._spawning[worker_id]
         if not spawning.cancelled() and spawning.exception() is None:
             self._workers[worker_id] = spawning.result()
-
-    def _spawn_blocking(self, order: StartOrder, port: int) -> _Worker:
-        folder = self._settings.folder / order.worker_id
-        intent = ProcessRecord(
-            worker_id=order.worker_id,
-            endpoint_id=order.endpoint_id,
-            port=port,
-            boot_id=self._boot_id,
-        )
-        pid = None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_record(folder, intent)
-            with ExitStack() as stack:
-                outputs = [stack.enter_context(path.open("ab")) for path in output_paths(folder)]
-                pid = self._exec(order, port, outputs)
-            pidfd = os.pidfd_open(pid)
-            started = process_table.try_process(pid)
-            assert started is not None  # it is our child and not reaped
-            record = intent.model_copy(update={"pid": pid, "started_ticks": started.started_ticks})
-            write_record(folder, record)
-        except OSError as error:
-            if pid is not None:
-                os.killpg(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            shutil.rmtree(folder, ignore_errors=True)
-            raise _start_failure(order, error) from error
-        return _Worker(record, folder, pidfd)
-
-    def _exec(self, order: StartOrder, port: int, outputs: Sequence[IO[bytes]]) -> int:
-        process = subprocess.Popen(  # noqa: S603 - running the owner's command is the task
-            [*order.entrypoint, *order.command],
-            stdin=subprocess.DEVNULL,
-            stdout=outputs[0],
-            stderr=outputs[1],
-            cwd=self._settings.cwd,
-            env=self._environment(order, port),
-            start_new_session=True,
-        )
-        # Reaping is this module's from here on: keeps Popen from doing it, or complaining.
-        process.returncode = 0
-        return process.pid
-
-    def _environment(self, order: StartOrder, port: int) -> dict[str, str]:
-        here = Path(sys.executable).parent
-        return {
-            "PATH": f"{here}:{self._settings.path}",
-            "HOME": self._settings.home,
-            "LANG": "C.UTF-8",
-            # Else the last lines of a worker that is killed stay in its buffer.
-            "PYTHONUNBUFFERED": "1",
-            **order.env,
-            "PORT": str(port),
-            "PENSTOCK_ENDPOINT_ID": order.endpoint_id,
-            process_table.WORKER_VARIABLE: order.worker_id,
-            # Empty hides all GPUs: those of the node belong to other workers.
-            "CUDA_VISIBLE_DEVICES": ",".join(order.gpus),
-        }
 
     def _pick_port(self) -> int:
         port = self._ports.try_pick({worker.record.port for worker in self._workers.values()})
@@ -304,51 +175,7 @@ class ProcessRuntime(Runtime):
         worker = self._workers.get(worker_id)
         if worker is None:
             raise RuntimeFailedError(f"there is no worker {worker_id}")
-        return await self._end_of(worker)
-
-    async def _end_of(self, worker: _Worker) -> Exit:
-        async with worker.ending:
-            if worker.exit is None:
-                if worker.pidfd is not None:
-                    await _readable(worker.pidfd)
-                    worker.code = _reap(worker.leader.pid)
-                    self._close_pidfd(worker)
-                await self._sweep(worker.record.worker_id, worker.leader)
-                worker.exit = self._judge(worker)
-            return worker.exit
-
-    def _judge(self, worker: _Worker) -> Exit:
-        code = worker.code
-        if worker.stopping or not code:
-            return Exit(code)
-        oom = code == _SIGKILL_CODE and process_table.oom_kill_count() > self._oom_kills
-        return Exit(code, oom_killed=oom, port_taken=not is_free(worker.record.port))
-
-    async def _sweep(self, worker_id: str, leader: Leader | None) -> None:
-        """SIGKILL whatever belongs to the worker until nothing does."""
-        pause_s = 0.002
-        while await self._signal_all(worker_id, leader, signal.SIGKILL):
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 1.0)
-
-    async def _signal_all(
-        self, worker_id: str, leader: Leader | None, number: signal.Signals
-    ) -> int:
-        living = process_table.members(await self._fresh_table(), worker_id, leader)
-        for process in living:
-            process_table.send_signal(process, number)
-        return len(living)
-
-    async def _fresh_table(self) -> tuple[Process, ...]:
-        """A process table read after this call; those who ask at once share one reading."""
-        needed = self._scans_begun + 1
-        async with self._scan:
-            if self._scans_done < needed:
-                self._scans_begun += 1
-                begun = self._scans_begun
-                self._table = await self._in_thread(process_table.snapshot)
-                self._scans_done = begun
-            return self._table
+        return await self._ends.end_of(worker)
 
     @override
     async def stop(self, worker_id: str, grace_s: float) -> Exit | None:
@@ -358,24 +185,9 @@ class ProcessRuntime(Runtime):
         worker = self._workers.get(worker_id)
         if worker is None:
             return None
-        if worker.exit is None:
-            worker.stopping = True
-            try:
-                await self._signal_all(worker_id, worker.leader, signal.SIGTERM)
-                async with asyncio.timeout(grace_s):
-                    return await self._end_of(worker)
-            except TimeoutError:
-                await self._kill(worker)
-        return worker.exit
-
-    async def _kill(self, worker: _Worker) -> None:
-        worker_id = worker.record.worker_id
-        try:
-            async with asyncio.timeout(KILL_WAIT_S):
-                await self._signal_all(worker_id, worker.leader, signal.SIGKILL)
-                await self._end_of(worker)
-        except TimeoutError:
-            raise StopFailedError(f"a process of worker {worker_id} survives SIGKILL") from None
+        if worker.exit is not None:
+            return worker.exit
+        return await self._ends.stop(worker, grace_s)
 
     @override
     async def log_tail(self, worker_id: str, lines: int) -> tuple[str, ...]:
@@ -383,7 +195,7 @@ class ProcessRuntime(Runtime):
         worker = self._workers.get(worker_id)
         if worker is None:
             return ()
-        return await self._in_thread(lambda: log_files.tail(output_paths(worker.folder), lines))
+        return await self._threads.run(lambda: log_files.tail(output_paths(worker.folder), lines))
 
     @override
     def follow(
@@ -411,7 +223,7 @@ class ProcessRuntime(Runtime):
             return
         if worker.exit is None:
             raise RuntimeFailedError(f"worker {worker_id} has not ended")
-        await self._in_thread(lambda: shutil.rmtree(worker.folder, ignore_errors=True))
+        await self._threads.run(lambda: shutil.rmtree(worker.folder, ignore_errors=True))
         self._workers.pop(worker_id, None)
 
     @override
@@ -433,10 +245,10 @@ class ProcessRuntime(Runtime):
     @override
     async def tend(self) -> tuple[ImageRemoved, ...]:
         """Cut long logs, reap orphans; there are no images."""
-        self._oom_kills = process_table.oom_kill_count()
+        self._ends.note_oom_kills()
         folders = [worker.folder for worker in self._workers.values()]
         paths = [path for folder in folders for path in output_paths(folder)]
-        await self._in_thread(lambda: [log_files.cut_if_large(path) for path in paths])
+        await self._threads.run(lambda: [log_files.cut_if_large(path) for path in paths])
         if self._settings.reap_orphans:
             reap_orphans({w.leader.pid for w in self._workers.values() if w.exit is None})
         return ()
@@ -447,53 +259,6 @@ class ProcessRuntime(Runtime):
         if self._spawning:
             await asyncio.wait(self._spawning.values())
         for worker in self._workers.values():
-            self._close_pidfd(worker)
+            worker.close_pidfd()
         self._workers.clear()
         self._threads.close()
-
-    def _close_pidfd(self, worker: _Worker) -> None:
-        if worker.pidfd is not None:
-            os.close(worker.pidfd)
-            worker.pidfd = None
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await self._threads.run(work)
-
-
-def _start_failure(order: StartOrder, error: OSError) -> StartFailedError:
-    program = (*order.entrypoint, *order.command)[0]
-    message = f"the node could not start '{program}': {error}"
-    if error.errno == errno.ENOSPC:
-        return StartFailedError(WorkerReason.NO_SPACE, message)
-    if isinstance(error, FileNotFoundError) and error.filename == program:
-        message = f"the program '{program}' does not exist on the node (looked for along its PATH)"
-    if isinstance(error, PermissionError) and error.filename == program:
-        message = f"the program '{program}' may not be executed"
-    return StartFailedError(WorkerReason.START_FAILED, message)
-
-
-async def _readable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def on_readable() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_reader(fd, on_readable)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(fd)
-
-
-def _reap(pid: int) -> int | None:
-    """Exit code of an ended child, 128 + n for signal n; None when it is not a child."""
-    try:
-        reaped, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    if reaped == 0:
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
