@@ -17,8 +17,9 @@ from penstock_scheduler.decision.reconcile import reconcile
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.planning.plan import Plan
 from penstock_scheduler.store.store import Store
+from tests.fakes.scheduler_records import make_node, make_record
 from tests.fakes.scheduler_site import scheduler_process, scheduling, site_at
-from tests.fakes.scheduler_world import World, make_node, make_record
+from tests.fakes.scheduler_world import World
 from tests.support.bus import connected, eventually
 from tests.support.nats_server import NatsServer
 

@@ -4,15 +4,10 @@ import hypothesis.strategies as st
 
 from penstock_common.messages import EngineProblem, NodeRecord
 from penstock_common.states import GpuReason
-from penstock_scheduler.placement.cluster import (
-    Cluster,
-    NoCapacity,
-    Placement,
-    Request,
-)
+from penstock_scheduler.placement.cluster import Cluster, NoCapacity, Placement, Request
 from penstock_scheduler.placement.nodes import Booking
 from tests.fakes.clock import EPOCH
-from tests.fakes.scheduler_world import make_node, make_record
+from tests.fakes.scheduler_records import make_node, make_record
 
 PRODUCTS = ["rtx-4090-24gb", "h100-80gb"]
 

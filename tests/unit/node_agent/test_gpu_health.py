@@ -13,7 +13,7 @@ from penstock_node_agent.gpus.health import UNFIT_XIDS, HealthFacts, find_fault
 from penstock_node_agent.gpus.known import KnownGpus
 from penstock_node_agent.gpus.news import gpu_news
 from penstock_node_agent.gpus.nvml_read import Device, Readout, Unread
-from tests.fakes.scheduler_world import make_node
+from tests.fakes.scheduler_records import make_node
 
 #: Of NVIDIA's catalogue, by "immediate action": RESTART_APP, IGNORE, or the XID before counts.
 APPLICATION_XIDS = [8, 11, 13, 25, 31, 32, 43, 45, 63, 68, 92, 94, 109, 137, 154]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.fakes.scheduler_world import World, make_node
+from tests.fakes.scheduler_records import make_node
+from tests.fakes.scheduler_world import World
 
 
 @pytest.fixture(params=["whole", "by-parts"])

@@ -6,21 +6,10 @@ import pytest
 
 from penstock_common.messages import NodeRecord, VolumeRecord
 from penstock_common.specs import StorageSpec
-from penstock_common.volumes import (
-    DriverOptionsSource,
-    HostPathSource,
-    NfsSource,
-    VolumeSource,
-)
-from penstock_scheduler.placement.cluster import (
-    Cluster,
-    NoCapacity,
-    Placement,
-    Request,
-    pick_gpus,
-)
+from penstock_common.volumes import DriverOptionsSource, HostPathSource, NfsSource, VolumeSource
+from penstock_scheduler.placement.cluster import Cluster, NoCapacity, Placement, Request, pick_gpus
 from penstock_scheduler.placement.nodes import Booking
-from tests.fakes.scheduler_world import make_node, make_record
+from tests.fakes.scheduler_records import make_node, make_record
 from tests.support.placing import book, message, node_of, place, request
 
 

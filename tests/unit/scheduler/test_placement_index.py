@@ -6,16 +6,11 @@ from hypothesis import given
 from penstock_common.messages import NodeRecord
 from penstock_common.states import GpuReason
 from penstock_scheduler.holdings.ledger import Holding, Ledger
-from penstock_scheduler.placement.cluster import (
-    Cluster,
-    Request,
-    Search,
-    pick_gpus,
-)
+from penstock_scheduler.placement.cluster import Cluster, Request, Search, pick_gpus
 from penstock_scheduler.placement.fleet import Fleet
 from penstock_scheduler.placement.nodes import Booking
 from tests.fakes.placement_scan import scan
-from tests.fakes.scheduler_world import make_node, make_record
+from tests.fakes.scheduler_records import make_node, make_record
 from tests.support.placing import PRODUCTS, book, request, varied_fleets
 
 clusters = st.lists(

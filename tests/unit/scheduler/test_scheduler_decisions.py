@@ -2,10 +2,10 @@
 
 import pytest
 
-from penstock_common.events.catalogue import (
-    SCALE_DECIDED,
-)
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from penstock_common.events.catalogue import SCALE_DECIDED
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

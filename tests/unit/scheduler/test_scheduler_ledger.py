@@ -10,15 +10,11 @@ from penstock_common.states import NodeWish
 from penstock_scheduler.holdings.ledger import Holding, Ledger
 from penstock_scheduler.holdings.quotas import Held
 from penstock_scheduler.leaving.node_orders import closed_nodes
-from penstock_scheduler.placement.cluster import (
-    Cluster,
-    Search,
-    Trial,
-)
+from penstock_scheduler.placement.cluster import Cluster, Search, Trial
 from penstock_scheduler.placement.fleet import Fleet
 from penstock_scheduler.placement.nodes import Booking
 from tests.fakes.clock import EPOCH
-from tests.fakes.scheduler_world import make_node
+from tests.fakes.scheduler_records import make_node
 from tests.support.placing import request, varied_fleets
 
 holdings = st.lists(

@@ -13,7 +13,9 @@ from penstock_scheduler.settings import Settings
 from penstock_scheduler.snapshot import HeardReport, Tables, Worker, build_snapshot
 from penstock_scheduler.store.presence import Presence
 from penstock_scheduler.store.reports import ReportBook
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 # ---- presence
 

@@ -6,14 +6,10 @@ import pytest
 
 from penstock_common.messages import EngineProblem, NodeRecord
 from penstock_common.states import GpuReason
-from penstock_scheduler.placement.cluster import (
-    Cluster,
-    Placement,
-    Request,
-)
+from penstock_scheduler.placement.cluster import Cluster, Placement, Request
 from penstock_scheduler.placement.nodes import Booking
 from tests.fakes.clock import EPOCH
-from tests.fakes.scheduler_world import make_node, make_record
+from tests.fakes.scheduler_records import make_node, make_record
 from tests.support.placing import book, message, node_of, place, request
 
 # ---- why nothing fits

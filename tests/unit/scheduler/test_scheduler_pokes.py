@@ -10,7 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from penstock_common.messages import EngineProblem, VolumeRecord
 from penstock_common.states import GpuReason, NodeWish, WorkerReason
 from penstock_common.volumes import NfsSource
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 from tests.unit.scheduler.test_scheduler_quotas import OWNER, QuotaStory, make_key
 
 # ---- the same outcome in any order

@@ -2,14 +2,12 @@
 
 import pytest
 
-from penstock_common.events.catalogue import (
-    NODE_LOST,
-    SCALE_DECIDED,
-    WORKER_ASSIGNED,
-)
+from penstock_common.events.catalogue import NODE_LOST, SCALE_DECIDED, WORKER_ASSIGNED
 from penstock_common.messages import NodeLost
 from penstock_common.states import DesiredState, EndpointState, WorkerReason
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -246,11 +244,11 @@ def test_a_node_that_comes_back_keeps_gpus_booked_until_its_workers_have_ended()
     world.tick()
     assert [a.node_id for a in world.of()] == ["node-b"]  # replaced
     world.put(make_record(workers={"min": 2}))
-    run_agents, world._run_agents = world._run_agents, lambda: None  # type: ignore[method-assign]
+    world.silent_agents = True
     world.lost_nodes = frozenset()
     world.tick()
     assert [a.node_id for a in world.of()] == ["node-b"]  # its status still says running
-    world._run_agents = run_agents  # type: ignore[method-assign]
+    world.silent_agents = False
     world.run(1)
     assert sorted(a.node_id for a in world.of()) == ["node-a", "node-b"]
 

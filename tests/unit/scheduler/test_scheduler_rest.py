@@ -1,7 +1,8 @@
 """Endpoints at rest: those for which time alone changes nothing."""
 
 from penstock_common.messages import EndpointRecord
-from tests.fakes.scheduler_world import World, make_node, make_record
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 
 def world_of(record: EndpointRecord) -> World:

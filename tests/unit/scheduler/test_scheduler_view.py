@@ -2,7 +2,10 @@
 
 from penstock_scheduler.store.expected import SHOWS_WITHIN_S, ExpectedWrites
 from penstock_scheduler.store.view import LiveView
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record, show
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_view import show
+from tests.fakes.scheduler_world import World
 
 
 def test_a_snapshot_shows_the_endpoint_asked_for_and_nobody_else() -> None:

@@ -1,7 +1,6 @@
 """An engine that fails, is away or takes its workers with it, played by the fake runtime."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,24 +16,10 @@ from penstock_node_agent.runtimes.protocol import (
     StartFailedError,
 )
 from tests.fakes.runtime import FakeHost, FakeRuntime
-from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec, said
+from tests.support.agent_rig import NODE, AgentRig, endpoint_spec, said
 from tests.support.cloud_events import read_message
-from tests.support.nats_server import NatsServer
 
 SERVE = endpoint_spec("serve")
-
-
-@pytest.fixture
-async def rig(nats_server: NatsServer) -> AsyncIterator[AgentRig]:
-    async with agent_rig(nats_server) as made:
-        yield made
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[FakeHost]:
-    made = FakeHost()
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize(
