@@ -26,8 +26,8 @@ from penstock_common.messages import (
 from penstock_common.nats_wire import status_of
 from penstock_common.pull_loop import Delivered, PullLoop
 from penstock_router.dispatch import Dispatcher
-from penstock_router.lending import KEEP_S, Demand, Lent, LentSlots
-from penstock_router.wire import Wire, decode
+from penstock_router.slot_protocol.lending import KEEP_S, Demand, Lent, LentSlots
+from penstock_router.slot_protocol.wire import Wire, decode
 
 logger = logging.getLogger(__name__)
 

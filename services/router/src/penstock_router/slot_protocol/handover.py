@@ -10,11 +10,11 @@ from penstock_common import subjects
 from penstock_common.clock import Clock
 from penstock_common.messages import Claim, Tally
 from penstock_router.catalogue import Catalogue, WorkerView
-from penstock_router.claims import Claims, Reigns
 from penstock_router.dispatch import Dispatcher
 from penstock_router.lanes import Lane
-from penstock_router.lender import Lender
-from penstock_router.wire import Wire
+from penstock_router.slot_protocol.claims import Claims, Reigns
+from penstock_router.slot_protocol.lender import Lender
+from penstock_router.slot_protocol.wire import Wire
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from penstock_common.streams import ticket_consumer
 from penstock_router.background import Background
 from penstock_router.dispatch import Dispatcher
 from penstock_router.lanes import Lane
-from penstock_router.lender import Lender, Pulled
+from penstock_router.slot_protocol.lender import Lender, Pulled
 
 logger = logging.getLogger(__name__)
 

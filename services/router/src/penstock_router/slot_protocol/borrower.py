@@ -14,11 +14,11 @@ from penstock_common.clock import Clock
 from penstock_common.connection import Received
 from penstock_common.messages import Grant, GrantReply, HeldLeases, LentSlot, Recall, Release
 from penstock_router.catalogue import Address, Catalogue
-from penstock_router.claims import Reigns
 from penstock_router.dispatch import Dispatcher
 from penstock_router.lanes import LeaseOutcome
 from penstock_router.loans import Loan, Loans
-from penstock_router.wire import Wire, decode
+from penstock_router.slot_protocol.claims import Reigns
+from penstock_router.slot_protocol.wire import Wire, decode
 
 logger = logging.getLogger(__name__)
 
