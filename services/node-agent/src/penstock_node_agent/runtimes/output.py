@@ -88,11 +88,6 @@ class LineCutter:
         self._begun = b""
         self._skipping = in_long_line
 
-    @property
-    def begun_bytes(self) -> int:
-        """Length of the line that has begun and not ended; 0 = none, or one that was cut."""
-        return len(self._begun)
-
     def feed(self, data: bytes, add: Callable[[bytes, bool, int], None]) -> None:
         """Cut the next bytes.
 

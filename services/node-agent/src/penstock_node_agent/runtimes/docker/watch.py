@@ -141,10 +141,6 @@ class EngineWatch:
             extra={"action": "engine_lost", "error": message},
         )
 
-    def note_listed(self, begun_at: datetime) -> None:
-        """The engine answered a call that began then: at the start, before the first look."""
-        self._good_at = begun_at
-
     def tend(self) -> None:
         """See what a look found, begin another one; called about once a second, never waits."""
         self._ticks += 1
