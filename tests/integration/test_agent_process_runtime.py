@@ -285,7 +285,9 @@ async def test_a_long_log_is_cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_a_kill_for_memory_is_told_apart(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     worker_id = await rig.start(SLEEP)
-    pid = next(p.pid for p in living(worker_id))
+    # The kernel shows the environment of a process a moment after it runs.
+    await until(lambda: bool(living(worker_id)))
+    (pid,) = [p.pid for p in living(worker_id)]
     kills = process_table.oom_kill_count()
     monkeypatch.setattr(process_table, "oom_kill_count", lambda: kills + 1)
     os.kill(pid, signal.SIGKILL)
