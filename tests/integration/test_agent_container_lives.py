@@ -10,13 +10,13 @@ from docker import APIClient
 
 from penstock_common.messages import WorkerAssignment
 from penstock_common.states import DesiredState, Phase, WorkerState
-from penstock_node_agent.docker_containers import NETWORK, DockerSettings, container_name
-from penstock_node_agent.docker_runtime import DockerRuntime
+from penstock_node_agent.runtimes.docker.containers import NETWORK, DockerSettings, container_name
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
 from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.nats_server import NatsServer
 
-pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow]
 
 #: Answers with its variables; on SIGTERM it says so and, unless it is polite, goes on.
 SERVER = (
