@@ -76,8 +76,8 @@ class Bus:
             wait_s: seconds to keep trying.
 
         Raises:
-            BusDisconnectedError: no server took the connection in time; the log says why.
-            MisconfiguredError: `settings.nats_url` cannot be one.
+            BusDisconnectedError: no server took the connection in time; the message says why.
+            MisconfiguredError: `settings.nats_url` cannot be one, or what TLS takes is amiss.
         """
         bus = cls(settings, name=name, clock=clock)
         try:
@@ -86,6 +86,7 @@ class Bus:
             await bus._link.close()
             raise BusDisconnectedError(
                 f"no NATS connection to {without_login(settings.nats_url)} within {wait_s:g} s"
+                + (f": {bus._link.problem}" if bus._link.problem else "")
             ) from None
         except BaseException:
             await bus._link.close()

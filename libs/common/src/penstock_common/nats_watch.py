@@ -113,6 +113,4 @@ class Watch:
         if self._created:
             # At most a courtesy: the server forgets it by itself after `_INACTIVE_NS`.
             with contextlib.suppress(BusDisconnectedError):
-                self._bus.publish_nowait(
-                    f"$JS.API.CONSUMER.DELETE.{self._stream}.{self.name}", b""
-                )
+                self._bus.publish_nowait(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self.name}", b"")
