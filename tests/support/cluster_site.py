@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,36 @@ class ClusterSite:
 
     async def start(self) -> None:
         """Start all services, and wait until each says that it is ready."""
-        secret = {"SECRET_KEY_FILE": str(self._cluster.secret_key_file)}
-        files = {"ADMIN_KEY_FILE": str(self._cluster.admin_key_file), **secret}
-        node = {"RUNTIME": "process", "GPUS": "none", "DATA_DIR": str(self._folder / "node")}
-        await self._start("api", PORT="0", **files)  # it makes the streams for all
-        await self._start("scheduler")
-        await self._start("router", PORT="0", ROUTER_ID="rt-1")
-        await self._start("node-agent", NODE_ID="node-1", **secret, **node)
+        cluster = self._cluster
+        api = {
+            "PORT": "0",
+            "ADMIN_KEY_FILE": str(cluster.admin_key_file),
+            "SECRET_KEY_FILE": str(cluster.secret_key_file),
+            "NODE_NATS_URL": cluster.url,
+            "NODE_NATS_PASSWORD_FILE": str(cluster.passwords["node-agent"]),
+        }
+        # It makes the streams for all.
+        await self._start("api", api)
+        await self._start("scheduler", {})
+        await self._start("router", {"PORT": "0", "ROUTER_ID": "rt-1"})
+        async with self.session.post(f"{self.urls['api']}/v1/join-tokens", json={}) as answer:
+            token: str = (await answer.json())["token"]
+        node = {
+            "RUNTIME": "process",
+            "GPUS": "none",
+            "DATA_DIR": str(self._folder / "node"),
+            "JOIN_API_URL": self.urls["api"],
+            "JOIN_TOKEN": token,
+        }
+        # Of NATS a host that joins knows what it is told, the CA included.
+        await self._start("node-agent", node, knows_nats=False)
 
-    async def _start(self, service: str, **settings: str) -> None:
+    async def _start(
+        self, service: str, settings: Mapping[str, str], *, knows_nats: bool = True
+    ) -> None:
         prefix = f"PENSTOCK_{service.upper().replace('-', '_')}_"
         env = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK")}
-        env |= self._cluster.variables(service)
+        env |= self._cluster.variables(service) if knows_nats else {}
         env |= {prefix + name: value for name, value in settings.items()}
         with self._log(service).open("wb") as log:
             self._processes[service] = await asyncio.create_subprocess_exec(

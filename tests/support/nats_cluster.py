@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,23 @@ class Example:
         return cls(*re.findall(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
 
 
+def _sh(script: str, folder: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{script}\n{done.stderr}"
+
+
+def write_certificates(folder: Path, names: Iterable[str]) -> None:
+    """Make a CA and certificates of it for 127.0.0.1 by the page's commands."""
+    require(shutil.which("openssl") is not None, "the program openssl")
+    commands = Example.read().certificates
+    ca, server = re.findall(r"^openssl.*?[^\\]\n", commands, re.MULTILINE | re.DOTALL)
+    _sh(ca, folder)
+    for name in names:
+        _sh(server.replace("nats-1", name).replace("10.0.0.1", "127.0.0.1"), folder)
+
+
 class NatsCluster:
     """Servers that run, each with a configuration, a certificate and a store of its own."""
 
@@ -52,23 +69,9 @@ class NatsCluster:
             keys.write_nats_config("127.0.0.1", 1, 1)
             self.passwords: Mapping[str, Path] = keys.nats_password_files
             self.secret_key_file, self.admin_key_file = keys.secret_key_file, keys.admin_key_file
-        self._sh(self.example.users)
-        self._make_certificates()
+        _sh(self.example.users, self.etc)
+        write_certificates(self.etc, NAMES)
         self.servers: dict[str, NatsServer] = {}
-
-    def _sh(self, script: str) -> None:
-        done = subprocess.run(
-            ["bash", "-euc", script], cwd=self.etc, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{script}\n{done.stderr}"
-
-    def _make_certificates(self) -> None:
-        ca, server = re.findall(
-            r"^openssl.*?[^\\]\n", self.example.certificates, re.MULTILINE | re.DOTALL
-        )
-        self._sh(ca)
-        for name in NAMES:
-            self._sh(server.replace("nats-1", name).replace("10.0.0.1", "127.0.0.1"))
 
     def start(self) -> None:
         """Start all three; wait until they agree on a leader of the whole and follow it."""
@@ -180,7 +183,6 @@ def _monitor(server: NatsServer, path: str) -> Mapping[str, Any]:
 @asynccontextmanager
 async def running_cluster(folder: Path) -> AsyncIterator[NatsCluster]:
     """A cluster within the block."""
-    require(shutil.which("openssl") is not None, "the program openssl")
     cluster = await asyncio.to_thread(NatsCluster, folder)
     try:
         await asyncio.to_thread(cluster.start)

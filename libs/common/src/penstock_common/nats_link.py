@@ -29,7 +29,7 @@ from penstock_common.errors import BusTimeoutError, PenstockError
 from penstock_common.lifecycle import MisconfiguredError
 from penstock_common.nats_exchange import ECHO_TIMEOUT_S, Exchange
 from penstock_common.nats_retry import Backoff
-from penstock_common.nats_tls import explained, tls_context
+from penstock_common.nats_tls import explained, tls_of
 from penstock_common.nats_wire import WireClient
 from penstock_common.settings import NatsSettings
 
@@ -82,7 +82,7 @@ class Link:
         self._name = name
         self._clock = clock
         self._urls = _parse_urls(settings.nats_url)
-        self._tls = tls_context(settings, self._urls)
+        self._tls = tls_of(settings, self._urls)
         #: why the last dial failed, for a person; empty = none did
         self.problem = ""
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()

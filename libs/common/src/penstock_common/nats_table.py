@@ -33,7 +33,7 @@ from penstock_common.errors import (
     NoRespondersError,
     PenstockError,
 )
-from penstock_common.nats_retry import Backoff
+from penstock_common.nats_retry import Backoff, patience
 from penstock_common.nats_watch import Watch
 from penstock_common.nats_wire import Received, is_marker, parse_ack_subject, status_of
 
@@ -167,13 +167,13 @@ class WatchedTable(Generic[T]):
     # ---- the runner
 
     async def _run(self) -> None:
-        backoff = Backoff()
+        backoff, wait = Backoff(), patience()
         while True:
             await self._bus.wait_ready()
             watch = Watch(self._bus, self._stream, self._filter)
             ended = "broke"
             try:
-                ended = await self._list_and_watch(watch)
+                ended = await self._list_and_watch(watch, timeout_s=wait.pause_s(1.0))
             except BusDisconnectedError:
                 ended = "disconnected"
             except (BusTimeoutError, NoRespondersError, BusRefusedError) as error:
@@ -192,6 +192,7 @@ class WatchedTable(Generic[T]):
                 await watch.forget()
             if watch.listed:
                 backoff.reset()
+                wait.reset()
             if not self._bus.connected:
                 continue
             logger.info(
@@ -200,11 +201,15 @@ class WatchedTable(Generic[T]):
             )
             await asyncio.sleep(backoff.pause_s(random_ratio()))
 
-    async def _list_and_watch(self, watch: Watch) -> str:
-        """Watch until the watch ends; gives the reason."""
+    async def _list_and_watch(self, watch: Watch, *, timeout_s: float) -> str:
+        """Watch until the watch ends; gives the reason. Its making may take `timeout_s`."""
         self._watch = watch
         watch.needed = await self._newest()
-        await watch.begin(lambda m: self._on_message(watch, m), heartbeat_s=self._heartbeat_s)
+        await watch.begin(
+            lambda message: self._on_message(watch, message),
+            heartbeat_s=self._heartbeat_s,
+            timeout_s=timeout_s,
+        )
         self._finish_if_whole(watch)
         silent_s = stalled_s = 0.0
         while not watch.ended.done():

@@ -5,7 +5,9 @@ CA and carry the name or address that the URL has, before a password is sent.
 """
 
 import ssl
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from penstock_common.lifecycle import MisconfiguredError
@@ -13,12 +15,19 @@ from penstock_common.settings import NatsSettings
 
 #: OpenSSL's codes for a certificate that carries another name, or another address.
 _OTHER_NAME: Final = frozenset({62, 64})
-#: Alerts by which a server says that it wants a certificate of the client, or another one.
-_WANTS_CERTIFICATE: Final = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA")
 
 
 class TlsMismatchError(OSError):
-    """URL and server do not agree on whether the connection is encrypted."""
+    """Settings and server do not agree on whether, and with what, a connection is encrypted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How connections are encrypted."""
+
+    context: ssl.SSLContext
+    #: this client can show a certificate
+    own_certificate: bool
 
 
 def is_tls(url: str) -> bool:
@@ -26,7 +35,7 @@ def is_tls(url: str) -> bool:
     return url.startswith("tls://")
 
 
-def tls_context(settings: NatsSettings, urls: list[str]) -> ssl.SSLContext | None:
+def tls_of(settings: NatsSettings, urls: list[str]) -> Tls | None:
     """How connections to these servers are encrypted; None = none of them is.
 
     Raises:
@@ -49,7 +58,7 @@ def tls_context(settings: NatsSettings, urls: list[str]) -> ssl.SSLContext | Non
             f"nats_tls_ca_file holds no certificates in PEM ({_reason(error)})"
         ) from None
     _load_own(context, settings)
-    return context
+    return Tls(context, settings.nats_tls_cert_file is not None)
 
 
 def _load_own(context: ssl.SSLContext, settings: NatsSettings) -> None:
@@ -73,25 +82,31 @@ def _load_own(context: ssl.SSLContext, settings: NatsSettings) -> None:
         ) from None
 
 
-def check_agreed(url: str, *, required: bool, available: bool) -> None:
-    """Raise unless the URL asks for what the server has said it does.
+def check_agreed(url: str, info: Mapping[str, Any], tls: Tls | None) -> None:
+    """Raise unless the settings ask for what the server says of itself.
 
     Args:
         url: where it was dialled.
-        required: the server takes only encrypted connections.
-        available: it takes them.
+        info: the server's first words (INFO).
+        tls: of this client.
 
     Raises:
         TlsMismatchError: they do not agree; the message says what to change.
     """
     host = urlsplit(url).netloc.rpartition("@")[2]
-    if is_tls(url) and not (required or available):
+    required = bool(info.get("tls_required"))
+    if is_tls(url) and not (required or info.get("tls_available")):
         raise TlsMismatchError(
             f"{host} offers no TLS: nothing was sent; give the server a `tls` block, "
             "or write nats:// in nats_url to go without"
         )
     if required and not is_tls(url):
         raise TlsMismatchError(f"{host} takes only TLS: write tls:// in nats_url")
+    if is_tls(url) and info.get("tls_verify") and not (tls and tls.own_certificate):
+        raise TlsMismatchError(
+            f"{host} wants a certificate of a CA that it trusts: set nats_tls_cert_file and "
+            "nats_tls_key_file"
+        )
 
 
 def explained(error: BaseException, url: str) -> str | None:
@@ -109,13 +124,7 @@ def explained(error: BaseException, url: str) -> str | None:
             "must hold the CA that signed it"
         )
     if isinstance(error, ssl.SSLError):
-        reason = _reason(error)
-        if any(alert in reason for alert in _WANTS_CERTIFICATE):
-            return (
-                f"{host} wants a certificate of a CA that it trusts ({reason}): set "
-                "nats_tls_cert_file and nats_tls_key_file"
-            )
-        return f"no TLS with {host} ({reason})"
+        return f"no TLS with {host} ({_reason(error)})"
     return None
 
 

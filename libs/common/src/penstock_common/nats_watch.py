@@ -49,8 +49,10 @@ class Watch:
         counted = self.counted or (self._initial is not None and self.received >= self._initial)
         return counted and self.reached >= self.needed
 
-    async def begin(self, on_message: Callable[[Received], None], *, heartbeat_s: float) -> None:
-        """Make the consumer.
+    async def begin(
+        self, on_message: Callable[[Received], None], *, heartbeat_s: float, timeout_s: float
+    ) -> None:
+        """Make the consumer; waits `timeout_s` for the answer.
 
         Raises:
             PenstockError: as `Bus.api`.
@@ -76,7 +78,7 @@ class Watch:
                     "num_replicas": 1,
                 },
             },
-            timeout_s=5.0,
+            timeout_s=timeout_s,
         )
         self._created = True
         # What the consumer has sent before its answer was written is no longer pending.

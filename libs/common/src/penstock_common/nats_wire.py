@@ -17,7 +17,6 @@ of the connection fail when they change.
 import asyncio
 import logging
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -26,7 +25,7 @@ from typing import Any, Final
 from nats.aio.client import Client
 from typing_extensions import override
 
-from penstock_common.nats_tls import check_agreed
+from penstock_common.nats_tls import Tls, check_agreed, is_tls
 
 logger = logging.getLogger(__name__)
 
@@ -108,17 +107,16 @@ class WireClient(Client):
         #: what went wrong last, for a person
         self.error_text = ""
         self._url = ""
+        self._tls: Tls | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def open(
-        self, url: str, *, name: str, user: str, password: str, tls: ssl.SSLContext | None
-    ) -> None:
+    async def open(self, url: str, *, name: str, user: str, password: str, tls: Tls | None) -> None:
         """Dial `url` and shake hands.
 
         Raises:
             OSError, nats.errors.Error, TimeoutError: the server is not there or refuses us.
         """
-        self._url = url
+        self._url, self._tls = url, tls
         try:
             async with asyncio.timeout(_OPEN_TIMEOUT_S):
                 await self.connect(
@@ -130,7 +128,7 @@ class WireClient(Client):
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
                     connect_timeout=CONNECT_TIMEOUT_S,
-                    tls=tls,
+                    tls=tls.context if tls else None,
                     ping_interval=5,
                     max_outstanding_pings=2,
                     pending_size=0,  # nothing is ever kept for a later connection
@@ -204,10 +202,9 @@ class WireClient(Client):
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         await super()._process_info(info, initial_connection)
         if initial_connection:
-            required, available = (bool(info.get(f"tls_{x}")) for x in ("required", "available"))
-            check_agreed(self._url, required=required, available=available)
+            check_agreed(self._url, info, self._tls)
             # nats-py would send a password in the clear to a server that merely offers TLS.
-            info["tls_required"] = required or self._url.startswith("tls://")
+            info["tls_required"] = is_tls(self._url)
 
     @override
     async def _process_msg(

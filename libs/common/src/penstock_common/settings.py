@@ -52,12 +52,13 @@ class NatsSettings(BaseSettings):
     def _read_ca(self) -> str:
         if self.nats_tls_ca_file is None:
             return self.nats_tls_ca
-        if self.nats_tls_ca:
-            raise ValueError("set nats_tls_ca_file or nats_tls_ca, not both")
         try:
-            return self.nats_tls_ca_file.read_text()
+            found = self.nats_tls_ca_file.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"nats_tls_ca_file cannot be read: {error}") from None
+        if self.nats_tls_ca not in ("", found):
+            raise ValueError("set nats_tls_ca_file or nats_tls_ca, not both")
+        return found
 
 
 def read_password(given: SecretStr, file: Path | None, name: str) -> SecretStr:
