@@ -4,7 +4,7 @@ Memory streams do not outlive a restart of a single server (they are gone, not e
 `ensure_streams` registers itself with the bus, which runs it again after every reconnect.
 """
 
-import contextlib
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -28,6 +28,7 @@ _TRIES: Final = 3
 # JetStream's err_codes
 _STREAM_NOT_FOUND: Final = 10059
 _STREAM_EXISTS: Final = 10058
+_NO_LEADER: Final = 10008
 
 
 def _bucket(bucket: nats_layout.Bucket) -> dict[str, Any]:
@@ -166,10 +167,16 @@ async def _find_stream(bus: Bus, name: str) -> Mapping[str, Any] | None:
 
 
 async def _asked(bus: Bus, verb: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """The answer to what is safe to repeat: on a cluster nobody answers while leaders change."""
+    """The answer to what is safe to repeat: on a cluster there may be none while leaders change."""
     for _ in range(_TRIES - 1):
-        with contextlib.suppress(BusTimeoutError):
+        try:
             return await bus.api(verb, body, timeout_s=5.0)
+        except BusTimeoutError:
+            continue
+        except BusRefusedError as error:
+            if error.code != _NO_LEADER:
+                raise
+            await asyncio.sleep(5.0)
     return await bus.api(verb, body, timeout_s=5.0)
 
 
