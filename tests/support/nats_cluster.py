@@ -123,11 +123,16 @@ class NatsCluster:
 
         await eventually(healthy, "all servers of the cluster healthy", within_s=60)
 
-    def leader(self) -> str:
+    async def leader(self) -> str:
         """The server that leads the whole: it places streams and consumers."""
-        server = next(server for server in self.servers.values() if server.runs)
-        found: str = _monitor(server, "/jsz")["meta_cluster"]["leader"]
-        return found
+        running = next(server for server in self.servers.values() if server.runs)
+
+        async def told() -> str:
+            found = await asyncio.to_thread(_monitor, running, "/jsz")
+            leader: str = found.get("meta_cluster", {}).get("leader", "")
+            return leader
+
+        return await eventually(told, "a leader of the cluster")
 
     @property
     def url(self) -> str:

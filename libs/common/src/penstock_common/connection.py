@@ -1,8 +1,8 @@
 """One NATS connection that outlives its client.
 
 `Bus` is what the rest of Penstock knows of NATS. Below it: `nats_exchange.py` (subscriptions,
-questions and answers), `nats_link.py` (dial, watch, reconnect) and `nats_wire.py` (one connection
-of the NATS client). What holds for all of its methods:
+questions and answers), `nats_link.py` (dial, watch, reconnect), `nats_wire.py` (one connection
+of the NATS client) and `nats_tls.py` (encryption). What holds for all of its methods:
 
 - **Errors.** `BusDisconnectedError`: not connected, surely nothing was sent. `BusTimeoutError`: it
   was sent, no answer came in time or before the connection broke: it may or may not have been
