@@ -21,6 +21,7 @@ from penstock_common.daemon_threads import DaemonThreads
 from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent import docker_containers as containers
+from penstock_node_agent import proc_net
 from penstock_node_agent.docker_calls import EngineCalls
 from penstock_node_agent.docker_containers import DockerSettings
 from penstock_node_agent.docker_disks import DiskWatch
@@ -38,6 +39,7 @@ from penstock_node_agent.docker_logs import EngineLogs
 from penstock_node_agent.docker_maker import ContainerMaker
 from penstock_node_agent.docker_pulls import ImagePuller
 from penstock_node_agent.docker_watch import EngineWatch
+from penstock_node_agent.health_answers import Listener
 from penstock_node_agent.image_cleaner import ImageCare, ImageCleaner
 from penstock_node_agent.log_files import clipped
 from penstock_node_agent.output import Cursor, Output, Skim, read_all
@@ -290,6 +292,20 @@ class DockerRuntime(Runtime):
     ) -> AsyncGenerator[Output, None]:
         """From the engine's log of the container."""
         return self._logs.follow(containers.container_name(worker_id), cursor, skim)
+
+    @override
+    async def listeners(self, worker_id: str) -> tuple[Listener, ...] | None:
+        """From the kernel's table of the container's network, where this machine shows it."""
+        name = containers.container_name(worker_id)
+        try:
+            return await self._engine.call(lambda: self._listeners(name))
+        except RuntimeFailedError:
+            return None  # it is gone, or who watches the engine says so
+
+    def _listeners(self, name: str) -> tuple[Listener, ...] | None:
+        inspected = self._engine.client.inspect_container(name)
+        pid = inspected["State"].get("Pid")
+        return proc_net.listeners_of_container(pid, inspected["Id"]) if pid else None
 
     @override
     async def remove(self, worker_id: str) -> None:

@@ -26,7 +26,8 @@ from typing_extensions import override
 from penstock_common.daemon_threads import DaemonThreads
 from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
-from penstock_node_agent import log_files, process_table
+from penstock_node_agent import log_files, proc_net, process_table
+from penstock_node_agent.health_answers import Listener
 from penstock_node_agent.output import Cursor, Output, Skim, nothing, read_all
 from penstock_node_agent.ports import PortPicker, is_free
 from penstock_node_agent.process_logs import ProcessOutput, follow_files, output_paths
@@ -383,6 +384,16 @@ class ProcessRuntime(Runtime):
         if worker is None:
             return ()
         return await self._in_thread(lambda: log_files.tail(output_paths(worker.folder), lines))
+
+    @override
+    async def listeners(self, worker_id: str) -> tuple[Listener, ...] | None:
+        """From the open files of its processes and the kernel's table of the host's network."""
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return None
+        living = process_table.members(await self._fresh_table(), worker_id, worker.leader)
+        pids = [process.pid for process in living]
+        return await self._in_thread(lambda: proc_net.listeners_of_processes(pids))
 
     @override
     def follow(

@@ -23,7 +23,7 @@ from penstock_scheduler.backoff import (
 )
 from penstock_scheduler.canary import n_wanted, plan_canary, sides_of
 from penstock_scheduler.draft import Draft
-from penstock_scheduler.endpoint_status import Facts, decide_status, same_news
+from penstock_scheduler.endpoint_status import Facts, decide_status, same_news, told_unready
 from penstock_scheduler.fleet import Booking
 from penstock_scheduler.image_pins import learn_pins, pin_of
 from penstock_scheduler.ledger import booking_of
@@ -410,6 +410,7 @@ class EndpointRun:
             pauses=self._pauses(),
             lack=lacking[1] if lacking and self._snapshot.settled else None,
             over_quota=self.rollout.over_quota if self.rollout else None,
+            unready=told_unready(w for w in active if not w.answers),
             settled=self._snapshot.settled,
             proven=self._proven(record, running),
             pins=self.memory.pins,
