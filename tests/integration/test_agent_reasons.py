@@ -153,7 +153,7 @@ CASES = {
     ),
     "there is no such image": Case(
         WorkerReason.REGISTRY_UNREACHABLE,
-        ("check that the node reaches the registry",),
+        ("check image.image", "the node reaches its registry"),
         image=f"127.0.0.1:{free_port()}/acme/none:1",
     ),
     "the image has no name": Case(

@@ -16,7 +16,7 @@ _ADVICE: Final[Mapping[WorkerReason, str]] = {
     WorkerReason.IMAGE_NOT_FOUND: (
         "check image.image; a private image needs image.registry_auth_id"
     ),
-    WorkerReason.REGISTRY_UNREACHABLE: "check that the node reaches the registry",
+    WorkerReason.REGISTRY_UNREACHABLE: "check image.image, and that the node reaches its registry",
     WorkerReason.NO_SPACE: "free space on the node's disk, e.g. with `docker image prune --all`",
     WorkerReason.ENGINE_ERROR: "look at the engine's log on the node",
     WorkerReason.ENGINE_RESTARTED: (
