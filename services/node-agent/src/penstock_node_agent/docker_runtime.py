@@ -61,6 +61,7 @@ from penstock_node_agent.runtime import (
 logger = logging.getLogger(__name__)
 
 _REMOVE_TRIES: Final = 20
+_LOOKS: Final = "looks at where workers listen"
 
 
 class DockerRuntime(Runtime):
@@ -298,7 +299,9 @@ class DockerRuntime(Runtime):
         """From the kernel's table of the container's network, where this machine shows it."""
         name = containers.container_name(worker_id)
         try:
-            return await self._engine.call(lambda: self._listeners(name))
+            # All looks one after the other, under a name that no worker has: with an engine that hangs
+            # they hold one thread, though who asks gives up and asks again.
+            return await self._engine.call_for(_LOOKS, lambda: self._listeners(name))
         except RuntimeFailedError:
             return None  # it is gone, or who watches the engine says so
 
