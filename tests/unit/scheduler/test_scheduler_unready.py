@@ -72,6 +72,22 @@ def test_nothing_is_told_where_workers_run_or_run_at_last(world: World) -> None:
     assert (status.state, status.reason, status.message) == (EndpointState.SERVING, None, None)
 
 
+def test_a_new_revision_that_does_not_come_up_is_told_of_while_the_old_one_serves(
+    world: World,
+) -> None:
+    world.start_s = 1
+    world.put(make_record(workers={"min": 1}))
+    world.run(15)
+    world.start_s = 600
+    world.put(make_record(workers={"min": 1}, revision=2))
+    world.run(2)
+
+    status = say(world, NO_PATH)
+
+    assert (status.state, status.reason) == (EndpointState.UPDATING, EndpointReason.STARTING)
+    assert "answered 404" in (status.message or "")
+
+
 def test_the_same_told_again_is_not_written_again(world: World) -> None:
     world.put(make_record(workers={"min": 1}))
     world.run(2)

@@ -154,7 +154,8 @@ def _reason(
         and facts.running + facts.starting < facts.desired
     ):
         return previous.reason, previous.message  # nothing new is known yet
-    if facts.running < facts.least or (facts.running == 0 and facts.unready is not None):
+    awaited = facts.running == 0 or state is EndpointState.UPDATING
+    if facts.running < facts.least or (awaited and facts.unready is not None):
         # How the last start failed says more than how far this one is.
         return EndpointReason.STARTING, last or facts.unready
     if last is None and record.revision_why is not None and state is EndpointState.SERVING:
