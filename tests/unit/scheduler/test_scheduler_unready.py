@@ -88,6 +88,21 @@ def test_a_new_revision_that_does_not_come_up_is_told_of_while_the_old_one_serve
     assert "answered 404" in (status.message or "")
 
 
+def test_a_worker_that_does_not_come_up_is_told_of_though_another_has_no_place(
+    world: World,
+) -> None:
+    world.put(make_record(gpu={"count": 4}, workers={"min": 2, "max": 2}))
+    world.run(2)
+    assert world.statuses["ep-1"].message == "no capacity: 1 node lacks free GPUs"
+
+    status = say(world, NO_PATH)
+
+    assert status.reason is EndpointReason.NO_CAPACITY
+    message = status.message or ""
+    assert message.startswith("no capacity: 1 node lacks free GPUs; worker ")
+    assert "answered 404" in message
+
+
 def test_the_same_told_again_is_not_written_again(world: World) -> None:
     world.put(make_record(workers={"min": 1}))
     world.run(2)

@@ -144,7 +144,9 @@ def _reason(
     if facts.pauses:
         return EndpointReason.CRASH_BACKOFF, last
     if facts.lack is not None:
-        return EndpointReason.NO_CAPACITY, facts.lack
+        # A further worker has no place; those who wait care for the one that starts as well.
+        stuck = f"; {facts.unready}" if facts.unready and facts.running == 0 else ""
+        return EndpointReason.NO_CAPACITY, f"{facts.lack}{stuck}"
     if facts.over_quota is not None:
         return EndpointReason.QUOTA_EXCEEDED, facts.over_quota
     if (
