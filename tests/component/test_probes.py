@@ -10,9 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_node_agent.health_answers import Answer, Reply
-from penstock_node_agent.probes import ProbeTarget, asked, readiness_interval, speaks_tls
-from penstock_node_agent.runtime import Started
+from penstock_node_agent.runtimes.protocol import Started
+from penstock_node_agent.workers.health_answers import Answer, Reply
+from penstock_node_agent.workers.probes import (
+    ProbeTarget,
+    asked,
+    readiness_interval,
+    speaks_tls,
+)
 from tests.support.certificates import self_signed
 from tests.support.nats_server import free_port
 

@@ -8,7 +8,7 @@ import pytest
 
 from penstock_common.messages import HealthProblem
 from penstock_common.states import WorkerReason, WorkerState
-from penstock_node_agent.process_runtime import ProcessRuntime
+from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
 from tests.support.agent_rig import AgentRig, agent_rig, endpoint_spec
 from tests.support.certificates import self_signed
 from tests.support.nats_server import NatsServer

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_node_agent.health_answers import (
+from penstock_node_agent.runtimes.listener import Listener
+from penstock_node_agent.workers.health_answers import (
     Answer,
-    Listener,
     Question,
     Reply,
     Sight,
     diagnose,
 )
-from penstock_node_agent.health_watch import Pace
+from penstock_node_agent.workers.health_watch import Pace
 
 DOCKER = Question("/health", 8000, "docker")
 PROCESS = replace(DOCKER, port=20013, runtime="process")

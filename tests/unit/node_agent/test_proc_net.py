@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from penstock_node_agent.health_answers import Listener
-from penstock_node_agent.proc_net import (
+from penstock_node_agent.runtimes.listener import Listener
+from penstock_node_agent.runtimes.proc_net import (
     listeners_of_container,
     listeners_of_processes,
     parse_sockets,

@@ -7,13 +7,15 @@ from pydantic import ValidationError
 
 from penstock_common.messages import EndpointStatus, QueueReport, WorkerLoad
 from penstock_common.states import EndpointReason, EndpointState, Phase, WorkerReason, WorkerState
-from penstock_scheduler.backoff import Backoff, Failure, failure_of, note_failure, recall
-from penstock_scheduler.drivers import Drives
-from penstock_scheduler.presence import Presence
-from penstock_scheduler.reports import ReportBook
+from penstock_scheduler.holdings.drivers import Drives
+from penstock_scheduler.rollout.backoff import Backoff, Failure, failure_of, note_failure, recall
 from penstock_scheduler.settings import Settings
 from penstock_scheduler.snapshot import HeardReport, Tables, Worker, build_snapshot
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from penstock_scheduler.store.presence import Presence
+from penstock_scheduler.store.reports import ReportBook
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 # ---- presence
 

@@ -4,7 +4,9 @@ import pytest
 
 from penstock_common.messages import EndpointStatus, HealthProblem
 from penstock_common.states import EndpointReason, EndpointState, WorkerState
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 NO_PATH = HealthProblem(
     message="GET /health on port 8000 answered 404", fix="set health.path", since=EPOCH

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from penstock_common import nats_layout, subjects
 from penstock_common.events.catalogue import CATALOGUE, Ids, Service
-from penstock_common.nats_layout import Bucket, Core, Stream
+from penstock_common.nats_rows import Bucket, Core, Stream, pattern
 from penstock_common.subjects import inbox_prefix, kv_stream, kv_subject
 
 #: Programs of others: all calls of the api, or only those that read.
@@ -126,7 +126,7 @@ def _sends(service: Service, row: Core) -> Iterator[str]:
         if row.answer_subject is None:
             yield f"{inbox_prefix(row.writer)}.>"
         else:
-            yield nats_layout.pattern(row.answer_subject)
+            yield pattern(row.answer_subject)
 
 
 def _subscribes(service: Service) -> Iterator[str]:
@@ -137,7 +137,7 @@ def _subscribes(service: Service) -> Iterator[str]:
         if service in row.readers:
             yield row.pattern
         if service is row.writer and row.answer_subject is not None:
-            yield nats_layout.pattern(row.answer_subject)
+            yield pattern(row.answer_subject)
     if service is Service.API:
         yield subjects.CALLS_ALL
 

@@ -15,6 +15,7 @@ from penstock_common import nats_layout, subjects
 from penstock_common.connection import Bus
 from penstock_common.errors import BusRefusedError
 from penstock_common.kv import MARKER_TTL_S
+from penstock_common.nats_rows import Bucket, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ _STREAM_NOT_FOUND: Final = 10059
 _STREAM_EXISTS: Final = 10058
 
 
-def _bucket(bucket: nats_layout.Bucket) -> dict[str, Any]:
+def _bucket(bucket: Bucket) -> dict[str, Any]:
     return {
         "name": subjects.kv_stream(bucket.name),
         "subjects": [subjects.kv_subject(bucket.name, ">")],
@@ -44,7 +45,7 @@ def _bucket(bucket: nats_layout.Bucket) -> dict[str, Any]:
     }
 
 
-def _stream(stream: nats_layout.Stream) -> dict[str, Any]:
+def _stream(stream: Stream) -> dict[str, Any]:
     optional = {
         "max_age": stream.max_age_s and stream.max_age_s * _NS,
         "max_msgs": stream.max_msgs,
