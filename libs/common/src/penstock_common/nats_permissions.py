@@ -92,6 +92,7 @@ def _on_stream(service: Service, stream: Stream) -> Iterator[str]:
             yield f"$JS.API.STREAM.PURGE.{stream.name}"
     if service in stream.readers:
         yield from _reading(stream.name)
+        yield f"$JS.API.STREAM.MSG.GET.{stream.name}"
         yield f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.*"
         yield f"$JS.ACK.{stream.name}.>"
     if any(

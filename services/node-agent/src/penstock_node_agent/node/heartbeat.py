@@ -20,6 +20,8 @@ from penstock_node_agent.runtimes.protocol import Runtime, RuntimeProblem
 logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 3.0
+#: Pause after a beat that NATS did not take: a bucket without a leader has one within seconds.
+RETRY_S: Final = 1.0
 TTL_S: Final = 10
 #: Images are read again every so many beats.
 _REREAD_BEATS: Final = 10
@@ -158,8 +160,8 @@ class Heartbeat:
         self._written_at = self._clock.monotonic()
         return record
 
-    async def try_beat(self) -> None:
-        """Put the record once, if NATS takes it."""
+    async def try_beat(self) -> bool:
+        """Put the record once; gives whether NATS took it."""
         try:
             await self.beat()
         except PenstockError as error:
@@ -167,16 +169,18 @@ class Heartbeat:
                 "heartbeat not written",
                 extra={"action": "heartbeat_failed", "error": str(error)},
             )
+            return False
+        return True
 
     async def run(self) -> None:
-        """Beat for ever: every period, and at once after a reconnect."""
+        """Beat for ever: every period, sooner when NATS took none, at once after a reconnect."""
         remove = self._bus.on_connect(self._soon.set)
         try:
             while True:
                 self._soon.clear()
-                await self.try_beat()
+                pause_s = PERIOD_S if await self.try_beat() else RETRY_S
                 try:
-                    async with asyncio.timeout(PERIOD_S):
+                    async with asyncio.timeout(pause_s):
                         await self._soon.wait()
                 except TimeoutError:
                     continue

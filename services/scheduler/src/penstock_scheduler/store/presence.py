@@ -5,6 +5,11 @@ nats-server the bucket is empty until the next beat, and a reader that was cut o
 nobody. So somebody is *lost* only when his key is absent and he was silent for `lost_after_s`
 during which this reader was connected and had the whole table. Somebody has *left* when his key
 goes away long before it could have expired: then he took it away himself.
+
+On a cluster a bucket takes no beats until it has another leader, which may last as long as a key
+lives; then all keys expire at once, though everybody is there. So when a bucket speaks again after
+a silence longer than the pause between beats, whoever is in it gets time for a beat before he is
+lost. Where several beat this delays nothing: as long as one is heard the bucket was not silent.
 """
 
 import math
@@ -20,6 +25,13 @@ class Presence:
         self._heard_at: dict[str, float] = {}
         self._left: set[str] = set()
         self._synced_at: float | None = None
+        self._told_at = -math.inf
+        self._resumed_at = -math.inf
+
+    @property
+    def settling_since(self) -> float:
+        """Since when everybody may have had time for a beat; -inf = always."""
+        return max(self._resumed_at, -math.inf if self._synced_at is None else self._synced_at)
 
     @property
     def synced_at(self) -> float | None:
@@ -28,7 +40,13 @@ class Presence:
 
     def note_synced(self, now: float) -> None:
         """The table is whole, for the first time or again after a reconnect."""
-        self._synced_at = now
+        self._synced_at = self._told_at = now
+
+    def note_told(self, now: float) -> None:
+        """The bucket told of a change, whoever it concerns: it takes writes."""
+        if now - self._told_at >= self._lost_after_s / 2:
+            self._resumed_at = now
+        self._told_at = now
 
     def knows(self, name: str) -> bool:
         """Whether `name` was heard before."""
@@ -55,11 +73,15 @@ class Presence:
         if self._synced_at is None:
             return frozenset()
         synced_at = self._synced_at
+        all_could_beat = now - self._resumed_at >= self._lost_after_s / 2
         return frozenset(
             name
             for name in names
             if name not in present
-            and (name in self._left or self._silent_s(name, synced_at, now) >= self._lost_after_s)
+            and (
+                name in self._left
+                or (all_could_beat and self._silent_s(name, synced_at, now) >= self._lost_after_s)
+            )
         )
 
     def forget_old(self, *, present: Collection[str], now: float) -> None:

@@ -209,7 +209,7 @@ class Store:
     ) -> Snapshot:
         """The view of these endpoints at `now`; only while `ready`, and of those that it `shows`."""
         view = self.view
-        synced_at = max(self._nodes_seen.synced_at or 0.0, self._routers_seen.synced_at or 0.0)
+        settling_since = max(self._nodes_seen.settling_since, self._routers_seen.settling_since)
         return view.snapshot(
             endpoint_ids,
             reports,
@@ -217,7 +217,7 @@ class Store:
             utc=self._clock.utc(),
             lost_nodes=partial(self._nodes_seen.lost, present=view.nodes, now=now),
             lost_routers=partial(self._routers_seen.lost, present=view.routers, now=now),
-            settled=now - synced_at >= self._settle_s,
+            settled=now - settling_since >= self._settle_s,
             fleet_wide=fleet_wide,
         )
 
@@ -332,9 +332,10 @@ class Store:
             self._on_change(endpoint_id)
 
     def _note_heartbeat(self, presence: Presence, key: str, row: object) -> None:
-        known = presence.knows(key)
+        known, now = presence.knows(key), self._clock.monotonic()
+        presence.note_told(now)
         if row is not None:
-            presence.note_heard(key, self._clock.monotonic())
+            presence.note_heard(key, now)
         if row is None or not known:
             self._on_change(None)
 
