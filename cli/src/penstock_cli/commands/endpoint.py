@@ -38,11 +38,12 @@ from penstock_cli.output.endpoints import (
     print_endpoint,
     print_endpoints,
     print_revisions,
+    print_trouble,
 )
 from penstock_cli.output.worker_lines import FollowOption, TailOption, interruptible, print_logs
 from penstock_cli.session import Session, with_session
 from penstock_client.client import PenstockClient
-from penstock_client.documents import EndpointDocument
+from penstock_client.documents import DecisionList, EndpointDocument
 
 endpoints_app = typer.Typer(
     help="Endpoints: what you deploy, each behind its own URL.", no_args_is_help=True
@@ -232,9 +233,20 @@ def resume(session: Session, app: App) -> None:
 @endpoints_app.command()
 @with_session
 def explain(session: Session, app: App) -> None:
-    """Say why an endpoint has the workers it has: the autoscaler's last decisions."""
-    listed = session.ask(lambda client: client.endpoints.decisions(app))
-    session.show(listed, lambda listed: print_decisions(listed.decisions))
+    """Say why an endpoint has the workers it has: the autoscaler's last decisions, what is wrong now."""
+
+    async def question(client: PenstockClient) -> tuple[DecisionList, EndpointDocument | None]:
+        listed = await client.endpoints.decisions(app)
+        return listed, await client.endpoints.show(app) if session.form is Form.TEXT else None
+
+    listed, endpoint = session.ask(question)
+
+    def tell(listed: DecisionList) -> None:
+        print_decisions(listed.decisions)
+        if endpoint is not None:
+            print_trouble(endpoint)
+
+    session.show(listed, tell)
 
 
 @endpoints_app.command()

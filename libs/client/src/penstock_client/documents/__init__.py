@@ -97,6 +97,7 @@ from penstock_client.documents.webhooks import (
     WebhookMade,
 )
 from penstock_client.documents.workers import (
+    HealthProblemDocument,
     StopRequest,
     WorkerDocument,
     WorkerList,
@@ -137,6 +138,7 @@ __all__ = [
     "GpuDocument",
     "GroupBy",
     "HealthDocument",
+    "HealthProblemDocument",
     "JoinTokenDocument",
     "JoinTokenList",
     "JoinTokenMade",
