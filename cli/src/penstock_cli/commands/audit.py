@@ -7,8 +7,8 @@ import typer
 
 from penstock_cli.output.printing import print_rows
 from penstock_cli.session import Session, with_session
-from penstock_client.client import PenstockClient
 from penstock_client.documents import AuditChangeDocument, AuditList, AuditRecordDocument
+from penstock_client.sync.client import PenstockSyncClient
 
 #: Records of one answer of the api.
 _PAGE = 200
@@ -47,7 +47,7 @@ def audit(
 ) -> None:
     """Show who changed what, the newest first."""
 
-    async def question(client: PenstockClient) -> AuditList:
+    def question(client: PenstockSyncClient) -> AuditList:
         listing = client.audit.list(
             key=key,
             target=target,
@@ -57,7 +57,7 @@ def audit(
             limit=min(last, _PAGE),
         )
         records: list[AuditRecordDocument] = []
-        async for record in listing:
+        for record in listing:
             records.append(record)
             if len(records) == last:
                 break
