@@ -19,7 +19,7 @@ from tests.support.api_server import ADMIN_KEY, eventually
 from tests.support.http_examples import Example, Part, examples_in
 from tests.support.nats_server import NatsServer
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 PAGE = Path(__file__).parents[2] / "docs/http-api.md"
 EXAMPLES = examples_in(PAGE)

@@ -16,7 +16,7 @@ from tests.component.test_cli_commands import Penstock
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 
 @pytest.fixture

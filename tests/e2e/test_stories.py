@@ -85,6 +85,33 @@ async def test_a_hundred_at_once_never_see_more_than_their_slots(
         await penstock.no_workers("gauge")
 
 
+async def test_who_waits_for_the_only_gpus_worker_is_answered_when_it_has_started(
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    options = ("--runtime", "process", "--gpus", "1 x rtx-4090-24gb")
+    patience = {"PENSTOCK_ROUTER_NO_CAPACITY_WAIT_S": "0.1"}
+    async with Installation(tmp_path / "data", *options, env=patience) as penstock:
+        await penstock.deploy(
+            "slow",
+            f"sh -c 'until [ -e {gate} ]; do sleep 0.05; done; exec {GAUGE}'",
+            gpu={"count": 1, "products": ["rtx-4090-24gb"]},
+            workers={"min": 0, "max": 2, "max_concurrency": 1},
+            scaling={"type": "request_count", "value": 1},
+        )
+        asked = [asyncio.create_task(penstock.get("slow", "/")) for _ in range(4)]
+
+        async def lacks_a_second_gpu() -> bool:
+            shown = await penstock.api("GET", "/v1/endpoints/slow")
+            return (shown["reason"], shown["workers_starting"]) == ("no_capacity", 1)
+
+        await eventually(lacks_a_second_gpu, "the second worker has no place")
+        await asyncio.wait(asked, timeout=1.5)  # longer than a request waits for a first place
+        assert not any(task.done() for task in asked)
+        gate.touch()
+        assert [status for status, _ in await asyncio.gather(*asked)] == [200] * 4
+
+
 async def test_an_endpoint_that_is_deleted_takes_its_workers_with_it(
     penstock: Installation, tmp_path: Path
 ) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.installation import (
-    CLOCK,
     PENSTOCK,
     ROOT,
     Installation,
@@ -86,9 +85,7 @@ async def test_a_signal_stops_everything_and_the_next_up_has_the_endpoints_back(
     made = await first.deploy("gauge", GAUGE, workers={"min": 1, "max": 2})
     status, _ = await first.get("gauge", "/")
     assert status == 200
-    began = CLOCK.monotonic()
     assert await first.stop(number) == 0
-    assert CLOCK.monotonic() - began < 10
     assert processes_with(str(tmp_path)) == []
     assert not (tmp_path / "data" / "ready.json").exists()
 

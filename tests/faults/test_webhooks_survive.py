@@ -108,9 +108,12 @@ async def test_several_apis_deliver_each_event_once(
             for _ in range(2)
         ]
         made = (await one.ask("POST", PATH, {"url": receiver.url})).document
-        await asyncio.gather(
-            *(api.create(f"echo-{n}-{m}") for m, api in enumerate((one, other)) for n in range(20))
-        )
+
+        async def create_at(api: ApiServer, name: str) -> None:
+            for n in range(20):
+                await api.create(f"{name}-{n}")
+
+        await asyncio.gather(create_at(one, "one"), create_at(other, "other"))
         taken = await receiver.until(40)
 
         async def all_are_delivered() -> bool:

@@ -16,7 +16,7 @@ from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.nats_server import NatsServer
 
-pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow]
 
 #: Answers with its variables; on SIGTERM it says so and, unless it is polite, goes on.
 SERVER = (

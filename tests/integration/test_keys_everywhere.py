@@ -19,7 +19,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.router_process import router_process
 from tests.support.upstream import running_upstream
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 
 class Kept:

@@ -22,17 +22,18 @@ def test_delays_double_until_it_gives_up() -> None:
 
 
 def test_a_long_life_forgets_the_quick_deaths() -> None:
-    assert decide_restart(Deaths(quick=4), 60.0, was_ready=True) == Restart(0.1, Deaths())
+    assert decide_restart(Deaths(quick=4, served=True), 60.0, was_ready=True) == Restart(
+        0.1, Deaths(served=True)
+    )
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), min_size=1, max_size=50))
-def test_only_a_row_of_failed_starts_ends_in_giving_up(lives: list[tuple[float, bool]]) -> None:
+def test_only_what_never_served_is_given_up(lives: list[tuple[float, bool]]) -> None:
     deaths = Deaths()
-    row = 0
-    for lived_s, was_ready in lives:
-        row = 0 if was_ready else row + 1
+    for n, (lived_s, was_ready) in enumerate(lives, start=1):
         decision = decide_restart(deaths, lived_s, was_ready=was_ready)
-        assert isinstance(decision, GiveUp) == (row >= MAX_FAILED_STARTS)
+        served = any(ready for _, ready in lives[:n])
+        assert isinstance(decision, GiveUp) == (not served and n >= MAX_FAILED_STARTS)
         if isinstance(decision, GiveUp):
             return
         assert 0 < decision.delay_s <= LONGEST_DELAY_S

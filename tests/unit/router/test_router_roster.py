@@ -58,6 +58,20 @@ def test_what_no_node_has_a_place_for_is_refused_after_a_while_with_that_reason(
     assert refusal.retry_after_s is not None
 
 
+def test_who_waits_for_a_worker_that_starts_is_not_refused_for_want_of_another(
+    fleet: Fleet,
+) -> None:
+    router = fleet.start("rt-1")
+    router.arrive()
+    told(router, reason=EndpointReason.NO_CAPACITY, workers_starting=1)
+    fleet.clock.advance(60.0)
+    router.roster.tick(fleet.clock.monotonic())
+    assert not refusals(router)
+    told(router, reason=EndpointReason.NO_CAPACITY)
+    router.roster.tick(fleet.clock.monotonic())
+    assert [refusal.reason for refusal in refusals(router)] == ["no_capacity"]
+
+
 def test_a_place_that_comes_free_in_time_refuses_nobody(fleet: Fleet) -> None:
     router = fleet.start("rt-1")
     router.arrive()

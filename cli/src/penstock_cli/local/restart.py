@@ -5,7 +5,7 @@ from typing import Final
 
 #: A child that lived shorter than this died quickly: the next start waits longer.
 QUICK_DEATH_S: Final = 5.0
-#: So many failed starts in a row, and the supervisor gives up.
+#: So many failed starts of a child that never served, and the supervisor gives up.
 MAX_FAILED_STARTS: Final = 6
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 3.0
@@ -17,8 +17,10 @@ class Deaths:
 
     #: quick deaths in a row
     quick: int = 0
-    #: deaths in a row before it was ready
+    #: starts that ended before it was ever ready
     failed_starts: int = 0
+    #: it was ready once: what it was told to do it can do
+    served: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """It never got ready, too often; stop everything."""
+    """It never got ready; stop everything."""
 
     failed_starts: int
 
@@ -39,8 +41,8 @@ class GiveUp:
 def decide_restart(deaths: Deaths, lived_s: float, *, was_ready: bool) -> Restart | GiveUp:
     """What to do about a child that ended by itself.
 
-    One that gets ready and dies is started for ever: without it the others still serve, stopped
-    they would not.
+    One that was ready once is started for ever: without it the others still serve, stopped they
+    would not.
 
     Args:
         deaths: from the last decision.
@@ -49,11 +51,12 @@ def decide_restart(deaths: Deaths, lived_s: float, *, was_ready: bool) -> Restar
 
     Returns:
         `Restart` with a delay that doubles from 0.1 s to 3 s with each quick death in a row, or
-        `GiveUp` when it has died six times in a row before it was ready.
+        `GiveUp` when it has died six times without ever having been ready.
     """
-    failed_starts = 0 if was_ready else deaths.failed_starts + 1
+    served = deaths.served or was_ready
+    failed_starts = 0 if served else deaths.failed_starts + 1
     if failed_starts >= MAX_FAILED_STARTS:
         return GiveUp(failed_starts)
     quick = deaths.quick + 1 if lived_s < QUICK_DEATH_S else 0
     delay_s = min(FIRST_DELAY_S * 2 ** max(0, quick - 1), LONGEST_DELAY_S)
-    return Restart(delay_s, Deaths(quick, failed_starts))
+    return Restart(delay_s, Deaths(quick, failed_starts, served))

@@ -214,7 +214,7 @@ class Supervisor:
             decision = decide_restart(deaths, lived_s, was_ready=child.ready.is_set())
             ended = f"ended with {_exit_text(code)} after {lived_s:.1f} s"
             if isinstance(decision, GiveUp):
-                why = f"{child.spec.name} {ended}, the {decision.failed_starts}th failed start in a row"
+                why = f"{child.spec.name} {ended}, the {decision.failed_starts}th failed start"
                 said = child.last_error or child.last_line
                 why += f": {said}" if said else ""
                 self._fail(ChildFailedError(why, exit_code=1))

@@ -137,6 +137,8 @@ def judge_endpoint(
     if status.reason in _NO_PLACE:
         message = status.message or "No worker of this endpoint can be started now."
         reason = status.reason.value
+        if status.workers_starting:  # what has no place is a further worker
+            return Condition(hint=message, hint_reason=reason)
         hopeless = Refusal(503, reason, message, retry_after_s=_RETRY_FAILED_S)
         return Condition(hint=message, hint_reason=reason, hopeless=hopeless)
     if status.reason is EndpointReason.CRASH_BACKOFF or status.state is EndpointState.FAILED:
