@@ -58,10 +58,10 @@ class LateCommand(TyperCommand):
 
 
 class _Option(TyperOption):
-    """An option whose default stands as it is.
+    """An option whose default, or text, stands as it is.
 
-    typer reads every value with pydantic, also that of an option that was not given; to load it
-    takes longer than all the rest of `--help` and of completing a command's name.
+    typer reads every value with pydantic, also text and that of an option that was not given; to
+    load it takes longer than all the rest of `--help` and of completing a command's name.
     """
 
     def __init__(self, option: TyperOption) -> None:
@@ -69,11 +69,12 @@ class _Option(TyperOption):
 
     @override
     def process_value(self, ctx: Any, value: Any) -> Any:
-        return value if value is self.default else super().process_value(ctx, value)
+        is_text = isinstance(value, str) and self.type_descriptor.annotation is str
+        return value if is_text or value is self.default else super().process_value(ctx, value)
 
 
 class LateGroup(TyperGroup):
-    """A group whose own options take nothing to load, unless they are given."""
+    """A group whose own options take nothing to load, unless one that is no text is given."""
 
     _params: list[Any] | None = None
 

@@ -120,6 +120,15 @@ def test_completing_a_command_loads_none(line: str, offered: str) -> None:
     assert loaded & HEAVY == set()
 
 
+def test_naming_a_context_loads_nothing() -> None:
+    for words, env in (
+        (("--context", "prod", "endpoint", "--help"), {}),
+        (("endpoint", "--help"), {"PENSTOCK_CONTEXT": "prod"}),
+    ):
+        _, loaded = run(*words, **env)
+        assert loaded & HEAVY == set()
+
+
 def test_help_tells_each_command_in_full() -> None:
     out, _ = run("--help", COLUMNS="200", TERMINAL_WIDTH="200")
     told = " ".join(out.split())
