@@ -9,6 +9,7 @@ from penstock_api.rpc.service import OPERATIONS
 from penstock_common import nats_layout, subjects
 from penstock_common.events.catalogue import CATALOGUE, Ids, Service
 from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER, OPERATOR
+from penstock_common.nats_rows import Bucket, Stream
 
 HERE = Path(__file__).parent
 
@@ -75,7 +76,7 @@ def buckets() -> str:
     )
 
 
-def limits(stream: nats_layout.Stream) -> str:
+def limits(stream: Stream) -> str:
     """What bounds a stream."""
     bounds = [size(stream.max_bytes), f"{size(stream.max_msg_bytes)} a message"]
     if stream.max_msgs is not None:
@@ -202,11 +203,11 @@ def users() -> str:
     """The table of NATS users."""
     rows = (*nats_layout.BUCKETS, *nats_layout.STREAMS)
 
-    def listed(held: Iterable[nats_layout.Bucket | nats_layout.Stream]) -> str:
+    def listed(held: Iterable[Bucket | Stream]) -> str:
         return names(f"`{row.name.removeprefix('PENSTOCK_')}`" for row in held)
 
-    def writes(service: Service, row: nats_layout.Bucket | nats_layout.Stream) -> bool:
-        if isinstance(row, nats_layout.Bucket):
+    def writes(service: Service, row: Bucket | Stream) -> bool:
+        if isinstance(row, Bucket):
             return row.writer is service
         return service in row.writers
 

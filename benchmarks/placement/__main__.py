@@ -17,8 +17,8 @@ from typing import Final
 from penstock_common.clock import SystemClock
 from penstock_common.messages import Gpu, NodeRecord
 from penstock_common.specs import parse_endpoint
-from penstock_scheduler.fleet import Booking
-from penstock_scheduler.placement import Cluster, Request
+from penstock_scheduler.placement.cluster import Cluster, Request
+from penstock_scheduler.placement.nodes import Booking
 
 RESULTS: Final = Path(__file__).parents[1] / "results"
 CLOCK: Final = SystemClock()

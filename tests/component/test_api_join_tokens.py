@@ -11,10 +11,11 @@ import pytest
 from typing_extensions import override
 
 from penstock_common import subjects
+from penstock_common.join_tokens import JoinAnswer
 from penstock_common.kv import Bucket
 from penstock_common.lifecycle import MisconfiguredError
 from penstock_common.messages import JoinTokenRecord
-from penstock_node_agent.joining import CREDENTIALS_FILE, JoinFailedError, join, joined
+from penstock_node_agent.joining import CREDENTIALS_FILE, JoinFailedError, applied, join, joined
 from penstock_node_agent.settings import Settings
 from tests.fakes.clock import ManualClock
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
@@ -59,6 +60,7 @@ async def test_a_host_gets_with_a_token_what_an_agent_needs(api: ApiServer) -> N
         "nats_url": "nats://10.0.0.1:4222",
         "nats_user": "node-agent",
         "nats_password": "pass-of-nats",
+        "nats_tls_ca": "",
         "nats_replicas": 1,
         "secret_key": api.settings.secret_key_file.read_text().strip(),
         "labels": {"rack": "7"},
@@ -247,3 +249,18 @@ async def test_an_api_that_is_away_is_asked_for_a_while(tmp_path: Path, api: Api
     )
     with pytest.raises(JoinFailedError, match="cannot be reached"):
         await join(settings, Hurried())
+
+
+def test_a_host_is_told_which_nats_to_trust() -> None:
+    kept = JoinAnswer(
+        nats_url="tls://10.0.0.1:4222",
+        nats_user="node-agent",
+        nats_password="pass-of-nats",
+        nats_tls_ca="the api's",
+        nats_replicas=3,
+        secret_key="key",
+        labels={},
+    )
+    assert applied(Settings(), kept).nats_tls_ca == "the api's"
+    assert applied(Settings(nats_tls_ca="its own"), kept).nats_tls_ca == "its own"
+    assert applied(Settings(nats_url="nats://10.0.0.9:4222"), kept).nats_tls_ca == ""

@@ -9,7 +9,7 @@ import pytest
 
 from penstock_common import subjects
 from penstock_common.specs import RESERVED_APP_NAMES
-from tests.fakes.scheduler_world import make_node
+from tests.fakes.scheduler_records import make_node
 from tests.support.api_server import ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
 

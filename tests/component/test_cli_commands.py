@@ -14,7 +14,7 @@ import pytest
 from penstock_common.messages import Gpu, ScaleDecision, ScaleHistory, ScaleInputs
 from penstock_common.states import EndpointReason, EndpointState, GpuReason
 from penstock_common.subjects import NODES, SCALE_HISTORY
-from tests.fakes.scheduler_world import make_node
+from tests.fakes.scheduler_records import make_node
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
 from tests.support.command_inside import Outcome, run_inside
 from tests.support.nats_server import NatsServer, free_port

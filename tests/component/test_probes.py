@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_node_agent.probes import Answer, ProbeTarget, asked, readiness_interval
-from penstock_node_agent.runtime import Started
+from penstock_node_agent.runtimes.protocol import Started
+from penstock_node_agent.workers.probes import Answer, ProbeTarget, asked, readiness_interval
 from tests.support.nats_server import free_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from penstock_common import entropy, ids
-from penstock_node_agent.docker_containers import DockerSettings, container_name
-from penstock_node_agent.docker_gpus import GpuWay
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.runtime import StartOrder
+from penstock_node_agent.runtimes.docker.containers import DockerSettings, container_name
+from penstock_node_agent.runtimes.docker.gpus import GpuWay
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.protocol import StartOrder
 from tests.support.docker_engine import IMAGE
 from tests.support.gpu_engine import GpuEngine, gpu_engine
 

@@ -18,12 +18,12 @@ from penstock_common.connection import Bus
 from penstock_common.log_stream import LogStream, StoredBatch
 from penstock_common.messages import LogGap, LogLine
 from penstock_common.streams import ensure_streams
-from penstock_node_agent.docker_containers import DockerSettings
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.logged_runtime import LoggedRuntime
-from penstock_node_agent.output import Cursor, OutputLine
-from penstock_node_agent.process_runtime import ProcessRuntime
-from penstock_node_agent.runtime import Runtime, StartOrder
+from penstock_node_agent.logs.logged_runtime import LoggedRuntime
+from penstock_node_agent.runtimes.docker.containers import DockerSettings
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.output import Cursor, OutputLine
+from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
+from penstock_node_agent.runtimes.protocol import Runtime, StartOrder
 from tests.fakes.runtime import STDERR, FakeHost, FakeRuntime
 from tests.support.bus import connected, eventually
 from tests.support.docker_engine import IMAGE, docker_host

@@ -11,10 +11,10 @@ import pytest
 
 from penstock_common import entropy, ids
 from penstock_common.states import WorkerReason
-from penstock_node_agent.docker_containers import DockerSettings
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.process_runtime import ProcessRuntime
-from penstock_node_agent.runtime import (
+from penstock_node_agent.runtimes.docker.containers import DockerSettings
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
+from penstock_node_agent.runtimes.protocol import (
     Progress,
     Runtime,
     RuntimeFailedError,

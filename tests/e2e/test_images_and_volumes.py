@@ -10,7 +10,7 @@ import pytest
 from docker import APIClient
 from docker.errors import APIError
 
-from penstock_node_agent.docker_containers import container_name
+from penstock_node_agent.runtimes.docker.containers import container_name
 from tests.support.docker_engine import docker_host
 from tests.support.docker_registry import PASSWORD, USERNAME, PrivateRegistry
 from tests.support.installation import Installation, eventually

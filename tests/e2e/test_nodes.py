@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from docker import APIClient
 
-from penstock_node_agent.docker_containers import NODE_LABEL
+from penstock_node_agent.runtimes.docker.containers import NODE_LABEL
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.installation import (
     CLOCK,

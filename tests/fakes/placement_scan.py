@@ -1,8 +1,8 @@
 """The same choice by looking at every node: the oracle of the index."""
 
-from penstock_scheduler.fleet import NO_GPU, Node
-from penstock_scheduler.lacks import can_hold, unfit
-from penstock_scheduler.placement import Key, Request, Search, group_score
+from penstock_scheduler.placement.cluster import Key, Request, Search, group_score
+from penstock_scheduler.placement.lacks import can_hold, unfit
+from penstock_scheduler.placement.nodes import NO_GPU, Node
 
 
 def scan(search: Search, nodes: list[Node], request: Request) -> Key | None:

@@ -31,17 +31,17 @@ from penstock_common.specs import parse_endpoint
 from penstock_common.states import WorkerState
 from penstock_router.admission import Refusal
 from penstock_router.background import Background
-from penstock_router.borrower import Borrower
 from penstock_router.catalogue import Catalogue
-from penstock_router.claims import Reigns
 from penstock_router.dispatch import Dispatcher
-from penstock_router.driver import Driver
-from penstock_router.handover import Handover
 from penstock_router.lanes import LeaseOutcome, SlotLease, Waiter
-from penstock_router.lender import Lender
 from penstock_router.loans import Loan, Loans
 from penstock_router.picker import pick_least_busy
 from penstock_router.roster import Roster
+from penstock_router.slot_protocol.borrower import Borrower
+from penstock_router.slot_protocol.claims import Reigns
+from penstock_router.slot_protocol.driver import Driver
+from penstock_router.slot_protocol.handover import Handover
+from penstock_router.slot_protocol.lender import Lender
 from tests.fakes.clock import ManualClock
 
 ENDPOINT = "ep-sim"

@@ -15,9 +15,8 @@ from typing_extensions import override
 
 from penstock_common.messages import ImageRemoved, OutputName, RuntimeKind
 from penstock_common.states import WorkerReason
-from penstock_node_agent.output import Cursor, Output, OutputLine, Skim, read_all
-from penstock_node_agent.pull_bytes import PulledBytes
-from penstock_node_agent.runtime import (
+from penstock_node_agent.runtimes.output import Cursor, Output, OutputLine, Skim, read_all
+from penstock_node_agent.runtimes.protocol import (
     BoundExceededError,
     Exit,
     Found,
@@ -31,6 +30,7 @@ from penstock_node_agent.runtime import (
     StartFailedError,
     StartOrder,
 )
+from penstock_node_agent.runtimes.pull_bytes import PulledBytes
 
 SIGTERM_CODE = 143
 SIGKILL_CODE = 137

@@ -16,8 +16,8 @@ from penstock_common.kv import Bucket
 from penstock_common.messages import RegistryAuthRecord
 from penstock_common.sealing import Sealer, new_key
 from penstock_common.states import DesiredState, WorkerState
-from penstock_node_agent.docker_containers import NETWORK, DockerSettings
-from penstock_node_agent.docker_runtime import DockerRuntime
+from penstock_node_agent.runtimes.docker.containers import NETWORK, DockerSettings
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
 from tests.support.agent_rig import AgentRig, RunningAgent, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.docker_registry import PASSWORD, USERNAME, PrivateRegistry

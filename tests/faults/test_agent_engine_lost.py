@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
-from penstock_node_agent.docker_containers import DockerSettings
-from penstock_node_agent.docker_runtime import DockerRuntime
+from penstock_node_agent.runtimes.docker.containers import DockerSettings
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
 from tests.support.agent_rig import NODE, AgentRig, RunningAgent, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE
 from tests.support.nats_server import NatsServer

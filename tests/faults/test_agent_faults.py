@@ -10,10 +10,10 @@ import pytest
 from penstock_common import subjects
 from penstock_common.kv import Bucket
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
-from penstock_node_agent.docker_client import engine_problem
-from penstock_node_agent.docker_containers import DockerSettings
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.runtime import RuntimeFailedError, StartFailedError, StartOrder
+from penstock_node_agent.runtimes.docker.client import engine_problem
+from penstock_node_agent.runtimes.docker.containers import DockerSettings
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.protocol import RuntimeFailedError, StartFailedError, StartOrder
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import AgentRig, agent_rig, endpoint_spec
 from tests.support.nats_server import NatsServer

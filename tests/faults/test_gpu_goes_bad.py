@@ -10,11 +10,11 @@ from penstock_common import subjects
 from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import WorkerAssignment
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
-from penstock_node_agent.nvml_probe import NvmlProbe
-from penstock_node_agent.process_runtime import ProcessRuntime
+from penstock_node_agent.gpus.nvml_probe import NvmlProbe
+from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
 from tests.fakes.nvml import FakeGpu, FakeNvml
+from tests.fakes.scheduler_records import make_record
 from tests.fakes.scheduler_site import scheduling
-from tests.fakes.scheduler_world import make_record
 from tests.support.agent_rig import NODE, AgentRig, agent_rig
 from tests.support.bus import eventually
 from tests.support.nats_server import NatsServer

@@ -12,13 +12,14 @@ from penstock_common.errors import WrongRevisionError
 from penstock_common.kv import Bucket
 from penstock_common.leases import Lease
 from penstock_common.states import DesiredState
+from penstock_scheduler.decision.memory import Memory
+from penstock_scheduler.decision.reconcile import reconcile
 from penstock_scheduler.leader import Leadership
-from penstock_scheduler.memory import Memory
-from penstock_scheduler.plan import Plan
-from penstock_scheduler.reconcile import reconcile
-from penstock_scheduler.store import Store
+from penstock_scheduler.planning.plan import Plan
+from penstock_scheduler.store.store import Store
+from tests.fakes.scheduler_records import make_node, make_record
 from tests.fakes.scheduler_site import scheduler_process, scheduling, site_at
-from tests.fakes.scheduler_world import World, make_node, make_record
+from tests.fakes.scheduler_world import World
 from tests.support.bus import connected, eventually
 from tests.support.nats_server import NatsServer
 

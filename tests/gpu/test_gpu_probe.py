@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pynvml
 import pytest
 
-from penstock_node_agent.nvml_probe import NvmlProbe
-from penstock_node_agent.nvml_read import read_all
+from penstock_node_agent.gpus.nvml_probe import NvmlProbe
+from penstock_node_agent.gpus.nvml_read import read_all
 from tests.fakes.recorded_nvml import RecordedNvml
 from tests.gpu.rig import WORKER, until, worker_env
 from tests.support.record_nvml import record

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from penstock_common.states import DesiredState, WorkerState
-from penstock_node_agent.nvml_probe import NvmlProbe
-from penstock_node_agent.process_runtime import ProcessRuntime
+from penstock_node_agent.gpus.nvml_probe import NvmlProbe
+from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
 from tests.gpu.rig import (
     BALLAST_BYTES,
     SLACK_BYTES,

@@ -10,8 +10,8 @@ from docker import APIClient
 
 from penstock_common.messages import WorkerAssignment
 from penstock_common.states import DesiredState, Phase, WorkerState
-from penstock_node_agent.docker_containers import NETWORK, DockerSettings, container_name
-from penstock_node_agent.docker_runtime import DockerRuntime
+from penstock_node_agent.runtimes.docker.containers import NETWORK, DockerSettings, container_name
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
 from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.nats_server import NatsServer

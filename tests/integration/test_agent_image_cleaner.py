@@ -22,12 +22,12 @@ from penstock_common.clock import SystemClock
 from penstock_common.events.catalogue import NODE_IMAGE_REMOVED
 from penstock_common.image_references import repository
 from penstock_common.messages import ImageRemoved
-from penstock_node_agent.docker_containers import DockerSettings
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.image_choice import DiskSpace, Marks
-from penstock_node_agent.image_cleaner import ImageCare, engine_disk
-from penstock_node_agent.image_ledger import ImageLedger
-from penstock_node_agent.runtime import Credentials, ImageWish, StartOrder
+from penstock_node_agent.runtimes.docker.containers import DockerSettings
+from penstock_node_agent.runtimes.docker.image_choice import DiskSpace, Marks
+from penstock_node_agent.runtimes.docker.image_cleaner import ImageCare, engine_disk
+from penstock_node_agent.runtimes.docker.image_ledger import ImageLedger
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.protocol import Credentials, ImageWish, StartOrder
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import NODE, agent_rig
 from tests.support.cloud_events import read_message

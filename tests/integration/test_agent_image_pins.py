@@ -14,9 +14,14 @@ from docker.errors import APIError
 from penstock_common import entropy, ids
 from penstock_common.image_references import pinned, repository
 from penstock_common.states import WorkerReason, WorkerState
-from penstock_node_agent.docker_containers import DockerSettings, container_name
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.runtime import Credentials, RunningImage, StartFailedError, StartOrder
+from penstock_node_agent.runtimes.docker.containers import DockerSettings, container_name
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.protocol import (
+    Credentials,
+    RunningImage,
+    StartFailedError,
+    StartOrder,
+)
 from tests.support.agent_rig import NODE, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.docker_registry import PASSWORD, USERNAME, PrivateRegistry

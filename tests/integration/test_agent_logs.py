@@ -16,12 +16,12 @@ from penstock_common.log_stream import LogStream, StoredBatch
 from penstock_common.messages import LogGap, LogLine
 from penstock_common.states import WorkerReason, WorkerState
 from penstock_common.streams import ensure_streams
-from penstock_node_agent import log_follower
-from penstock_node_agent.docker_containers import DockerSettings, container_name
-from penstock_node_agent.docker_logs import EngineLogs
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.logged_runtime import LoggedRuntime
-from penstock_node_agent.output import (
+from penstock_node_agent.logs import follower as log_follower
+from penstock_node_agent.logs.logged_runtime import LoggedRuntime
+from penstock_node_agent.runtimes.docker.containers import DockerSettings, container_name
+from penstock_node_agent.runtimes.docker.logs import EngineLogs
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.output import (
     Cursor,
     Output,
     OutputLine,
@@ -29,8 +29,8 @@ from penstock_node_agent.output import (
     Skim,
     read_all,
 )
-from penstock_node_agent.process_runtime import ProcessRuntime
-from penstock_node_agent.runtime import BoundExceededError, StartOrder
+from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
+from penstock_node_agent.runtimes.protocol import BoundExceededError, StartOrder
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import AgentRig, agent_rig, endpoint_spec
 from tests.support.bus import connected, eventually
@@ -221,7 +221,7 @@ class Stumbling(FakeRuntime):
 async def test_a_follower_that_fails_is_begun_again_behind_what_it_published(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock_node_agent.logged_runtime.RETRY_S", 0.05)
+    monkeypatch.setattr("penstock_node_agent.logs.logged_runtime.RETRY_S", 0.05)
     host = FakeHost()
     async with connected(nats_server.url) as bus:
         await ensure_streams(bus)

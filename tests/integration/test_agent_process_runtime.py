@@ -14,12 +14,14 @@ import pytest
 
 from penstock_common import entropy, ids
 from penstock_common.states import WorkerReason
-from penstock_node_agent import log_files, process_runtime, process_table
-from penstock_node_agent.ports import PortPicker, is_free
-from penstock_node_agent.process_logs import output_paths
-from penstock_node_agent.process_record import ProcessRecord, write_record
-from penstock_node_agent.process_runtime import ProcessRuntime
-from penstock_node_agent.runtime import StartFailedError, StartOrder, StopFailedError
+from penstock_node_agent.runtimes import log_files
+from penstock_node_agent.runtimes.process import spawn
+from penstock_node_agent.runtimes.process import table as process_table
+from penstock_node_agent.runtimes.process.logs import output_paths
+from penstock_node_agent.runtimes.process.ports import PortPicker, is_free
+from penstock_node_agent.runtimes.process.record import ProcessRecord, write_record
+from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
+from penstock_node_agent.runtimes.protocol import StartFailedError, StartOrder, StopFailedError
 from tests.support.process_workers import living, process_settings, until
 
 pytestmark = pytest.mark.slow
@@ -172,7 +174,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(
             raise OSError(errno.ENOSPC, "No space left on device")
         write_record(folder, record)
 
-    monkeypatch.setattr(process_runtime, "write_record", full)
+    monkeypatch.setattr(spawn, "write_record", full)
     order = rig.order(SLEEP)
     with pytest.raises(StartFailedError) as raised:
         await rig.runtime.start(order)
@@ -283,7 +285,9 @@ async def test_a_long_log_is_cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_a_kill_for_memory_is_told_apart(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     worker_id = await rig.start(SLEEP)
-    pid = next(p.pid for p in living(worker_id))
+    # The kernel shows the environment of a process a moment after it runs.
+    await until(lambda: bool(living(worker_id)))
+    (pid,) = [p.pid for p in living(worker_id)]
     kills = process_table.oom_kill_count()
     monkeypatch.setattr(process_table, "oom_kill_count", lambda: kills + 1)
     os.kill(pid, signal.SIGKILL)
@@ -298,7 +302,7 @@ async def test_a_survivor_of_sigkill_is_not_called_gone(
 ) -> None:
     worker_id = await rig.start(SLEEP)
     monkeypatch.setattr(process_table, "send_signal", lambda _process, _number: None)
-    monkeypatch.setattr("penstock_node_agent.process_runtime.KILL_WAIT_S", 0.2)
+    monkeypatch.setattr("penstock_node_agent.runtimes.process.ends.KILL_WAIT_S", 0.2)
 
     with pytest.raises(StopFailedError):
         await rig.runtime.stop(worker_id, 0.05)

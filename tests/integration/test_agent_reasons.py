@@ -17,9 +17,9 @@ from docker.errors import APIError
 from penstock_common.messages import Gpu, WorkerStatus
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import GpuReason, WorkerReason, WorkerState
-from penstock_node_agent.docker_containers import DockerSettings
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.gpus import GpuInventory
+from penstock_node_agent.gpus.inventory import GpuInventory
+from penstock_node_agent.runtimes.docker.containers import DockerSettings
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
 from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.docker_registry import PrivateRegistry

@@ -14,11 +14,11 @@ from docker.errors import APIError
 
 from penstock_common import entropy, ids, subjects
 from penstock_common.states import DesiredState, Phase, WorkerReason, WorkerState
-from penstock_node_agent.docker_client import connect
-from penstock_node_agent.docker_containers import DockerSettings, container_name
-from penstock_node_agent.docker_pulls import ImagePuller
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.runtime import Credentials, StartFailedError
+from penstock_node_agent.runtimes.docker.client import connect
+from penstock_node_agent.runtimes.docker.containers import DockerSettings, container_name
+from penstock_node_agent.runtimes.docker.pulls import ImagePuller
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.protocol import Credentials, StartFailedError
 from tests.support.agent_rig import NODE, agent_rig
 from tests.support.api_server import ApiServer, running_api
 from tests.support.docker_engine import docker_host

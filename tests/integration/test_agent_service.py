@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
-from penstock_node_agent import process_table
+from penstock_node_agent.runtimes.process import table as process_table
 from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec, said
 from tests.support.docker_engine import docker_host
 from tests.support.nats_server import NatsServer

@@ -17,16 +17,16 @@ from penstock_common.messages import VolumeRecord
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason, WorkerState
 from penstock_common.volumes import DriverOptionsSource, HostPathSource, VolumeSource
-from penstock_node_agent.docker_containers import DockerSettings, container_name
-from penstock_node_agent.docker_runtime import DockerRuntime
-from penstock_node_agent.docker_volumes import volume_name
-from penstock_node_agent.runtime import (
+from penstock_node_agent.runtimes.docker.containers import DockerSettings, container_name
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.docker.volumes import volume_name
+from penstock_node_agent.runtimes.protocol import (
     BoundExceededError,
     StartFailedError,
     StartOrder,
     VolumeMount,
 )
-from penstock_node_agent.volume_policy import VolumePolicy
+from penstock_node_agent.runtimes.volume_policy import VolumePolicy
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host

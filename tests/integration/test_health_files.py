@@ -12,7 +12,7 @@ import pytest
 
 from penstock_common.clock import SystemClock
 from penstock_common.health import HEALTH_VARIABLE, read_problem
-from penstock_node_agent.heartbeat import TTL_S
+from penstock_node_agent.node.heartbeat import TTL_S
 from tests.support.installation import eventually
 from tests.support.nats_server import NatsServer
 

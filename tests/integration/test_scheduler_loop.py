@@ -18,10 +18,11 @@ from penstock_common.states import DesiredState, EndpointReason, EndpointState, 
 from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.loop import SchedulerLoop
-from penstock_scheduler.plan import Plan
-from penstock_scheduler.store import Store
+from penstock_scheduler.planning.plan import Plan
+from penstock_scheduler.store.store import Store
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
 from tests.fakes.scheduler_site import scheduler_process, scheduling, site_at
-from tests.fakes.scheduler_world import EPOCH, make_node, make_record
 from tests.support.bus import connected, eventually
 from tests.support.cloud_events import read_message
 from tests.support.nats_server import NatsServer

@@ -5,8 +5,9 @@ import pytest
 from penstock_common import subjects
 from penstock_common.messages import ApiKeyRecord, UsageRecord
 from penstock_common.states import EndpointReason
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
 from tests.fakes.scheduler_site import Site, scheduling, site_at
-from tests.fakes.scheduler_world import EPOCH, make_node, make_record
 from tests.support.bus import eventually
 from tests.support.nats_server import NatsServer
 

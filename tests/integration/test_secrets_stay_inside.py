@@ -15,8 +15,8 @@ from penstock_common import subjects
 from penstock_common.sealing import new_key
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import WorkerState
-from penstock_node_agent.docker_containers import DockerSettings, container_name
-from penstock_node_agent.docker_runtime import DockerRuntime
+from penstock_node_agent.runtimes.docker.containers import DockerSettings, container_name
+from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
 from tests.support.agent_rig import NODE, agent_rig
 from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
 from tests.support.docker_engine import IMAGE, docker_host

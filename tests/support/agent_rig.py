@@ -15,13 +15,13 @@ from penstock_common.settings import NatsSettings
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import DesiredState, WorkerState
 from penstock_common.streams import ensure_streams
-from penstock_node_agent.advice import advised
 from penstock_node_agent.agent import Agent, AgentParts
-from penstock_node_agent.gpus import GpuInventory
-from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
-from penstock_node_agent.host_facts import HostFacts
-from penstock_node_agent.nvml_probe import NvmlProbe
-from penstock_node_agent.runtime import Runtime
+from penstock_node_agent.gpus.inventory import GpuInventory
+from penstock_node_agent.gpus.nvml_probe import NvmlProbe
+from penstock_node_agent.node.heartbeat import Heartbeat, NodeIdentity
+from penstock_node_agent.node.host_facts import HostFacts
+from penstock_node_agent.runtimes.protocol import Runtime
+from penstock_node_agent.workers.advice import advised
 from tests.support.nats_server import NatsServer
 
 NODE = "node-test"

@@ -34,6 +34,7 @@ class NatsServer:
     def __init__(self, folder: Path, *, max_payload: int = 1_048_576, sync: bool = True) -> None:
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._configured = False
         folder.mkdir(parents=True, exist_ok=True)
         self._config = folder / "nats.conf"
         self._rest = (
@@ -45,10 +46,12 @@ class NatsServer:
         self._take_ports()
 
     @classmethod
-    def configured(cls, config: Path, port: int, monitor_port: int) -> "NatsServer":
+    def configured(
+        cls, config: Path, port: int, monitor_port: int, *, folder: Path | None = None
+    ) -> "NatsServer":
         """A server with a configuration that is there, which listens on these ports."""
-        server = cls(config.parent / "server")
-        server._config = config
+        server = cls(folder or config.parent / "server")
+        server._config, server._configured = config, True
         server.port, server.monitor_port = port, monitor_port
         server.url = f"nats://127.0.0.1:{port}"
         server.monitor_url = f"http://127.0.0.1:{monitor_port}"
@@ -68,13 +71,17 @@ class NatsServer:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
         first = self._process is None
         for _ in range(4):
             if self._try_start():
                 return
-            if not first or b"address already in use" not in self._log():
+            if self._configured or not first or b"address already in use" not in self._log():
                 break
             self._take_ports()  # somebody else took one since it was found free
         raise RuntimeError(self._log().decode())

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from penstock_node_agent import process_table
-from penstock_node_agent.process_runtime import ProcessSettings
+from penstock_node_agent.runtimes.process import table as process_table
+from penstock_node_agent.runtimes.process.spawn import ProcessSettings
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import pynvml
 
-from penstock_node_agent.nvml_read import read_all
+from penstock_node_agent.gpus.nvml_read import read_all
 
 #: Of the ways to read a field's value: the others may be no JSON.
 _UNION_FIELDS = ("uiVal", "ullVal", "sllVal")

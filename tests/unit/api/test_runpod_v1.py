@@ -33,7 +33,7 @@ from penstock_api.runpod.v1 import (
 )
 from penstock_common.errors import InvalidDocumentError
 from penstock_common.messages import EndpointRecord, TemplateRecord
-from penstock_node_agent.gpus import product_id
+from penstock_node_agent.gpus.inventory import product_id
 from tests.support.dialect_rig import NOW, at, fields_of, objects, record_of, set_at, shown_of
 
 #: As their documentation gives it.

@@ -11,7 +11,7 @@ from penstock_autoscaler.load import Load, Starting
 from penstock_autoscaler.starts import StartTimes
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import Phase
-from tests.fakes.scheduler_world import make_record
+from tests.fakes.scheduler_records import make_record
 
 
 def spec(

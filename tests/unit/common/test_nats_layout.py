@@ -3,7 +3,7 @@
 from penstock_api import idempotency
 from penstock_common import nats_layout, subjects
 from penstock_common.events.catalogue import CATALOGUE
-from penstock_node_agent import heartbeat as node_heartbeat
+from penstock_node_agent.node import heartbeat as node_heartbeat
 from penstock_router import heartbeat as router_heartbeat
 
 

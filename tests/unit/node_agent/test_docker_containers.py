@@ -7,7 +7,7 @@ import pytest
 
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
-from penstock_node_agent.docker_containers import (
+from penstock_node_agent.runtimes.docker.containers import (
     DISK_LABEL,
     DiskUse,
     DockerSettings,
@@ -22,8 +22,8 @@ from penstock_node_agent.docker_containers import (
     read_found,
     read_port,
 )
-from penstock_node_agent.docker_errors import pull_failure
-from penstock_node_agent.runtime import Exit, StartOrder
+from penstock_node_agent.runtimes.docker.errors import pull_failure
+from penstock_node_agent.runtimes.protocol import Exit, StartOrder
 
 SETTINGS = DockerSettings(docker_host="unix:///x", node_id="node-a", address="10.0.0.5")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock_node_agent.docker_disks import DiskWatch
+from penstock_node_agent.runtimes.docker.disks import DiskWatch
 
 
 class Engine:

@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from penstock_node_agent.docker_gpus import GpuWay, choose_way, gpu_environment, gpu_options
+from penstock_node_agent.runtimes.docker.gpus import (
+    GpuWay,
+    choose_way,
+    gpu_environment,
+    gpu_options,
+)
 
 TWO = ("GPU-a", "GPU-b")
 WAYS: tuple[GpuWay, ...] = ("cdi", "runtime", "device_request")

@@ -1,7 +1,7 @@
 """What is made of an image that the engine shows."""
 
-from penstock_node_agent.docker_images import LocalImage, choose_local, read_local
-from penstock_node_agent.runtime import RunningImage
+from penstock_node_agent.runtimes.docker.images import LocalImage, choose_local, read_local
+from penstock_node_agent.runtimes.protocol import RunningImage
 
 
 def test_digests_of_other_repositories_do_not_count() -> None:

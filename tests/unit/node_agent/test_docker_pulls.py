@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from penstock_node_agent.docker_pulls import ImagePuller
+from penstock_node_agent.runtimes.docker.pulls import ImagePuller
 
 
 class Engine:

@@ -12,7 +12,7 @@ from requests.exceptions import ReadTimeout
 
 from penstock_common.states import WorkerReason
 from penstock_common.volumes import DriverOptionsSource, HostPathSource, NfsSource
-from penstock_node_agent.docker_volumes import (
+from penstock_node_agent.runtimes.docker.volumes import (
     VolumeUse,
     directory_bytes,
     driver_options,
@@ -21,8 +21,8 @@ from penstock_node_agent.docker_volumes import (
     read_volume_use,
     trusted_path,
 )
-from penstock_node_agent.runtime import StartFailedError, StartOrder, VolumeMount
-from penstock_node_agent.volume_policy import VolumePolicy
+from penstock_node_agent.runtimes.protocol import StartFailedError, StartOrder, VolumeMount
+from penstock_node_agent.runtimes.volume_policy import VolumePolicy
 
 NFS = NfsSource(type="nfs", server="nas", path="/export", options="soft")
 RAW = DriverOptionsSource(type="driver_options", options={"type": "tmpfs", "device": "tmpfs"})

@@ -9,8 +9,8 @@ import pytest
 from docker import APIClient
 from docker.errors import DockerException
 
-from penstock_node_agent import engine_disk
-from penstock_node_agent.docker_watch import EngineWatch, parse_instant
+from penstock_node_agent.runtimes.docker import engine_disk
+from penstock_node_agent.runtimes.docker.watch import EngineWatch, parse_instant
 from tests.fakes.clock import ManualClock
 
 if TYPE_CHECKING:

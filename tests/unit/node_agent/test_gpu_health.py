@@ -9,11 +9,11 @@ from penstock_common.events.catalogue import NODE_GPU_UNHEALTHY as UNHEALTHY
 from penstock_common.events.catalogue import EventType
 from penstock_common.messages import Gpu, GpuNews, NodeRecord
 from penstock_common.states import GpuReason
-from penstock_node_agent.gpu_health import UNFIT_XIDS, HealthFacts, find_fault
-from penstock_node_agent.gpu_news import gpu_news
-from penstock_node_agent.known_gpus import KnownGpus
-from penstock_node_agent.nvml_read import Device, Readout, Unread
-from tests.fakes.scheduler_world import make_node
+from penstock_node_agent.gpus.health import UNFIT_XIDS, HealthFacts, find_fault
+from penstock_node_agent.gpus.known import KnownGpus
+from penstock_node_agent.gpus.news import gpu_news
+from penstock_node_agent.gpus.nvml_read import Device, Readout, Unread
+from tests.fakes.scheduler_records import make_node
 
 #: Of NVIDIA's catalogue, by "immediate action": RESTART_APP, IGNORE, or the XID before counts.
 APPLICATION_XIDS = [8, 11, 13, 25, 31, 32, 43, 45, 63, 68, 92, 94, 109, 137, 154]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_node_agent.gpus import (
+from penstock_node_agent.gpus.inventory import (
     cuda_version,
     is_static,
     link_groups,

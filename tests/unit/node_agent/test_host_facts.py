@@ -2,7 +2,7 @@ import os
 import shutil
 from pathlib import Path
 
-from penstock_node_agent.host_facts import read_host_facts
+from penstock_node_agent.node.host_facts import read_host_facts
 
 
 def test_facts_are_those_of_this_machine(tmp_path: Path) -> None:

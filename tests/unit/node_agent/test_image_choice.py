@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_common.image_references import repository
-from penstock_node_agent.image_choice import (
+from penstock_node_agent.runtimes.docker.image_choice import (
     MIN_UNUSED_S,
     DiskSpace,
     EngineImage,

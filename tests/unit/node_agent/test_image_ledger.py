@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock_node_agent.image_choice import PulledImage
-from penstock_node_agent.image_ledger import ImageLedger
+from penstock_node_agent.runtimes.docker.image_choice import PulledImage
+from penstock_node_agent.runtimes.docker.image_ledger import ImageLedger
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 LATER = AT + timedelta(minutes=5)

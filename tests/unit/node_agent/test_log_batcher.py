@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_common.messages import LogGap, LogLine
-from penstock_node_agent.log_batcher import (
+from penstock_node_agent.logs.batcher import (
     BATCH_BYTES,
     BURST_BYTES,
     HELD_BACK_LINES,
@@ -16,7 +16,7 @@ from penstock_node_agent.log_batcher import (
     RATE_BYTES_PER_S,
     LogBatcher,
 )
-from penstock_node_agent.output import Cursor, Output, OutputLine, OutputLost
+from penstock_node_agent.runtimes.output import Cursor, Output, OutputLine, OutputLost
 
 AT = datetime(2030, 1, 2, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock_node_agent import log_files
+from penstock_node_agent.runtimes import log_files
 
 BLOCK = 4_096
 

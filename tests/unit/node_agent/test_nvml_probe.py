@@ -7,9 +7,9 @@ import pynvml
 import pytest
 
 from penstock_common.states import GpuReason
-from penstock_node_agent.gpus import GpuInventory
-from penstock_node_agent.nvml_events import XidListener
-from penstock_node_agent.nvml_probe import NvmlProbe
+from penstock_node_agent.gpus.inventory import GpuInventory
+from penstock_node_agent.gpus.nvml_events import XidListener
+from penstock_node_agent.gpus.nvml_probe import NvmlProbe
 from tests.fakes.nvml import FakeGpu, FakeInstance, FakeNvml
 
 

@@ -5,7 +5,7 @@ import json
 import pynvml
 import pytest
 
-from penstock_node_agent.nvml_read import Readout, read_all
+from penstock_node_agent.gpus.nvml_read import Readout, read_all
 from tests.fakes.nvml import FakeGpu, FakeInstance, FakeNvml
 from tests.fakes.recorded_nvml import RecordedNvml
 from tests.support.record_nvml import RecordingNvml

@@ -9,8 +9,8 @@ from penstock_common.messages import WorkerAssignment
 from penstock_common.specs import LocalVolume, parse_endpoint
 from penstock_common.states import WorkerReason
 from penstock_common.volumes import HostPathSource
-from penstock_node_agent.orders import start_order
-from penstock_node_agent.runtime import Credentials, StartFailedError, VolumeMount
+from penstock_node_agent.runtimes.protocol import Credentials, StartFailedError, VolumeMount
+from penstock_node_agent.workers.orders import start_order
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 MOUNT = VolumeMount("vol-1", HostPathSource(type="host_path", path="/mnt/x"), "/data")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_common.messages import OutputName
-from penstock_node_agent.docker_logs import FrameReader, LogPosition
-from penstock_node_agent.output import (
+from penstock_node_agent.runtimes.docker.logs import FrameReader, LogPosition
+from penstock_node_agent.runtimes.output import (
     LINE_BYTES,
     SKIM_KEEPS,
     Cursor,

@@ -1,6 +1,6 @@
 from typing import Any
 
-from penstock_node_agent.pull_bytes import PullCount, PulledBytes
+from penstock_node_agent.runtimes.pull_bytes import PullCount, PulledBytes
 
 
 def line(layer: str, status: str, **detail: int) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 
 from penstock_common.messages import Gpu
 from penstock_common.states import GpuReason
-from penstock_node_agent.nvml_probe import NvmlProbe
-from penstock_node_agent.nvml_read import Readout, read_all
+from penstock_node_agent.gpus.nvml_probe import NvmlProbe
+from penstock_node_agent.gpus.nvml_read import Readout, read_all
 from tests.fakes.recorded_nvml import RecordedNvml
 
 RECORDING = Path(__file__).parents[2] / "fixtures/nvml/h100-80gb.json"

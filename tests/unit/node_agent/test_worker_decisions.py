@@ -18,7 +18,7 @@ from penstock_common.states import (
     WorkerReason,
     WorkerState,
 )
-from penstock_node_agent.worker import (
+from penstock_node_agent.workers.decide import (
     Ending,
     FoundState,
     Presence,

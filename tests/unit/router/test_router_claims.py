@@ -1,6 +1,6 @@
 """A new driver gives out nothing before it knows what its predecessors gave out."""
 
-from penstock_router.claims import ASK_AGAIN_S, LIMIT_S, Claims, Question, Reigns
+from penstock_router.slot_protocol.claims import ASK_AGAIN_S, LIMIT_S, Claims, Question, Reigns
 
 
 def claims(*, fresh: bool = False) -> Claims:

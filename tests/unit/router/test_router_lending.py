@@ -3,7 +3,14 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from penstock_router.lending import ASK_AGAIN_S, ASKING_S, LEAST_FREE, Demand, Lent, LentSlots
+from penstock_router.slot_protocol.lending import (
+    ASK_AGAIN_S,
+    ASKING_S,
+    LEAST_FREE,
+    Demand,
+    Lent,
+    LentSlots,
+)
 
 
 def out(lent: LentSlots, lease_id: str, origin_id: str = "rt-x", **fields: object) -> Lent:

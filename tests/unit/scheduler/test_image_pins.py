@@ -10,10 +10,12 @@ from hypothesis import given
 
 from penstock_common.messages import WorkerAssignment, WorkerStatus
 from penstock_common.states import WorkerReason, WorkerState
-from penstock_scheduler.image_pins import KEPT, learn_pins, pin_of, strays
-from penstock_scheduler.placement import Cluster, Request
+from penstock_scheduler.placement.cluster import Cluster, Request
+from penstock_scheduler.rollout.image_pins import KEPT, learn_pins, pin_of, strays
 from penstock_scheduler.snapshot import Worker
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 both_ways = pytest.mark.usefixtures("both_ways")
 

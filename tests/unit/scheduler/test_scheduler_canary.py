@@ -6,8 +6,10 @@ from hypothesis import given
 
 from penstock_common.messages import ApiKeyRecord
 from penstock_common.states import EndpointReason, EndpointState
-from penstock_scheduler.canary import divide
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from penstock_scheduler.rollout.canary import divide
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 pytestmark = [pytest.mark.usefixtures("both_ways")]
 

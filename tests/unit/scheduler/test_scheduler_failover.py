@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 
 from penstock_common.states import EndpointState, WorkerState
-from penstock_scheduler.plan import Plan
-from penstock_scheduler.reconcile import reconcile
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from penstock_scheduler.decision.reconcile import reconcile
+from penstock_scheduler.planning.plan import Plan
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

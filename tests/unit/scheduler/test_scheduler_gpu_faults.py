@@ -3,7 +3,8 @@
 import pytest
 
 from penstock_common.states import DesiredState, EndpointReason, GpuReason, WorkerReason
-from tests.fakes.scheduler_world import World, make_node, make_record
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

@@ -11,7 +11,8 @@ from penstock_common.states import (
     NodeWish,
     WorkerReason,
 )
-from tests.fakes.scheduler_world import World, make_node, make_record
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

@@ -7,13 +7,15 @@ from pydantic import ValidationError
 
 from penstock_common.messages import EndpointStatus, QueueReport, WorkerLoad
 from penstock_common.states import EndpointReason, EndpointState, Phase, WorkerReason, WorkerState
-from penstock_scheduler.backoff import Backoff, Failure, failure_of, note_failure, recall
-from penstock_scheduler.drivers import Drives
-from penstock_scheduler.presence import Presence
-from penstock_scheduler.reports import ReportBook
+from penstock_scheduler.holdings.drivers import Drives
+from penstock_scheduler.rollout.backoff import Backoff, Failure, failure_of, note_failure, recall
 from penstock_scheduler.settings import Settings
 from penstock_scheduler.snapshot import HeardReport, Tables, Worker, build_snapshot
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from penstock_scheduler.store.presence import Presence
+from penstock_scheduler.store.reports import ReportBook
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 # ---- presence
 
@@ -61,6 +63,33 @@ def test_a_key_that_goes_away_before_it_could_expire_was_taken_away() -> None:
     presence.note_heard("node-a", 24)
     presence.note_removed("node-a", 34)  # expired, or a frozen server's clock jumped
     assert lost(presence, 33) == set()
+
+
+def test_nobody_is_lost_because_the_bucket_could_not_be_written() -> None:
+    """It has no leader for eight seconds; the next one finds all keys expired before any beat."""
+    presence = Presence(lost_after_s=10)
+    presence.note_synced(0)
+    for name, at in (("node-a", 20), ("node-b", 21)):
+        presence.note_told(at)
+        presence.note_heard(name, at)
+    presence.note_told(31)  # the first key goes away
+    assert presence.settling_since == 31
+    assert presence.lost(["node-a", "node-b"], present=(), now=31.1) == set()
+    presence.note_told(33)
+    presence.note_heard("node-b", 33)
+    assert lost(presence, 35.9, present=("node-b",)) == set()
+    assert lost(presence, 36, present=("node-b",)) == {"node-a"}
+
+
+def test_a_node_is_lost_at_once_when_others_were_heard_meanwhile() -> None:
+    presence = Presence(lost_after_s=10)
+    presence.note_synced(0)
+    presence.note_heard("node-a", 1)
+    for at in (1, 4, 7, 10):
+        presence.note_told(at)
+        presence.note_heard("node-b", at)
+    presence.note_told(11)  # node-a's key goes away
+    assert lost(presence, 11, present=("node-b",)) == {"node-a"}
 
 
 # ---- reports and snapshot

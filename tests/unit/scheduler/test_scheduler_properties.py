@@ -5,8 +5,10 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from penstock_common.states import EndpointReason, EndpointState, GpuReason, NodeWish
-from penstock_scheduler.canary import divide
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from penstock_scheduler.rollout.canary import divide
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 ENDPOINTS = ("ep-1", "ep-2")
 endpoint_ids = st.sampled_from(ENDPOINTS)

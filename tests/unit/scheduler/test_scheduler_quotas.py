@@ -10,7 +10,9 @@ from hypothesis.stateful import rule
 
 from penstock_common.messages import ApiKeyRecord
 from penstock_common.states import EndpointReason
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 from tests.unit.scheduler.test_scheduler_properties import (
     ENDPOINTS,
     SchedulerStory,

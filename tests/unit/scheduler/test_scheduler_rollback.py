@@ -4,7 +4,8 @@ import pytest
 
 from penstock_common.messages import WorkerAssignment
 from penstock_common.states import EndpointReason, EndpointState, Phase, WorkerReason, WorkerState
-from tests.fakes.scheduler_world import World, make_node, make_record
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

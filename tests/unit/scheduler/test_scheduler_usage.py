@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 
 from penstock_common.states import WorkerState
-from penstock_scheduler.reconcile import reconcile
-from tests.fakes.scheduler_world import EPOCH, World, make_node, make_record
+from penstock_scheduler.decision.reconcile import reconcile
+from tests.fakes.clock import EPOCH
+from tests.fakes.scheduler_records import make_node, make_record
+from tests.fakes.scheduler_world import World
 
 both_ways = pytest.mark.usefixtures("both_ways")
 

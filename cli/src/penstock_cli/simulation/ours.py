@@ -68,6 +68,6 @@ class Penstock(Scaler):
 
     @override
     def note_start(self, view: View, took_s: float) -> None:
-        """Learn as `endpoint_run.py` of the scheduler does."""
+        """Learn as `sweep.py` of the scheduler does."""
         learnt = self._memory.starts.learn({Phase.RECEIVED: took_s})
         self._memory = replace(self._memory, starts=learnt)

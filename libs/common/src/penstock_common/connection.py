@@ -1,8 +1,8 @@
 """One NATS connection that outlives its client.
 
 `Bus` is what the rest of Penstock knows of NATS. Below it: `nats_exchange.py` (subscriptions,
-questions and answers), `nats_link.py` (dial, watch, reconnect) and `nats_wire.py` (one connection
-of the NATS client). What holds for all of its methods:
+questions and answers), `nats_link.py` (dial, watch, reconnect), `nats_wire.py` (one connection
+of the NATS client) and `nats_tls.py` (encryption). What holds for all of its methods:
 
 - **Errors.** `BusDisconnectedError`: not connected, surely nothing was sent. `BusTimeoutError`: it
   was sent, no answer came in time or before the connection broke: it may or may not have been
@@ -76,8 +76,8 @@ class Bus:
             wait_s: seconds to keep trying.
 
         Raises:
-            BusDisconnectedError: no server took the connection in time; the log says why.
-            MisconfiguredError: `settings.nats_url` cannot be one.
+            BusDisconnectedError: no server took the connection in time; the message says why.
+            MisconfiguredError: `settings.nats_url` cannot be one, or what TLS takes is amiss.
         """
         bus = cls(settings, name=name, clock=clock)
         try:
@@ -86,6 +86,7 @@ class Bus:
             await bus._link.close()
             raise BusDisconnectedError(
                 f"no NATS connection to {without_login(settings.nats_url)} within {wait_s:g} s"
+                + (f": {bus._link.problem}" if bus._link.problem else "")
             ) from None
         except BaseException:
             await bus._link.close()

@@ -50,6 +50,8 @@ class JoinAnswer(BaseModel):
     nats_url: str
     nats_user: str
     nats_password: Annotated[str, Field(repr=False)]
+    #: certificates of the CAs whose NATS servers are trusted, PEM; empty = those of the host
+    nats_tls_ca: str = ""
     #: copies of each stream
     nats_replicas: int
     #: the key that opens secrets

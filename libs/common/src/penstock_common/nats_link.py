@@ -29,6 +29,7 @@ from penstock_common.errors import BusTimeoutError, PenstockError
 from penstock_common.lifecycle import MisconfiguredError
 from penstock_common.nats_exchange import ECHO_TIMEOUT_S, Exchange
 from penstock_common.nats_retry import Backoff
+from penstock_common.nats_tls import explained, tls_of
 from penstock_common.nats_wire import WireClient
 from penstock_common.settings import NatsSettings
 
@@ -74,13 +75,16 @@ class Link:
         """Not connected yet.
 
         Raises:
-            MisconfiguredError: `settings.nats_url` cannot be one.
+            MisconfiguredError: `settings.nats_url` cannot be one, or what TLS takes is amiss.
         """
         self._exchange = exchange
         self._settings = settings
         self._name = name
         self._clock = clock
         self._urls = _parse_urls(settings.nats_url)
+        self._tls = tls_of(settings, self._urls)
+        #: why the last dial failed, for a person; empty = none did
+        self.problem = ""
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._supervisor: asyncio.Task[None] | None = None
         self._ensure_wanted = asyncio.Event()
@@ -173,16 +177,21 @@ class Link:
                     name=self._name,
                     user=self._settings.nats_user,
                     password=self._settings.nats_password.get_secret_value(),
+                    tls=self._tls,
                 )
                 self._exchange.subscribe_all(client)
                 await self._exchange.echo(client=client)
             except Exception as error:  # noqa: BLE001  # whatever a handshake may end in; logged
+                self.problem = (
+                    explained(error, url) or client.error_text or str(error) or type(error).__name__
+                )
                 logger.warning(
                     "NATS server not reached",
                     extra={
                         "action": "nats_dial_failed",
                         "connection": self._name,
-                        "error": client.error_text or str(error) or type(error).__name__,
+                        "url": without_login(url),
+                        "error": self.problem,
                     },
                 )
             except BaseException:

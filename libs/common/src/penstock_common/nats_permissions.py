@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from penstock_common import nats_layout, subjects
 from penstock_common.events.catalogue import CATALOGUE, Ids, Service
-from penstock_common.nats_layout import Bucket, Core, Stream
+from penstock_common.nats_rows import Bucket, Core, Stream, pattern
 from penstock_common.subjects import inbox_prefix, kv_stream, kv_subject
 
 #: Programs of others: all calls of the api, or only those that read.
@@ -92,6 +92,7 @@ def _on_stream(service: Service, stream: Stream) -> Iterator[str]:
             yield f"$JS.API.STREAM.PURGE.{stream.name}"
     if service in stream.readers:
         yield from _reading(stream.name)
+        yield f"$JS.API.STREAM.MSG.GET.{stream.name}"
         yield f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.*"
         yield f"$JS.ACK.{stream.name}.>"
     if any(
@@ -126,7 +127,7 @@ def _sends(service: Service, row: Core) -> Iterator[str]:
         if row.answer_subject is None:
             yield f"{inbox_prefix(row.writer)}.>"
         else:
-            yield nats_layout.pattern(row.answer_subject)
+            yield pattern(row.answer_subject)
 
 
 def _subscribes(service: Service) -> Iterator[str]:
@@ -137,7 +138,7 @@ def _subscribes(service: Service) -> Iterator[str]:
         if service in row.readers:
             yield row.pattern
         if service is row.writer and row.answer_subject is not None:
-            yield nats_layout.pattern(row.answer_subject)
+            yield pattern(row.answer_subject)
     if service is Service.API:
         yield subjects.CALLS_ALL
 

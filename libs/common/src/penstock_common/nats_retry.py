@@ -24,3 +24,12 @@ class Backoff:
     def reset(self) -> None:
         """It worked: begin with the short pauses again."""
         self._next_s = 0.0
+
+
+def patience() -> Backoff:
+    """How long to wait for an answer of JetStream's API, from try to try: 2, 4, then 5 s.
+
+    On a cluster what is asked while leaders change, or falls to a server that just died, is never
+    answered; so the first wait is short. A server that many ask at once gets longer.
+    """
+    return Backoff(first_s=2.0, cap_s=5.0)

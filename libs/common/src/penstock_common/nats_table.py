@@ -4,17 +4,19 @@ Theory of operation. A table has one runner task that walks for ever through
 
     connected → list and watch → (ended) → pause → …
 
-A *watch* is one ephemeral push consumer (`deliver_policy: last_per_subject`) on a delivery subject
-of its own: it first sends the last message of every key, then every change. Its listing is whole
-when as many messages came as were pending at its creation, or when a message says that none
-pends after it; rows that were not in it are removed. A watch ends when the connection is lost,
-when the consumer's sequence shows a gap, or when its heartbeats stay away; then a new watch lists
-everything again. Nothing is resumed: a memory bucket that came back empty, a purged history and a
-stream made anew are all seen for what they are.
+A *watch* (nats_watch.py) is one ephemeral push consumer on a delivery subject of its own: it first
+sends the last message of every key, then every change. Its listing is whole when as many messages
+came as were pending at its creation, or when a message says that none pends after it, and when it
+has reached what the stream's leader held before it began: on a cluster any server of the stream
+may serve it, and one that was started a moment ago lacks what was written meanwhile. Only a whole
+listing touches the rows, all of it at once; rows that were not in it are removed. A watch ends when
+the connection is lost, when the consumer's sequence shows a gap, or when its heartbeats stay away
+(its server died, or its consumer was deleted); then a new watch lists everything again. Nothing is
+resumed: a memory bucket that came back empty, a purged history and a stream made anew are all seen
+for what they are.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,8 +24,8 @@ from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 from penstock_common import subjects
-from penstock_common.connection import Bus, Subscription
-from penstock_common.entropy import random_ratio, random_secret
+from penstock_common.connection import Bus
+from penstock_common.entropy import random_ratio
 from penstock_common.errors import (
     BusDisconnectedError,
     BusRefusedError,
@@ -31,16 +33,24 @@ from penstock_common.errors import (
     NoRespondersError,
     PenstockError,
 )
-from penstock_common.nats_retry import Backoff
+from penstock_common.nats_retry import Backoff, patience
+from penstock_common.nats_watch import Watch
 from penstock_common.nats_wire import Received, is_marker, parse_ack_subject, status_of
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: The server forgets a watch that nobody listens to after so long.
-_INACTIVE_NS: Final = 10_000_000_000
-_STREAM_NOT_FOUND: Final = 10059  # JetStream's err_code
+#: While a listing is not whole it is looked at so often …
+_LISTING_LOOK_S: Final = 0.5
+#: … and given up when nothing more comes for so long.
+_LISTING_STALLED_S: Final = 2.0
+#: Heartbeats in a row that stay away until a watch is given up.
+_MISSED_HEARTBEATS: Final = 2
+
+# JetStream's err_codes
+_STREAM_NOT_FOUND: Final = 10059
+_NO_MESSAGE: Final = 10037
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,7 @@ class WatchedTable(Generic[T]):
         keys: str = ">",
         on_change: Callable[[str, Row[T] | None], None] | None = None,
         on_synced: Callable[[], None] | None = None,
-        heartbeat_s: float = 5.0,
+        heartbeat_s: float = 2.0,
     ) -> None:
         """A table that is not started.
 
@@ -73,11 +83,11 @@ class WatchedTable(Generic[T]):
             decode: value of a row from its bytes; a value it raises on is logged once and skipped:
                 the key keeps the row it had, if any.
             keys: pattern of the keys to watch.
-            on_change: called with key and new row, or None when the key is gone; also during
-                listings, for what changed. What it raises is logged.
+            on_change: called with key and new row, or None when the key is gone; at the end of a
+                listing for all that changed. What it raises is logged.
             on_synced: called when a listing is whole, the first one and each after a reconnect.
             heartbeat_s: how often the server shows that the watch still lives; a watch whose
-                consumer was deleted is noticed after 2.5 times that.
+                consumer is gone is noticed within three times that.
         """
         self._bus = bus
         self._bucket = bucket
@@ -92,7 +102,7 @@ class WatchedTable(Generic[T]):
         self._revision = 0
         self._view = MappingProxyType(self._rows)
         self._undecodable: dict[str, int] = {}
-        self._watch: _Watch | None = None
+        self._watch: Watch | None = None
         self._synced = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._remove_callback: Callable[[], None] | None = None
@@ -157,13 +167,13 @@ class WatchedTable(Generic[T]):
     # ---- the runner
 
     async def _run(self) -> None:
-        backoff = Backoff()
+        backoff, wait = Backoff(), patience()
         while True:
             await self._bus.wait_ready()
-            watch = _Watch(inbox=self._bus.new_inbox(), name=f"watch-{random_secret()[:16]}")
+            watch = Watch(self._bus, self._stream, self._filter)
             ended = "broke"
             try:
-                ended = await self._list_and_watch(watch)
+                ended = await self._list_and_watch(watch, timeout_s=wait.pause_s(1.0))
             except BusDisconnectedError:
                 ended = "disconnected"
             except (BusTimeoutError, NoRespondersError, BusRefusedError) as error:
@@ -179,9 +189,10 @@ class WatchedTable(Generic[T]):
             finally:
                 self._watch = None
                 self._synced.clear()
-                await self._forget(watch)
+                await watch.forget()
             if watch.listed:
                 backoff.reset()
+                wait.reset()
             if not self._bus.connected:
                 continue
             logger.info(
@@ -190,57 +201,47 @@ class WatchedTable(Generic[T]):
             )
             await asyncio.sleep(backoff.pause_s(random_ratio()))
 
-    async def _list_and_watch(self, watch: "_Watch") -> str:
-        """Watch until the watch ends; gives the reason."""
+    async def _list_and_watch(self, watch: Watch, *, timeout_s: float) -> str:
+        """Watch until the watch ends; gives the reason. Its making may take `timeout_s`."""
         self._watch = watch
-        watch.subscription = self._bus.subscribe_nowait(
-            watch.inbox, lambda message: self._on_message(watch, message)
+        watch.needed = await self._newest()
+        await watch.begin(
+            lambda message: self._on_message(watch, message),
+            heartbeat_s=self._heartbeat_s,
+            timeout_s=timeout_s,
         )
-        heartbeat_ns = int(self._heartbeat_s * 1e9)
-        answer = await self._bus.api(
-            f"CONSUMER.CREATE.{self._stream}.{watch.name}.{self._filter}",
-            {
-                "stream_name": self._stream,
-                "action": "create",
-                "config": {
-                    "name": watch.name,
-                    "deliver_subject": watch.inbox,
-                    "deliver_policy": "last_per_subject",
-                    "filter_subject": self._filter,
-                    "ack_policy": "none",
-                    "max_deliver": 1,
-                    "replay_policy": "instant",
-                    "flow_control": True,
-                    "idle_heartbeat": heartbeat_ns,
-                    "inactive_threshold": _INACTIVE_NS,
-                    "mem_storage": True,
-                    "num_replicas": 1,
-                },
-            },
-            timeout_s=5.0,
-        )
-        watch.created = True
-        # What the consumer has sent before its answer was written is no longer pending.
-        delivered = int(answer.get("delivered", {}).get("consumer_seq", 0))
-        watch.initial = int(answer["num_pending"]) + delivered
-        if not watch.listed and watch.received >= watch.initial:
-            self._finish_listing(watch)
+        self._finish_if_whole(watch)
+        silent_s = stalled_s = 0.0
         while not watch.ended.done():
-            seen = watch.heard
-            await asyncio.wait({watch.ended}, timeout=2.5 * self._heartbeat_s)
-            if watch.heard == seen and not watch.ended.done():
+            listed, heard, received = watch.listed, watch.heard, watch.received
+            look_s = self._heartbeat_s if listed else min(_LISTING_LOOK_S, self._heartbeat_s)
+            await asyncio.wait({watch.ended}, timeout=look_s)
+            # Looks are counted, not time: a process that stalled has read nothing yet.
+            silent_s = silent_s + look_s if watch.heard == heard else 0.0
+            stalled_s = stalled_s + look_s if watch.received == received else 0.0
+            if watch.ended.done():
+                break
+            if silent_s >= _MISSED_HEARTBEATS * self._heartbeat_s:
                 return "heartbeats stay away"
+            if not watch.listed:
+                if stalled_s >= _LISTING_STALLED_S:
+                    return "its server lags behind"
+                # What was needed may have expired since.
+                watch.needed = min(watch.needed, await self._newest())
+                self._finish_if_whole(watch)
         return watch.ended.result()
 
-    async def _forget(self, watch: "_Watch") -> None:
-        if watch.subscription is not None:
-            await watch.subscription.close()
-        if watch.created:
-            # At most a courtesy: the server forgets it by itself after `_INACTIVE_NS`.
-            with contextlib.suppress(BusDisconnectedError):
-                self._bus.publish_nowait(
-                    f"$JS.API.CONSUMER.DELETE.{self._stream}.{watch.name}", b""
-                )
+    async def _newest(self) -> int:
+        """Sequence of the last message that the stream's leader has of these keys; 0 = none."""
+        try:
+            answer = await self._bus.api(
+                f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": self._filter}
+            )
+        except BusRefusedError as error:
+            if error.code == _NO_MESSAGE:
+                return 0
+            raise
+        return int(answer["message"]["seq"])
 
     def _on_disconnect(self) -> None:
         self._synced.clear()
@@ -249,13 +250,13 @@ class WatchedTable(Generic[T]):
 
     # ---- messages
 
-    def _on_message(self, watch: "_Watch", message: Received) -> None:
+    def _on_message(self, watch: Watch, message: Received) -> None:
         if watch is not self._watch or watch.ended.done():
             return
         watch.heard += 1
         status = status_of(message)
         if status == 100:
-            self._on_idle(watch, message)
+            watch.on_idle(message)
             return
         if status:
             watch.end(f"status {status}")
@@ -265,34 +266,27 @@ class WatchedTable(Generic[T]):
         if ack.consumer_sequence != watch.received:
             watch.end("messages are missing")
             return
-        self._apply(watch, message, ack.stream_sequence)
-        if not watch.listed and (
-            ack.pending == 0 or (watch.initial is not None and watch.received >= watch.initial)
-        ):
-            self._finish_listing(watch)
-
-    def _on_idle(self, watch: "_Watch", message: Received) -> None:
-        # Flow control: the server waits until it hears that this message was reached.
-        stalled = message.reply or message.headers.get("Nats-Consumer-Stalled", "")
-        if stalled:
-            with contextlib.suppress(BusDisconnectedError):
-                self._bus.publish_nowait(stalled, b"")
-        last = message.headers.get("Nats-Last-Consumer", "")
-        if last.isdigit() and int(last) != watch.received:
-            watch.end("messages are missing")
-
-    def _apply(self, watch: "_Watch", message: Received, revision: int) -> None:
+        watch.reached = ack.stream_sequence
+        watch.counted = watch.counted or ack.pending == 0
         key = message.subject.removeprefix(self._prefix)
-        self._revision = revision
-        if is_marker(message.headers):
-            watch.keys.discard(key)
+        gone = is_marker(message.headers)
+        row = None if gone else self._row(key, message.data, ack.stream_sequence)
+        if not watch.listed:
+            watch.list(key, row, gone=gone)
+            self._finish_if_whole(watch)
+            return
+        self._revision = ack.stream_sequence
+        if gone:
             self._remove(key)
-            return
-        watch.keys.add(key)
+        elif row is not None:
+            self._set(key, row)
+
+    def _row(self, key: str, data: bytes, revision: int) -> Row[T] | None:
+        """The row that a message brings; None = it cannot be decoded."""
         if self._undecodable.get(key) == revision:
-            return
+            return None
         try:
-            value = self._decode(message.data)
+            value = self._decode(data)
         except Exception as error:  # noqa: BLE001  # any failure of any decoder; logged
             self._undecodable[key] = revision
             logger.error(
@@ -305,9 +299,11 @@ class WatchedTable(Generic[T]):
                     "error": str(error),
                 },
             )
-            return
+            return None
         self._undecodable.pop(key, None)
-        row = Row(value, revision)
+        return Row(value, revision)
+
+    def _set(self, key: str, row: Row[T]) -> None:
         # A bucket that was made anew counts revisions from 1 again, so the value counts as well.
         if self._rows.get(key) != row:
             self._rows[key] = row
@@ -318,11 +314,17 @@ class WatchedTable(Generic[T]):
         if self._rows.pop(key, None) is not None:
             self._tell(key, None)
 
-    def _finish_listing(self, watch: "_Watch") -> None:
+    def _finish_if_whole(self, watch: Watch) -> None:
+        if watch.listed or not watch.whole:
+            return
         watch.listed = True
-        for key in [key for key in self._rows if key not in watch.keys]:
+        listing, watch.listing = watch.listing, {}
+        self._revision = watch.reached
+        for key, row in listing.items():
+            if row is not None:
+                self._set(key, row)
+        for key in [key for key in self._rows if key not in listing]:
             self._remove(key)
-        watch.keys.clear()
         self._synced.set()
         if self._on_synced is not None:
             try:
@@ -343,27 +345,3 @@ class WatchedTable(Generic[T]):
                 "on_change failed",
                 extra={"action": "on_change_failed", "bucket": self._bucket, "key": key},
             )
-
-
-class _Watch:
-    """State of one push consumer."""
-
-    def __init__(self, *, inbox: str, name: str) -> None:
-        self.inbox = inbox
-        self.name = name
-        self.subscription: Subscription | None = None
-        self.created = False
-        #: messages of the consumer that came; equals its sequence as long as none is missing
-        self.received = 0
-        #: messages that make the listing; None until the server said so
-        self.initial: int | None = None
-        self.listed = False
-        #: keys seen by the listing
-        self.keys: set[str] = set()
-        #: counts everything that came, heartbeats included
-        self.heard = 0
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    def end(self, reason: str) -> None:
-        if not self.ended.done():
-            self.ended.set_result(reason)

@@ -25,6 +25,8 @@ from typing import Any, Final
 from nats.aio.client import Client
 from typing_extensions import override
 
+from penstock_common.nats_tls import Tls, check_agreed, is_tls
+
 logger = logging.getLogger(__name__)
 
 #: Longest wait for one TCP connection, and for each step of its handshake.
@@ -104,14 +106,17 @@ class WireClient(Client):
         self._out_bytes = 0
         #: what went wrong last, for a person
         self.error_text = ""
+        self._url = ""
+        self._tls: Tls | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def open(self, url: str, *, name: str, user: str, password: str) -> None:
+    async def open(self, url: str, *, name: str, user: str, password: str, tls: Tls | None) -> None:
         """Dial `url` and shake hands.
 
         Raises:
             OSError, nats.errors.Error, TimeoutError: the server is not there or refuses us.
         """
+        self._url, self._tls = url, tls
         try:
             async with asyncio.timeout(_OPEN_TIMEOUT_S):
                 await self.connect(
@@ -123,6 +128,7 @@ class WireClient(Client):
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
                     connect_timeout=CONNECT_TIMEOUT_S,
+                    tls=tls.context if tls else None,
                     ping_interval=5,
                     max_outstanding_pings=2,
                     pending_size=0,  # nothing is ever kept for a later connection
@@ -191,6 +197,14 @@ class WireClient(Client):
         tell, self._tell_lost = self._tell_lost, None
         if tell is not None:
             tell(reason)
+
+    @override
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        await super()._process_info(info, initial_connection)
+        if initial_connection:
+            check_agreed(self._url, info, self._tls)
+            # nats-py would send a password in the clear to a server that merely offers TLS.
+            info["tls_required"] = is_tls(self._url)
 
     @override
     async def _process_msg(

@@ -31,7 +31,7 @@ from penstock_common.errors import (
     NoRespondersError,
     PenstockError,
 )
-from penstock_common.nats_retry import Backoff
+from penstock_common.nats_retry import Backoff, patience
 from penstock_common.nats_wire import DESCRIPTION, Received, parse_ack_subject, status_of
 
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class PullLoop:
     # ---- the runner
 
     async def _run(self) -> None:
-        backoff = Backoff()
+        backoff, wait = Backoff(), patience()
         while True:
             await self._bus.wait_ready()
             session = _Session(
@@ -206,7 +206,7 @@ class PullLoop:
             )
             ended = "broke"
             try:
-                await self._make_consumer()
+                await self._make_consumer(wait.pause_s(1.0))
                 self._session = session
                 self._ask()
                 ended = await session.ended
@@ -224,6 +224,7 @@ class PullLoop:
                 await self._close_session(session)
             if session.worked:
                 backoff.reset()
+                wait.reset()
             if not self._bus.connected:
                 continue
             logger.info(
@@ -237,14 +238,14 @@ class PullLoop:
             )
             await asyncio.sleep(backoff.pause_s(random_ratio()))
 
-    async def _make_consumer(self) -> None:
+    async def _make_consumer(self, timeout_s: float) -> None:
         name = self._consumer_name
         verb = f"CONSUMER.CREATE.{self._stream}.{name}"
         if "filter_subject" in self._consumer:
             verb += f".{self._consumer['filter_subject']}"
         config = {"name": name, **self._consumer}
         await self._bus.api(
-            verb, {"stream_name": self._stream, "config": config, "action": ""}, timeout_s=5.0
+            verb, {"stream_name": self._stream, "config": config, "action": ""}, timeout_s=timeout_s
         )
 
     async def _close_session(self, session: _Session) -> None:

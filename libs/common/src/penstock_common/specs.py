@@ -5,7 +5,6 @@
 Units are in the names: `_s` seconds, `_gb` 10⁹ bytes.
 """
 
-import difflib
 import math
 import posixpath
 import re
@@ -14,10 +13,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from penstock_common.errors import InvalidDocumentError, Problem
+from penstock_common.document_parsing import parse_document
 
 #: First path segments of the router and the api that no endpoint may be called.
 RESERVED_APP_NAMES: Final = frozenset(
@@ -381,39 +379,9 @@ def parse_endpoint(document: object) -> EndpointSpec:
     Raises:
         InvalidDocumentError: with every problem found, each with a JSON pointer.
     """
-    if not isinstance(document, Mapping):
-        raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    try:
-        return EndpointSpec.model_validate(document)
-    except ValidationError as error:
-        raise InvalidDocumentError([_problem(e) for e in error.errors()]) from None
+    return parse_document(EndpointSpec, document, union=("storage", "volumes", "*"))
 
 
 def load_endpoint(document: Mapping[str, Any]) -> EndpointSpec:
     """A stored spec: like `parse_endpoint`, but fields of a newer Penstock are ignored."""
     return EndpointSpec.model_validate(document, extra="ignore")
-
-
-def _problem(error: ErrorDetails) -> Problem:
-    # A tagged union puts its tag into the location; it is no part of the document.
-    loc = [str(part) for part in error["loc"]]
-    if len(loc) > 3 and loc[:2] == ["storage", "volumes"]:
-        loc = loc[:3] + loc[4:]
-    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in loc)
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = f"is no known field{_nearest(loc)}"
-    elif error["type"] == "missing":
-        message = "is required"
-    return Problem(pointer, message[:1].lower() + message[1:])
-
-
-def _nearest(loc: list[str]) -> str:
-    model: type[BaseModel] | None = EndpointSpec
-    for part in loc[:-1]:
-        field = model.model_fields.get(part) if model else None
-        inner: Any = field.annotation if field else None
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
-    names = list(model.model_fields) if model else []
-    close = difflib.get_close_matches(loc[-1], names, n=1)
-    return f"; did you mean '{close[0]}'?" if close else "; remove it"

@@ -1,10 +1,14 @@
 """Reads a stream by direct gets: no consumer, so nothing is left behind on the server (NATS ADR-31).
 
+On a cluster any copy of the stream answers a direct get, and may lag behind. So what a decision
+rests on (`last`, and that a message is gone) is asked of the stream's leader.
+
 Pages are asked for one by one; a plain subscription to the same subjects tells when there is more.
 So a reader reconnects without a word, and is as fast as its own reader takes pages.
 """
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ from typing import Any, Final
 
 from penstock_common.connection import Bus, Received, Subscription
 from penstock_common.errors import BusDisconnectedError, BusRefusedError, BusTimeoutError
-from penstock_common.nats_wire import status_of
+from penstock_common.nats_wire import parse_headers, status_of
 
 #: Most messages, and about as many bytes, that one page holds.
 PAGE_MESSAGES: Final = 256
@@ -22,6 +26,7 @@ PAGE_BYTES: Final = 256 * 1024
 _TIMEOUT_S: Final = 5.0
 _END_OF_PAGE: Final = 204
 _NOTHING: Final = 404
+_NO_MESSAGE: Final = 10037  # JetStream's err_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +71,36 @@ class StreamReader:
 
     async def last(self, subject: str) -> Received | None:
         """The last message of a subject; None = there is none."""
-        return self._one(
-            await self._bus.request(f"{self._direct_get}.{subject}", b"", timeout_s=_TIMEOUT_S)
-        )
+        return await self._of_leader({"last_by_subj": subject})
 
     async def at(self, sequence: int) -> Received | None:
         """The message with this sequence; None = it is gone."""
         body = json.dumps({"seq": sequence}).encode()
-        return self._one(await self._bus.request(self._direct_get, body, timeout_s=_TIMEOUT_S))
+        answer = await self._bus.request(self._direct_get, body, timeout_s=_TIMEOUT_S)
+        status = status_of(answer)
+        if status == _NOTHING:
+            return await self._of_leader({"seq": sequence})
+        if status:
+            raise BusRefusedError(f"direct get from {self._stream}: status {status}")
+        return answer
+
+    async def _of_leader(self, wanted: Mapping[str, Any]) -> Received | None:
+        """A message as a direct get would give it."""
+        verb = f"STREAM.MSG.GET.{self._stream}"
+        try:
+            message = (await self._bus.api(verb, wanted, timeout_s=_TIMEOUT_S))["message"]
+        except BusRefusedError as error:
+            if error.code == _NO_MESSAGE:
+                return None
+            raise
+        headers = parse_headers(base64.b64decode(message.get("hdrs", "")))
+        headers |= {
+            "Nats-Subject": message["subject"],
+            "Nats-Sequence": str(message["seq"]),
+            "Nats-Time-Stamp": message["time"],
+        }
+        data = base64.b64decode(message.get("data", ""))
+        return Received(subject=message["subject"], data=data, headers=headers, reply="")
 
     async def last_of_each(self, pattern: str) -> tuple[Received, ...]:
         """The last message of each subject that fits."""
@@ -138,14 +165,6 @@ class StreamReader:
         if status not in (_END_OF_PAGE, _NOTHING):
             raise BusRefusedError(f"direct get from {self._stream}: status {status}")
         return found
-
-    def _one(self, message: Received) -> Received | None:
-        status = status_of(message)
-        if status == _NOTHING:
-            return None
-        if status:
-            raise BusRefusedError(f"direct get from {self._stream}: status {status}")
-        return message
 
 
 def sequence_of(message: Received) -> int:

@@ -4,6 +4,7 @@ Memory streams do not outlive a restart of a single server (they are gone, not e
 `ensure_streams` registers itself with the bus, which runs it again after every reconnect.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,21 +14,25 @@ import aiohttp
 
 from penstock_common import nats_layout, subjects
 from penstock_common.connection import Bus
-from penstock_common.errors import BusRefusedError
+from penstock_common.errors import BusRefusedError, BusTimeoutError
 from penstock_common.kv import MARKER_TTL_S
+from penstock_common.nats_rows import Bucket, Stream
 
 logger = logging.getLogger(__name__)
 
 _NS: Final = 1_000_000_000
 #: A 2.15 server takes 1,000 consumers a stream unless told a positive number.
 _MAX_CONSUMERS: Final = 20_000
+#: Questions without an answer are asked so often, 5 s each: an election takes up to nine.
+_TRIES: Final = 3
 
 # JetStream's err_codes
 _STREAM_NOT_FOUND: Final = 10059
 _STREAM_EXISTS: Final = 10058
+_NO_LEADER: Final = 10008
 
 
-def _bucket(bucket: nats_layout.Bucket) -> dict[str, Any]:
+def _bucket(bucket: Bucket) -> dict[str, Any]:
     return {
         "name": subjects.kv_stream(bucket.name),
         "subjects": [subjects.kv_subject(bucket.name, ">")],
@@ -44,7 +49,7 @@ def _bucket(bucket: nats_layout.Bucket) -> dict[str, Any]:
     }
 
 
-def _stream(stream: nats_layout.Stream) -> dict[str, Any]:
+def _stream(stream: Stream) -> dict[str, Any]:
     optional = {
         "max_age": stream.max_age_s and stream.max_age_s * _NS,
         "max_msgs": stream.max_msgs,
@@ -115,7 +120,7 @@ async def _ensure_stream(bus: Bus, declared: Mapping[str, Any], *, may_change: b
     found = await _find_stream(bus, name)
     if found is None:
         try:
-            await bus.api(f"STREAM.CREATE.{name}", declared, timeout_s=5.0)
+            await _asked(bus, f"STREAM.CREATE.{name}", declared)
         except BusRefusedError as error:
             if error.code != _STREAM_EXISTS:
                 raise BusRefusedError(f"stream {name}: {error}", code=error.code) from error
@@ -153,13 +158,27 @@ async def _ensure_stream(bus: Bus, declared: Mapping[str, Any], *, may_change: b
 
 async def _find_stream(bus: Bus, name: str) -> Mapping[str, Any] | None:
     try:
-        answer = await bus.api(f"STREAM.INFO.{name}", timeout_s=5.0)
+        answer = await _asked(bus, f"STREAM.INFO.{name}")
     except BusRefusedError as error:
         if error.code == _STREAM_NOT_FOUND:
             return None
         raise
     config: Mapping[str, Any] = answer["config"]
     return config
+
+
+async def _asked(bus: Bus, verb: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """The answer to what is safe to repeat: on a cluster there may be none while leaders change."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await bus.api(verb, body, timeout_s=5.0)
+        except BusTimeoutError:
+            continue
+        except BusRefusedError as error:
+            if error.code != _NO_LEADER:
+                raise
+            await asyncio.sleep(5.0)
+    return await bus.api(verb, body, timeout_s=5.0)
 
 
 def ticket_consumer(endpoint_id: str) -> Mapping[str, Any]:

@@ -7,11 +7,11 @@ see it. The source never changes, so that a volume is the same data for as long 
 import posixpath
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from penstock_common.document_parsing import parse_document
 from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.specs import NodeSelector
 
@@ -30,9 +30,6 @@ MountKind = Literal["nfs", "driver_options"]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_P = TypeVar("_P", bound=_Part)
 
 
 def check_plain_path(value: str) -> str:
@@ -146,7 +143,7 @@ def parse_volume(document: object) -> VolumeSpec:
     Raises:
         InvalidDocumentError: with every problem found.
     """
-    return _parse(VolumeSpec, document)
+    return parse_document(VolumeSpec, document, union=("source",))
 
 
 def parse_volume_patch(document: object) -> VolumePatch:
@@ -161,7 +158,7 @@ def parse_volume_patch(document: object) -> VolumePatch:
         if fixed:
             told = "cannot change; make another volume and name that"
             raise InvalidDocumentError([Problem(f"/{name}", told) for name in fixed])
-    return _parse(VolumePatch, document)
+    return parse_document(VolumePatch, document, union=("source",))
 
 
 def allowed_root(path: str, roots: Collection[str]) -> str | None:
@@ -190,25 +187,3 @@ def can_mount(
     if isinstance(source, HostPathSource):
         return allowed_root(source.path, paths) is not None
     return source.type in kinds
-
-
-def _parse(model: type[_P], document: object) -> _P:
-    if not isinstance(document, Mapping):
-        raise InvalidDocumentError([Problem("", "must be a JSON object")])
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise InvalidDocumentError([_problem(found) for found in error.errors()]) from None
-
-
-def _problem(found: ErrorDetails) -> Problem:
-    # The union of sources puts its tag into the location; it is no part of the document.
-    loc = [str(part) for part in found["loc"]]
-    if loc[:1] == ["source"] and len(loc) > 2:
-        loc = [loc[0], *loc[2:]]
-    texts = {"extra_forbidden": "is no known field; remove it", "missing": "is required"}
-    message = str(found["msg"]).removeprefix("Value error, ")
-    return Problem(
-        "".join(f"/{part}" for part in loc),
-        texts.get(found["type"], message[:1].lower() + message[1:]),
-    )

@@ -30,7 +30,8 @@ class ApiSettings(ServiceSettings):
     #: where callers reach the routers; an endpoint's `url` is this, a slash and its `app_name`
     router_url: Annotated[str, AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
     #: NATS as node agents on other hosts reach it, e.g. `nats://10.0.0.1:4222`, comma-separated for a
-    #: cluster; without it no host joins by a token
+    #: cluster; without it no host joins by a token. With `tls://` they are told the CA that the api
+    #: trusts itself
     node_nats_url: str | None = None
     #: NATS user of node agents, and its password, also as a file; hosts that join are told them
     node_nats_user: str = Service.NODE_AGENT.value

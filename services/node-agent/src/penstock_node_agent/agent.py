@@ -34,15 +34,15 @@ from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.sealing import Sealer
 from penstock_common.states import DesiredState, WorkerReason
-from penstock_node_agent.gpu_news import gpu_news
-from penstock_node_agent.heartbeat import Heartbeat, wire_problem
-from penstock_node_agent.keeper import Keeper, KeeperTools, Resumed
-from penstock_node_agent.network_volumes import NetworkVolumes
+from penstock_node_agent.gpus.news import gpu_news
+from penstock_node_agent.node.heartbeat import Heartbeat, wire_problem
 from penstock_node_agent.prewarms import PrewarmParts, Prewarms
-from penstock_node_agent.registry_auths import RegistryAuths
-from penstock_node_agent.runtime import Found, Runtime, RuntimeFailedError, RuntimeProblem
+from penstock_node_agent.records.network_volumes import NetworkVolumes
+from penstock_node_agent.records.registry_auths import RegistryAuths
+from penstock_node_agent.runtimes.protocol import Found, Runtime, RuntimeFailedError, RuntimeProblem
 from penstock_node_agent.status_board import StatusBoard
-from penstock_node_agent.worker import FoundState, resume
+from penstock_node_agent.workers.decide import FoundState, resume
+from penstock_node_agent.workers.keeper import Keeper, KeeperTools, Resumed
 
 logger = logging.getLogger(__name__)
 

@@ -14,26 +14,27 @@ from penstock_common.lifecycle import MisconfiguredError, notify_ready
 from penstock_common.secret_keys import read_sealer
 from penstock_common.streams import check_durability, ensure_streams
 from penstock_node_agent.agent import Agent, AgentParts
-from penstock_node_agent.gpus import GpuInventory, static_inventory
-from penstock_node_agent.heartbeat import Heartbeat, NodeIdentity
-from penstock_node_agent.host_facts import read_host_facts
-from penstock_node_agent.image_choice import Marks
-from penstock_node_agent.image_ledger import IMAGE_LEDGER, ImageLedger
+from penstock_node_agent.gpus.inventory import GpuInventory, static_inventory
+from penstock_node_agent.gpus.nvml_probe import NvmlProbe
 from penstock_node_agent.joining import join, joined
-from penstock_node_agent.leftovers import stop_leftovers
-from penstock_node_agent.logged_runtime import LoggedRuntime
+from penstock_node_agent.logs.logged_runtime import LoggedRuntime
+from penstock_node_agent.node.heartbeat import Heartbeat, NodeIdentity
+from penstock_node_agent.node.host_facts import read_host_facts
 from penstock_node_agent.node_identity import (
     lasting_node_id,
     lock_data_dir,
     note_engine,
     ran_on_engine,
 )
-from penstock_node_agent.nvml_probe import NvmlProbe
-from penstock_node_agent.process_runtime import ProcessRuntime, ProcessSettings
-from penstock_node_agent.reaper import SubreaperRefusedError, become_subreaper
-from penstock_node_agent.runtime import Runtime
+from penstock_node_agent.runtimes.docker.image_choice import Marks
+from penstock_node_agent.runtimes.docker.image_ledger import IMAGE_LEDGER, ImageLedger
+from penstock_node_agent.runtimes.process.reaper import SubreaperRefusedError, become_subreaper
+from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
+from penstock_node_agent.runtimes.process.spawn import ProcessSettings
+from penstock_node_agent.runtimes.protocol import Runtime
+from penstock_node_agent.runtimes.volume_policy import VolumePolicy, kernel_has_nfs
 from penstock_node_agent.settings import Settings
-from penstock_node_agent.volume_policy import VolumePolicy, kernel_has_nfs
+from penstock_node_agent.workers.leftovers import stop_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -150,10 +151,10 @@ async def _choose_runtime(
     if settings.runtime == "process":
         return _process_runtime(settings, data_dir)
     # Nodes without Docker need not load its SDK for long: 50 ms.
-    from penstock_node_agent.docker_client import engine_problem
-    from penstock_node_agent.docker_containers import DockerSettings, default_shm_bytes
-    from penstock_node_agent.docker_runtime import DockerRuntime
-    from penstock_node_agent.image_cleaner import ImageCare
+    from penstock_node_agent.runtimes.docker.client import engine_problem
+    from penstock_node_agent.runtimes.docker.containers import DockerSettings, default_shm_bytes
+    from penstock_node_agent.runtimes.docker.image_cleaner import ImageCare
+    from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
 
     problem = await engine_problem(settings.docker_host)
     if problem is None:

@@ -35,6 +35,7 @@ _PAUSE_S: Final = 1.0
 _TIMEOUT_S: Final = 10.0
 #: Settings that say what the file says: one that is set is meant.
 _CONNECTION: Final = frozenset({"nats_url", "nats_user", "nats_password", "nats_password_file"})
+_CA: Final = frozenset({"nats_tls_ca", "nats_tls_ca_file"})
 _KEY: Final = frozenset({"secret_key", "secret_key_file"})
 
 
@@ -97,6 +98,8 @@ def applied(settings: Settings, kept: JoinAnswer) -> Settings:
             "nats_user": kept.nats_user,
             "nats_password": SecretStr(kept.nats_password),
         }
+        if not settings.model_fields_set & _CA:
+            told["nats_tls_ca"] = kept.nats_tls_ca
     if "nats_replicas" not in settings.model_fields_set:
         told["nats_replicas"] = kept.nats_replicas
     if not settings.model_fields_set & _KEY:

@@ -19,9 +19,9 @@ from penstock_common.connection import Bus
 from penstock_common.kv import Bucket, WatchedTable
 from penstock_common.messages import PrewarmRecord, PrewarmState, PrewarmStatus
 from penstock_common.prewarms import is_for
-from penstock_node_agent.pull_bytes import PulledBytes
-from penstock_node_agent.registry_auths import OpenAuth
-from penstock_node_agent.runtime import ImageWish, Runtime, StartFailedError
+from penstock_node_agent.records.registry_auths import OpenAuth
+from penstock_node_agent.runtimes.protocol import ImageWish, Runtime, StartFailedError
+from penstock_node_agent.runtimes.pull_bytes import PulledBytes
 from penstock_node_agent.status_board import StatusBoard
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from penstock_common.settings import ServiceSettings
 from penstock_common.volumes import check_plain_path
-from penstock_node_agent.gpus import static_inventory
+from penstock_node_agent.gpus.inventory import static_inventory
 from penstock_node_agent.node_identity import check_node_id
 
 _PORT_RANGE: Final = re.compile(r"(\d{4,5})-(\d{4,5})")

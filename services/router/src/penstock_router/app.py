@@ -13,17 +13,12 @@ from penstock_common.connection import Bus
 from penstock_common.entropy import random_id
 from penstock_common.messages import RouterRecord, Ticket
 from penstock_router.background import Background
-from penstock_router.borrower import Borrower
 from penstock_router.catalogue import Catalogue, WorkerView
-from penstock_router.claims import Reigns
 from penstock_router.dispatch import Dispatcher
-from penstock_router.driver import Driver
 from penstock_router.ejections import Ejections
 from penstock_router.gate import Gate
-from penstock_router.handover import Handover
 from penstock_router.heartbeat import Heartbeat
 from penstock_router.lanes import LeaseOutcome
-from penstock_router.lender import Lender
 from penstock_router.liveness import LOST_S, Liveness
 from penstock_router.loans import Loan, Loans
 from penstock_router.picker import POLICIES
@@ -33,9 +28,14 @@ from penstock_router.reports import Reporter
 from penstock_router.roster import Roster
 from penstock_router.settings import RouterSettings
 from penstock_router.sight import Sightings
+from penstock_router.slot_protocol.borrower import Borrower
+from penstock_router.slot_protocol.claims import Reigns
+from penstock_router.slot_protocol.driver import Driver
+from penstock_router.slot_protocol.handover import Handover
+from penstock_router.slot_protocol.lender import Lender
+from penstock_router.slot_protocol.tickets import Tickets
+from penstock_router.slot_protocol.wire import Wire
 from penstock_router.tables import Tables
-from penstock_router.tickets import Tickets
-from penstock_router.wire import Wire
 
 logger = logging.getLogger(__name__)
 

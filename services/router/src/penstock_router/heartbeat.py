@@ -15,6 +15,8 @@ from penstock_common.messages import RouterRecord
 logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 3.0
+#: Pause after a beat that NATS did not take: a bucket without a leader has one within seconds.
+RETRY_S: Final = 1.0
 TTL_S: Final = 10
 #: At a stop, longest wait for NATS to take the record away.
 _REMOVE_TIMEOUT_S: Final = 1.0
@@ -59,18 +61,21 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Beat for ever."""
+        pause_s = PERIOD_S
         while True:
             try:
-                async with asyncio.timeout(PERIOD_S):
+                async with asyncio.timeout(pause_s):
                     await self._due.wait()
             except TimeoutError:
                 pass  # the ordinary beat
             self._due.clear()
             if not self._bus.connected:
                 continue
+            pause_s = PERIOD_S
             try:
                 await self.beat()
             except PenstockError as error:
+                pause_s = RETRY_S
                 logger.warning(
                     "heartbeat not written",
                     extra={"action": "heartbeat_failed", "error": str(error)},

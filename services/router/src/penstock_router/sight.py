@@ -12,7 +12,7 @@ from penstock_common import subjects
 from penstock_common.clock import Clock
 from penstock_common.connection import Received
 from penstock_common.messages import Sight
-from penstock_router.wire import Wire, decode
+from penstock_router.slot_protocol.wire import Wire, decode
 
 #: Nobody waits for an answer for so long.
 _KEEP_S: Final = 5.0

@@ -21,7 +21,7 @@ from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.loop import SchedulerLoop
 from penstock_scheduler.settings import Settings
-from penstock_scheduler.store import Store
+from penstock_scheduler.store.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -22,12 +22,12 @@ from penstock_common.events.catalogue import Event
 from penstock_common.events.publisher import EventPublisher
 from penstock_common.messages import QueueReport
 from penstock_scheduler.agenda import Agenda
+from penstock_scheduler.decision.memory import Memory
+from penstock_scheduler.decision.reconcile import reconcile
 from penstock_scheduler.leader import Leadership
-from penstock_scheduler.memory import Memory
-from penstock_scheduler.plan import Plan
-from penstock_scheduler.reconcile import reconcile
-from penstock_scheduler.reports import ReportBook
-from penstock_scheduler.store import Store
+from penstock_scheduler.planning.plan import Plan
+from penstock_scheduler.store.reports import ReportBook
+from penstock_scheduler.store.store import Store
 
 logger = logging.getLogger(__name__)
 

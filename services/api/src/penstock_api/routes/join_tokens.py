@@ -129,6 +129,7 @@ async def _let_in(
         nats_url=_nats_url(api),
         nats_user=api.settings.node_nats_user,
         nats_password=api.settings.node_nats_password.get_secret_value(),
+        nats_tls_ca=api.settings.nats_tls_ca if "tls://" in _nats_url(api) else "",
         nats_replicas=api.settings.nats_replicas,
         secret_key=read_secret_key(api.settings) or "",
         labels=record.labels,

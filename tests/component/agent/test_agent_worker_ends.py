@@ -1,0 +1,182 @@
+"""Workers that end by themselves, fail to start or fall silent: what becomes of them, and what is told."""
+
+import pytest
+
+from penstock_common.sealing import Sealer, new_key
+from penstock_common.states import DesiredState, Phase, WorkerReason, WorkerState
+from penstock_node_agent.runtimes.protocol import (
+    BoundExceededError,
+    Exit,
+    StartFailedError,
+    StopFailedError,
+)
+from tests.fakes.runtime import FakeHost, FakeRuntime
+from tests.support.agent_rig import AgentRig, endpoint_spec, said
+
+SERVE = endpoint_spec("serve")
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        (Exit(3), WorkerReason.EXITED),
+        (Exit(0), WorkerReason.EXITED),
+        (Exit(137, oom_killed=True), WorkerReason.OOM_KILLED),
+    ],
+)
+async def test_a_worker_that_dies_says_how_and_stays_dead(
+    rig: AgentRig, host: FakeHost, ended: Exit, reason: WorkerReason
+) -> None:
+    await rig.start(FakeRuntime(host))
+    lines = [f"l{n}" for n in range(25)]
+    worker = await rig.scheduler.assign(endpoint_spec(" ".join(["print", *lines])))
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+
+    host.workers[worker.worker_id].end(ended.code or 0, oom_killed=ended.oom_killed)
+
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert (status.reason, status.exit_code) == (reason, ended.code)
+    assert status.log_tail == tuple(lines[-20:])
+    await rig.scheduler.want(worker, DesiredState.RUNNING, driver="rt-2")
+    await rig.scheduler.unassign(worker.worker_id)
+    await rig.scheduler.until_gone(worker.worker_id)
+    assert host.started == [worker.worker_id]
+
+
+async def test_a_worker_beyond_its_bounds_is_drained_and_stopped(
+    rig: AgentRig, host: FakeHost
+) -> None:
+    await rig.start(FakeRuntime(host))
+    worker = await rig.scheduler.assign(endpoint_spec("print last words"))
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+
+    told = BoundExceededError(WorkerReason.DISK_EXCEEDED, "holds 101.0 GB")
+    host.workers[worker.worker_id].exceed(told)
+
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert (status.reason, said(status)) == (WorkerReason.DISK_EXCEEDED, "holds 101.0 GB")
+    assert status.log_tail == ("last", "words")
+    assert rig.scheduler.states(worker.worker_id)[-2:] == [
+        WorkerState.DRAINING,
+        WorkerState.FAILED,
+    ]
+    assert host.grace[worker.worker_id] == 2  # the endpoint's stop_grace_s
+    assert host.workers == {}
+
+
+async def test_a_worker_that_dies_while_starting_says_so(rig: AgentRig, host: FakeHost) -> None:
+    await rig.start(FakeRuntime(host))
+
+    worker = await rig.scheduler.assign(endpoint_spec("exit 7"))
+
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert (status.exit_code, status.port) == (7, None)
+    assert said(status) == "exited with exit code 7 before it was healthy"
+    assert WorkerState.RUNNING not in rig.scheduler.states(worker.worker_id)
+
+
+async def test_a_taken_port_is_answered_by_another_start(rig: AgentRig, host: FakeHost) -> None:
+    host.early_exits.append(Exit(1, port_taken=True))
+    await rig.start(FakeRuntime(host))
+
+    worker = await rig.scheduler.assign(SERVE)
+
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+    assert host.started == [worker.worker_id] * 2
+    assert WorkerState.FAILED not in rig.scheduler.states(worker.worker_id)
+
+
+async def test_a_port_that_is_always_taken_fails_the_worker(rig: AgentRig, host: FakeHost) -> None:
+    host.early_exits.extend([Exit(1, port_taken=True)] * 5)
+    await rig.start(FakeRuntime(host))
+
+    worker = await rig.scheduler.assign(SERVE)
+
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert host.started == [worker.worker_id] * 3
+
+
+async def test_a_start_that_fails_is_told_with_its_reason(rig: AgentRig, host: FakeHost) -> None:
+    host.start_errors.append(StartFailedError(WorkerReason.IMAGE_NOT_FOUND, "no such image"))
+    await rig.start(FakeRuntime(host))
+
+    worker = await rig.scheduler.assign(SERVE)
+
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert (status.reason, said(status)) == (WorkerReason.IMAGE_NOT_FOUND, "no such image")
+    assert host.workers == {}
+
+
+async def test_a_worker_that_never_gets_healthy_fails_in_time(
+    rig: AgentRig, host: FakeHost
+) -> None:
+    host.status = 503
+    await rig.start(FakeRuntime(host))
+    spec = endpoint_spec("serve", workers={"start_timeout_s": 0.3, "stop_grace_s": 1})
+
+    worker = await rig.scheduler.assign(spec)
+
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert status.reason is WorkerReason.START_TIMEOUT
+    assert said(status) == "not healthy within 0.3 s; the last probe: /health answered 503"
+    assert Phase.LISTENING in status.phases
+    assert Phase.HEALTHY not in status.phases
+    assert host.workers == {}
+
+
+async def test_a_worker_that_falls_silent_is_stopped_as_unhealthy(
+    rig: AgentRig, host: FakeHost
+) -> None:
+    await rig.start(FakeRuntime(host))
+    spec = endpoint_spec(
+        "serve", health={"interval_s": 0.1, "timeout_s": 0.1, "failure_threshold": 2}
+    )
+    worker = await rig.scheduler.assign(spec)
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+
+    host.workers[worker.worker_id].status = 0
+
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert status.reason is WorkerReason.UNHEALTHY
+    assert said(status) == "2 probes in a row failed; the last: no answer within 0.1 s"
+    assert rig.scheduler.states(worker.worker_id)[-2:] == [
+        WorkerState.DRAINING,
+        WorkerState.FAILED,
+    ]
+
+
+async def test_a_worker_is_ended_only_when_its_stop_is_proven(
+    rig: AgentRig, host: FakeHost
+) -> None:
+    host.stop_errors.append(StopFailedError("a process survives SIGKILL"))
+    await rig.start(FakeRuntime(host))
+    worker = await rig.scheduler.assign(SERVE)
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+
+    await rig.scheduler.want(worker, DesiredState.STOPPED)
+
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.DRAINING)
+    assert host.workers[worker.worker_id].exit is None
+    await rig.scheduler.until_state(worker.worker_id, WorkerState.STOPPED)
+
+
+async def test_secrets_without_their_key_fail_the_start(rig: AgentRig, host: FakeHost) -> None:
+    await rig.start(FakeRuntime(host), sealer=Sealer(new_key()))
+    sealed = Sealer(new_key()).seal({"TOKEN": "s3cret"})
+
+    worker = await rig.scheduler.assign(endpoint_spec("serve", secrets=sealed))
+
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert status.reason is WorkerReason.START_FAILED
+    assert status.message == "secret 'TOKEN' was sealed with another key"
+
+
+async def test_what_this_node_cannot_run_is_said(rig: AgentRig, host: FakeHost) -> None:
+    await rig.start(FakeRuntime(host))
+    spec = endpoint_spec("", image={"image": "only:1"})
+
+    worker = await rig.scheduler.assign(spec)
+
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
+    assert status.reason is WorkerReason.NOT_RUNNABLE
+    assert status.message == "this node runs processes: set image.command"
