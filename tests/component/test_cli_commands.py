@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 
-from penstock_common.messages import Gpu, ScaleDecision, ScaleHistory, ScaleInputs
+from penstock_common.messages import (
+    EndpointStatus,
+    Gpu,
+    ScaleDecision,
+    ScaleHistory,
+    ScaleInputs,
+)
 from penstock_common.states import EndpointReason, EndpointState, GpuReason
-from penstock_common.subjects import NODES, SCALE_HISTORY
+from penstock_common.subjects import ENDPOINT_STATUS, NODES, SCALE_HISTORY
 from tests.fakes.scheduler_records import make_node
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
 from tests.support.command_inside import Outcome, run_inside
@@ -216,6 +222,25 @@ async def test_explain_says_why_the_workers_changed(penstock: Penstock) -> None:
     listed = json.loads((await penstock("endpoint", "explain", "echo", "--json")).out)
     assert [d["after"] for d in listed["decisions"]] == [0, 5]
     assert listed["decisions"][1]["inputs"]["waiting"] == 14
+
+    trouble = EndpointStatus(
+        endpoint_id=made["id"],
+        state=EndpointState.DEPLOYING,
+        reason=EndpointReason.STARTING,
+        message="GET /health on port 8000 answered 404",
+        revision=1,
+        fencing_token=1,
+        updated_at=at,
+    )
+    await penstock.api.put(ENDPOINT_STATUS, made["id"], trouble)
+
+    async def stuck() -> bool:
+        answer = await penstock.api.ask("GET", "/v1/endpoints/echo")
+        return answer.document["message"] is not None
+
+    await eventually(stuck)
+    shown = await penstock("endpoint", "explain", "echo")
+    assert shown.out.splitlines()[-1] == f"now deploying (starting): {trouble.message}"
 
 
 async def test_create_waits_until_it_serves_or_has_failed(penstock: Penstock) -> None:

@@ -2,14 +2,23 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_node_agent.runtimes.protocol import Started
-from penstock_node_agent.workers.probes import Answer, ProbeTarget, asked, readiness_interval
+from penstock_node_agent.workers.health_answers import Answer, Reply
+from penstock_node_agent.workers.probes import (
+    ProbeTarget,
+    asked,
+    readiness_interval,
+    speaks_tls,
+)
+from tests.support.certificates import self_signed
 from tests.support.nats_server import free_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -52,28 +61,21 @@ async def probe(
 @pytest.mark.parametrize(
     ("pieces", "answer"),
     [
-        ([OK], Answer(listening=True, healthy=True)),
-        ([OK[:5], OK[5:11], OK[11:]], Answer(listening=True, healthy=True)),
-        ([b"HTTP/1.0 200 OK\r\n\r\n"], Answer(listening=True, healthy=True)),
-        (
-            [b"HTTP/1.1 204 No Content\r\n\r\n"],
-            Answer(listening=True, problem="/health answered 204"),
-        ),
-        (
-            [b"HTTP/1.1 503 Loading\r\n\r\n"],
-            Answer(listening=True, problem="/health answered 503"),
-        ),
-        ([b"SSH-2.0-OpenSSH_9"], Answer(listening=True, problem="the answer is not HTTP")),
-        ([], Answer(problem="the connection was closed unanswered")),
-        (
-            [b"HTTP"],
-            Answer(listening=True, problem="the connection was closed unanswered"),
-        ),
+        ([OK], Answer(Reply.ANSWERED, 200, listening=True)),
+        ([OK[:5], OK[5:11], OK[11:]], Answer(Reply.ANSWERED, 200, listening=True)),
+        ([b"HTTP/1.0 200 OK\r\n\r\n"], Answer(Reply.ANSWERED, 200, listening=True)),
+        ([b"HTTP/1.1 204 No Content\r\n\r\n"], Answer(Reply.ANSWERED, 204, listening=True)),
+        ([b"HTTP/1.1 503 Loading\r\n\r\n"], Answer(Reply.ANSWERED, 503, listening=True)),
+        ([b"SSH-2.0-OpenSSH_9"], Answer(Reply.NOT_HTTP, listening=True)),
+        ([b"HTTP/1.1 yes please"], Answer(Reply.NOT_HTTP, listening=True)),
+        ([], Answer(Reply.CLOSED)),
+        ([b"HTTP"], Answer(Reply.CLOSED, listening=True)),
     ],
 )
 async def test_only_a_200_is_healthy(pieces: list[bytes], answer: Answer) -> None:
     async with serving(saying(*pieces)) as address:
         assert await probe(address) == answer
+    assert answer.healthy is (answer.status == 200)
 
 
 async def test_the_request_is_plain_http() -> None:
@@ -94,7 +96,7 @@ async def test_the_request_is_plain_http() -> None:
 async def test_nobody_listens() -> None:
     answer = await probe(Started("127.0.0.1", free_port()))
     assert (answer.listening, answer.healthy) == (False, False)
-    assert answer.problem.startswith("no connection")
+    assert answer.reply is Reply.REFUSED
 
 
 async def test_a_silent_server_is_waited_for_no_longer_than_the_timeout() -> None:
@@ -104,7 +106,7 @@ async def test_a_silent_server_is_waited_for_no_longer_than_the_timeout() -> Non
     async with serving(handle) as address, asyncio.timeout(20):
         answer = await probe(address, timeout_s=0.05)
 
-    assert answer == Answer(problem="no answer within 0.05 s", timed_out=True)
+    assert answer == Answer(Reply.TIMED_OUT, waited_s=0.05)
 
 
 async def test_the_answer_is_known_before_the_body_ends() -> None:
@@ -163,3 +165,22 @@ def test_probing_delays_a_start_by_at_most_a_hundredth(elapsed_s: float) -> None
     assert 0.002 <= pause_s <= 0.25
     assert pause_s <= max(0.002, elapsed_s * 0.01 + 1e-9)
     assert elapsed_s > 1 or pause_s <= 0.010 + 1e-9
+
+
+async def test_a_server_that_speaks_tls_is_told_from_one_that_does_not(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed(tmp_path))
+
+    async def never(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        raise AssertionError("nobody trusts this certificate")
+
+    server = await asyncio.start_server(never, "127.0.0.1", 0, ssl=context)
+    async with server:
+        address = Started("127.0.0.1", server.sockets[0].getsockname()[1])
+        assert await speaks_tls(address, 5)
+        answer = await probe(address)
+    assert (answer.healthy, answer.is_riddle) == (False, True)
+
+    async with serving(saying(OK)) as plain:
+        assert not await speaks_tls(plain, 0.05)
+    assert not await speaks_tls(Started("127.0.0.1", free_port()), 5)

@@ -13,6 +13,7 @@ from penstock_common import entropy, ids
 from penstock_common.states import WorkerReason
 from penstock_node_agent.runtimes.docker.containers import DockerSettings
 from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
+from penstock_node_agent.runtimes.listener import Listener
 from penstock_node_agent.runtimes.process.runtime import ProcessRuntime
 from penstock_node_agent.runtimes.protocol import (
     Progress,
@@ -25,6 +26,7 @@ from penstock_node_agent.runtimes.protocol import (
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.process_workers import process_settings
+from tests.support.requirements import require
 
 SERVER = """
 import http.server, os, signal, sys
@@ -339,3 +341,20 @@ async def test_a_cancelled_start_leaves_what_stop_and_remove_clean_away(rig: Rig
     await rig.runtime.remove(order.worker_id)
 
     assert await rig.runtime.list_workers() == ()
+
+
+async def test_where_a_worker_listens_is_seen_as_it_sees_it_itself(rig: Rig) -> None:
+    order = rig.order("serve")
+    address = await rig.runtime.start(order)
+    await get(address)
+
+    seen = await rig.runtime.listeners(order.worker_id)
+
+    shown = seen is not None or rig.kind != "docker"
+    require(shown, "an engine whose processes it shows")
+    host = "127.0.0.1" if rig.kind == "fake" else "0.0.0.0"
+    assert seen == (Listener(host, 8123 if rig.kind == "docker" else address.port),)
+    await rig.runtime.stop(order.worker_id, 20)
+    assert not await rig.runtime.listeners(order.worker_id)
+    await rig.runtime.remove(order.worker_id)
+    assert await rig.runtime.listeners(order.worker_id) is None

@@ -31,6 +31,13 @@ ENDPOINT = {
     "workers": {"min": 0, "max": 1},
     "secrets": {"TOKEN": "canary-2468"},
 }
+#: The same with a port at which nothing listens.
+ELSEWHERE = ENDPOINT | {
+    "name": "elsewhere",
+    "app_name": "elsewhere",
+    "image": {"image": IMAGE, "http_port": 9000, "command": shlex.join(["python3", "-c", SERVER])},
+    "workers": {"min": 1, "max": 1},
+}
 SERVICES = ("nats", "api", "scheduler", "router", "node-agent")
 
 
@@ -63,10 +70,23 @@ async def test_one_machine_by_compose_serves_a_request_and_leaves_nothing() -> N
             assert endpoint["url"] == f"{penstock.router_url}/tiny"
             async with session.get(f"{endpoint['url']}/") as answer:
                 assert (answer.status, await answer.text()) == (200, "canary-2468")
+            async with session.post(f"{penstock.url}/v1/endpoints", json=ELSEWHERE) as answer:
+                assert answer.status == 201, await answer.text()
+
+            async def told() -> bool:
+                async with session.get(f"{penstock.url}/v1/endpoints/elsewhere") as answer:
+                    message = (await answer.json())["message"] or ""
+                return "the worker listens on port 8000; set image.http_port to 8000" in message
+
+            await eventually(told, "the agent sees where the worker listens", within_s=30)
+            await session.delete(f"{penstock.url}/v1/endpoints/elsewhere")
         label = f"label=penstock.endpoint={endpoint['id']}"
         assert docker("ps", "-q", "--filter", label)
         listed = json.loads(penstock.compose("run", "--rm", "cli", "worker", "list", "--json"))
-        assert [worker["state"] for worker in listed["workers"]] == ["running"]
+        states = {
+            w["id"]: w["state"] for w in listed["workers"] if w["endpoint_id"] == endpoint["id"]
+        }
+        assert list(states.values()) == ["running"]
 
         penstock.compose("down", "-v")
         assert set(penstock.left_behind().values()) == {""}

@@ -134,7 +134,7 @@ async def test_on_a_terminal_it_asks_shows_and_leaves_it_as_it_was(tmp_path: Pat
 
         deaf = ("--yes", "--set", f"image.command={DEAF}")
         async with on_terminal(*deploy, *deaf, env=env, cwd=tmp_path) as run:
-            await run.sees("started, does not listen yet")
+            await run.sees("nothing listens on port")
             run.type("\x03")
             await run.sees("'echo' goes on without you")
             assert await run.ends() == 130

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from penstock_common.messages import ImageRemoved, OutputName, RuntimeKind
 from penstock_common.states import WorkerReason
+from penstock_node_agent.runtimes.listener import Listener
 from penstock_node_agent.runtimes.output import Cursor, Output, OutputLine, Skim, read_all
 from penstock_node_agent.runtimes.protocol import (
     BoundExceededError,
@@ -244,6 +245,13 @@ class FakeRuntime(Runtime):
     async def log_tail(self, worker_id: str, lines: int) -> tuple[str, ...]:
         worker = self.host.workers.get(worker_id)
         return tuple(worker.lines)[-lines:] if worker is not None else ()
+
+    @override
+    async def listeners(self, worker_id: str) -> tuple[Listener, ...] | None:
+        worker = self.host.workers.get(worker_id)
+        if worker is None:
+            return None
+        return (Listener("127.0.0.1", worker.port),) if worker.server.is_serving() else ()
 
     @override
     async def follow(

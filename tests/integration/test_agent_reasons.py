@@ -34,6 +34,11 @@ SERVER = (
     "H.log_message = lambda *a: None; print('here I am', flush=True); "
     "http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()"
 )
+#: listens where it should not
+LISTENER = (
+    "import socket, time; s = socket.create_server(('{host}', {port})); "
+    "print('here I am', flush=True); time.sleep(60)"
+)
 #: healthy at first, not after a second
 FAILING = SERVER.format(status="200 if time.monotonic() < began + 1 else 500")
 
@@ -99,6 +104,30 @@ CASES = {
         exit_code=143,
         tail="here I am",
     ),
+    "it listens on another port": Case(
+        WorkerReason.START_TIMEOUT,
+        (
+            "nothing listens on port 8000; the worker listens on port 5000",
+            "set image.http_port to 5000",
+        ),
+        LISTENER.format(host="0.0.0.0", port=5000),
+        exit_code=143,
+        tail="here I am",
+    ),
+    "it listens for itself alone": Case(
+        WorkerReason.START_TIMEOUT,
+        ("listens on port 8000 of 127.0.0.1 alone", "let it listen on all addresses (0.0.0.0)"),
+        LISTENER.format(host="127.0.0.1", port=8000),
+        exit_code=143,
+        tail="here I am",
+    ),
+    "its health path leads elsewhere": Case(
+        WorkerReason.START_TIMEOUT,
+        ("GET /health on port 8000 answered 307, a redirect", "set health.path"),
+        SERVER.format(status="307"),
+        exit_code=143,
+        tail="here I am",
+    ),
     "it falls ill": Case(
         WorkerReason.UNHEALTHY,
         ("probes in a row failed", "answered 500", "health.timeout_s"),
@@ -124,7 +153,7 @@ CASES = {
     ),
     "there is no such image": Case(
         WorkerReason.REGISTRY_UNREACHABLE,
-        ("check that the node reaches the registry",),
+        ("check image.image", "the node reaches its registry"),
         image=f"127.0.0.1:{free_port()}/acme/none:1",
     ),
     "the image has no name": Case(

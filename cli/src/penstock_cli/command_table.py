@@ -69,7 +69,7 @@ COMMANDS: Final[Mapping[str, Row | Group]] = {
             "resume": Row("commands.endpoint:resume", "Let a paused endpoint run again."),
             "explain": Row(
                 "commands.endpoint:explain",
-                "Say why an endpoint has the workers it has: the autoscaler's last decisions.",
+                "Say why an endpoint has the workers it has: the autoscaler's last decisions, what is wrong now.",
             ),
             "revisions": Row(
                 "commands.endpoint:revisions",

@@ -1,7 +1,10 @@
 """Workers that end by themselves, fail to start or fall silent: what becomes of them, and what is told."""
 
+import re
+
 import pytest
 
+from penstock_common.messages import HealthProblem
 from penstock_common.sealing import Sealer, new_key
 from penstock_common.states import DesiredState, Phase, WorkerReason, WorkerState
 from penstock_node_agent.runtimes.protocol import (
@@ -118,10 +121,43 @@ async def test_a_worker_that_never_gets_healthy_fails_in_time(
 
     status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
     assert status.reason is WorkerReason.START_TIMEOUT
-    assert said(status) == "not healthy within 0.3 s; the last probe: /health answered 503"
+    message = status.message or ""
+    assert re.match(
+        r"not healthy within 0\.3 s; the (last of \d+ probes|only probe): "
+        r"GET /health on port \d+ answered 503; its log says why; .* or raise "
+        r"workers\.start_timeout_s",
+        message,
+    ), message
     assert Phase.LISTENING in status.phases
     assert Phase.HEALTHY not in status.phases
     assert host.workers == {}
+
+
+async def test_a_worker_that_starts_tells_why_it_is_not_healthy_and_seldom(
+    rig: AgentRig, host: FakeHost
+) -> None:
+    host.status = 404
+    await rig.start(FakeRuntime(host))
+    worker = await rig.scheduler.assign(SERVE)
+
+    def told() -> HealthProblem | None:
+        status = rig.scheduler.status(worker.worker_id)
+        return status.health_problem if status else None
+
+    await rig.scheduler.until(lambda: told() is not None)
+    fake, problem = host.workers[worker.worker_id], told()
+    assert problem is not None
+    assert problem.message == f"GET /health on port {fake.port} answered 404"
+    assert "health.path" in (problem.fix or "")
+    fake.status = 503
+    await rig.scheduler.until(lambda: "503" in getattr(told(), "message", ""))
+    assert getattr(told(), "fix", "") is None, "it may only need longer"
+    fake.status = 200
+    status = await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+
+    assert status.health_problem is None
+    starting = [s for s in rig.scheduler.history if s.state is WorkerState.STARTING]
+    assert len(starting) < 10 < fake.requests
 
 
 async def test_a_worker_that_falls_silent_is_stopped_as_unhealthy(
@@ -132,13 +168,16 @@ async def test_a_worker_that_falls_silent_is_stopped_as_unhealthy(
         "serve", health={"interval_s": 0.1, "timeout_s": 0.1, "failure_threshold": 2}
     )
     worker = await rig.scheduler.assign(spec)
-    await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+    running = await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
 
     host.workers[worker.worker_id].status = 0
 
     status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
     assert status.reason is WorkerReason.UNHEALTHY
-    assert said(status) == "2 probes in a row failed; the last: no answer within 0.1 s"
+    assert said(status) == (
+        f"2 probes in a row failed; the last: GET /health on port {running.port} was not answered "
+        "within 0.1 s"
+    )
     assert rig.scheduler.states(worker.worker_id)[-2:] == [
         WorkerState.DRAINING,
         WorkerState.FAILED,

@@ -40,6 +40,14 @@ def test_every_route_is_an_operation_and_every_operation_a_route() -> None:
     assert len({name for _, _, name in told}) == len(ROUTES), "an operationId stands twice"
 
 
+def test_operations_are_named_after_their_resource() -> None:
+    """Whose handlers stand in several modules, all the same."""
+    names = {(route.method, route.path): operation_id(route) for route in ROUTES}
+    assert names["PUT", "/v1/endpoints/{endpoint}"] == "endpoints_replace"
+    assert names["POST", "/v1/endpoints/{endpoint}/plan"] == "endpoints_plan"
+    assert names["PATCH", "/v1/endpoints/{endpoint}"] == "endpoints_update"
+
+
 def test_every_reference_leads_to_a_schema_and_every_schema_is_referred_to() -> None:
     referred = {ref.removeprefix("#/components/schemas/") for ref in refs(DOCUMENT)}
     assert referred == set(SCHEMAS)

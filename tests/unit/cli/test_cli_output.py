@@ -7,6 +7,7 @@ import pytest
 from penstock_cli.output import endpoints, workers
 from penstock_cli.output.documents import Form, print_document
 from penstock_client.documents import EndpointDocument, WorkerDocument
+from tests.support.documents import worker_document
 
 NOW = "2030-01-01T00:00:00Z"
 ENDPOINT: dict[str, Any] = {
@@ -99,5 +100,20 @@ def test_a_worker_shows_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> 
         }
     )
     workers.print_workers([("llama", worker)])
-    row = capsys.readouterr().out.splitlines()[1].split()
+    (row,) = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
     assert row == ["wk-1", "llama", "running", "node-a", "1", "1", "0", "-", "312", "ms"]
+
+
+def test_a_worker_that_is_not_healthy_yet_says_why_and_since_when(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = "GET /health on port 8000 answered 404"
+    problem = {"message": told, "fix": "set health.path", "since": "2030-01-01T12:34:56Z"}
+    worker = worker_document(state="starting", health_problem=problem)
+    sentence = f"{told}, since 12:34:56 UTC; set health.path"
+
+    workers.print_workers([("llama", worker)])
+    assert capsys.readouterr().out.splitlines()[-1] == f"{worker.id}: {sentence}"
+
+    workers.print_worker(worker, "llama")
+    assert sentence in capsys.readouterr().out

@@ -60,6 +60,18 @@ def test_a_first_start_is_told_step_by_step_and_each_step_once() -> None:
             ["wk-1 on node-a: listens, /health does not answer 200 yet"],
         ),
         (
+            {
+                "state": "starting",
+                "phases_ms": {**STARTING, "listening": 300},
+                "health_problem": {
+                    "message": "GET /health on port 8000 answered 404",
+                    "fix": "set health.path",
+                    "since": NOW,
+                },
+            },
+            ["wk-1 on node-a: GET /health on port 8000 answered 404; set health.path"],
+        ),
+        (
             {"state": "running", "phases_ms": {**STARTING, "listening": 300, "healthy": 9_000}},
             ["wk-1 on node-a: runs, ready after 9.0 s"],
         ),

@@ -88,7 +88,9 @@ def test_the_script_says_how_often_and_how_long_the_token_works() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]"])
 def test_an_api_that_no_other_host_reaches_is_refused(host: str) -> None:
-    with pytest.raises(CliError, match="--api-url"):
+    with pytest.raises(CliError) as raised:
         check_reachable(f"http://{host}:8000")
+    for way in ("`penstock up` with --host", "deploy/compose/control-plane.yml", "--api-url"):
+        assert way in str(raised.value), "each way to run it has its own mend"
     check_reachable("http://10.0.0.1:8000")
     check_reachable("https://penstock.example.com")

@@ -35,7 +35,7 @@ def test_the_control_plane_is_that_of_one_machine(name: str) -> None:
 
 def test_a_gpu_node_is_hardened_as_on_one_machine() -> None:
     hard = re.compile(
-        r"network_mode|read_only|tmpfs|security_opt|restart|image:|pull_policy|docker\.sock"
+        r"network_mode|pid:|read_only|tmpfs|security_opt|restart|image:|pull_policy|docker\.sock"
     )
     ones, nodes = (
         [line for line in service(text, "node-agent") if hard.search(line)]

@@ -103,6 +103,16 @@ def test_who_waited_too_long_reads_why() -> None:
     assert "3 nodes lack free GPUs." in hinted.detail
 
 
+def test_who_waited_too_long_for_a_worker_that_starts_reads_what_keeps_it() -> None:
+    told = status(reason=EndpointReason.STARTING, message="GET /health on port 8000 answered 404")
+    condition = judge_endpoint(record(), told, running=False, utc_now=EPOCH)
+
+    refusal = WaitingList().refuse_waited("t", LIMITS, condition)
+
+    assert refusal.reason == "queue_timeout"
+    assert refusal.detail.endswith("GET /health on port 8000 answered 404")
+
+
 @pytest.mark.parametrize(
     ("record_changes", "status_changes", "running", "closed", "failing", "hint"),
     [
@@ -119,6 +129,16 @@ def test_who_waited_too_long_reads_why() -> None:
         # the status speaks of the revision before the one that mends it
         ({"revision": 3}, {"state": EndpointState.FAILED}, False, None, None, None),
         ({}, {"reason": EndpointReason.STARTING}, False, None, None, None),
+        (
+            {},
+            {"reason": EndpointReason.STARTING, "message": "GET /health answered 404"},
+            *(False, None, None, "queue_timeout"),
+        ),
+        (
+            {},
+            {"reason": EndpointReason.STARTING, "message": "GET /health answered 404"},
+            *(True, None, None, None),
+        ),
     ],
 )
 def test_what_stands_in_an_endpoints_way(

@@ -22,7 +22,7 @@ def test_a_gpu_with_too_little_memory_is_not_taken() -> None:
     assert isinstance(found, Placement)
     assert found.gpus == ("GPU-node-b-0",)
     assert message([make_node()], request(min_vram_gb=40)) == (
-        "no capacity: 1 node has no GPU of 40 GB"
+        "no capacity: 1 node has no GPU of 40 GB; lower gpu.min_vram_gb"
     )
     assert node_of([make_node()], request(min_vram_gb=24)) == "node-a"
     assert node_of([make_node(n_gpus=0)], request(count=0, min_vram_gb=40)) == "node-a"
@@ -42,7 +42,10 @@ def test_disk_is_kept_for_workers_that_have_not_used_it_yet() -> None:
     wanted = disk_request(container_disk_gb=100, volumes=[volume])
     placements, lack = cluster.place(wanted, 3)
     assert len(placements) == 2  # of 250 GB, 240 are kept now
-    assert lack == NoCapacity("no capacity: 1 node has less than 120 GB of disk left")
+    assert lack == NoCapacity(
+        "no capacity: 1 node has less than 120 GB of disk left; free disk on a node, or lower "
+        "storage.container_disk_gb"
+    )
     assert cluster.find(disk_request("ep-2", container_disk_gb=10)) is not None
     assert cluster.find(disk_request("ep-2", container_disk_gb=11)) is None
     assert cluster.find(disk_request("ep-2")) is not None  # nothing is kept for it

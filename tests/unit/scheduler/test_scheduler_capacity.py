@@ -14,7 +14,9 @@ def test_no_capacity_says_why_and_ends(world: World) -> None:
     world.tick()
     status = world.statuses["ep-1"]
     assert (status.state, status.reason) == (EndpointState.DEPLOYING, EndpointReason.NO_CAPACITY)
-    assert status.message == "no capacity: 2 nodes have fewer than 3 GPUs of one product"
+    assert status.message == (
+        "no capacity: 2 nodes have fewer than 3 GPUs of one product; lower gpu.count"
+    )
     world.join(make_node("node-c", n_gpus=4))
     world.run(6)
     status = world.statuses["ep-1"]
@@ -29,10 +31,10 @@ def test_before_the_view_has_settled_a_lack_proves_nothing() -> None:
     assert world.statuses["ep-1"].reason is EndpointReason.STARTING
     world.settled = True
     world.tick()
-    assert world.statuses["ep-1"].message == "no capacity: no nodes joined"
+    assert (world.statuses["ep-1"].message or "").startswith("no capacity: no nodes joined;")
     world.settled = False  # nats-server restarted: the reason stays until there is news
     world.tick()
-    assert world.statuses["ep-1"].message == "no capacity: no nodes joined"
+    assert (world.statuses["ep-1"].message or "").startswith("no capacity: no nodes joined;")
 
 
 def test_an_idle_worker_gives_way_to_an_endpoint_that_waits(world: World) -> None:

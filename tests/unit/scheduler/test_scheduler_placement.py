@@ -40,8 +40,14 @@ def test_a_kept_cluster_hears_that_an_engine_went_and_came_back() -> None:
     assert [p.node_id for p in cluster.place(request())[0]] == ["node-a"]
 
 
+OTHER_PRODUCT = "set gpu.products to what `penstock product list` shows, or leave it out for any"
+OTHER_CUDA = "lower gpu.min_cuda_version, or update the NVIDIA driver of a node"
+
+
 def test_no_nodes() -> None:
-    assert message([], request()) == "no capacity: no nodes joined"
+    assert message([], request()) == (
+        "no capacity: no nodes joined; `penstock node join` says how one does"
+    )
 
 
 def test_reasons_are_counted_over_the_nodes() -> None:
@@ -56,9 +62,21 @@ def test_reasons_are_counted_over_the_nodes() -> None:
 @pytest.mark.parametrize(
     ("node", "wanted", "text"),
     [
-        (make_node(n_gpus=0), request(), "1 node has no GPUs"),
-        (make_node(), request(products=["h100-80gb", "a100"]), "1 node has no h100-80gb or a100"),
-        (make_node(), request(count=3), "1 node has fewer than 3 GPUs of one product"),
+        (
+            make_node(n_gpus=0),
+            request(),
+            "1 node has no GPUs; join a node with GPUs, or set gpu.count to 0",
+        ),
+        (
+            make_node(),
+            request(products=["h100-80gb", "a100"]),
+            f"1 node has no h100-80gb or a100; {OTHER_PRODUCT}",
+        ),
+        (
+            make_node(),
+            request(count=3),
+            "1 node has fewer than 3 GPUs of one product; lower gpu.count",
+        ),
         (
             make_node(faults={0: GpuReason.XID, 1: GpuReason.LOST}),
             request(),
@@ -67,17 +85,20 @@ def test_reasons_are_counted_over_the_nodes() -> None:
         (
             make_node(n_gpus=3, product="h100-80gb-mig-1g-10gb"),
             request(count=2),
-            "1 node has only MIG instances, and a worker can use one of them, not 2",
+            (
+                "1 node has only MIG instances, and a worker can use one of them, not 2; set "
+                "gpu.count to 1"
+            ),
         ),
         (
             make_node(cuda="12.10"),
             request(min_cuda_version="12.11"),
-            "1 node has CUDA 12.10 < 12.11",
+            f"1 node has CUDA 12.10 < 12.11; {OTHER_CUDA}",
         ),
         (
             make_node(cuda=None),
             request(min_cuda_version="12.4"),
-            "1 node has no known CUDA version and 12.4 is needed",
+            f"1 node has no known CUDA version and 12.4 is needed; {OTHER_CUDA}",
         ),
         (
             make_node(),
@@ -165,6 +186,9 @@ def test_a_node_without_the_label_says_so() -> None:
     node = make_node()
     record = make_record(placement={"node_selector": {"zone": "a"}})
     wanted = Request("ep-1", record.spec)
-    assert message([node], wanted) == "no capacity: 1 node has not the label zone=a"
+    assert message([node], wanted) == (
+        "no capacity: 1 node has not the label zone=a; change placement.node_selector, or the "
+        "labels of a node"
+    )
     labelled = node.model_copy(update={"labels": {"zone": "a", "rack": "7"}})
     assert node_of([labelled], wanted) == "node-a"

@@ -9,14 +9,16 @@ from penstock_cli.commands.endpoint_options import (
     WaitGone,
 )
 from penstock_cli.options import WaitTimeoutOption
+from penstock_cli.output.documents import Form
 from penstock_cli.output.endpoints import (
     print_decisions,
     print_endpoint,
     print_endpoints,
     print_revisions,
+    print_trouble,
 )
 from penstock_cli.session import Session, with_session
-from penstock_client.documents import EndpointDocument
+from penstock_client.documents import DecisionList, EndpointDocument
 from penstock_client.sync.client import PenstockSyncClient
 
 #: Longer than the default request and grace times of a worker.
@@ -74,9 +76,20 @@ def resume(session: Session, app: App) -> None:
 
 @with_session
 def explain(session: Session, app: App) -> None:
-    """Say why an endpoint has the workers it has: the autoscaler's last decisions."""
-    listed = session.ask(lambda client: client.endpoints.decisions(app))
-    session.show(listed, lambda listed: print_decisions(listed.decisions))
+    """Say why an endpoint has the workers it has: the autoscaler's last decisions, what is wrong now."""
+
+    def question(client: PenstockSyncClient) -> tuple[DecisionList, EndpointDocument | None]:
+        listed = client.endpoints.decisions(app)
+        return listed, client.endpoints.show(app) if session.form is Form.TEXT else None
+
+    listed, endpoint = session.ask(question)
+
+    def tell(listed: DecisionList) -> None:
+        print_decisions(listed.decisions)
+        if endpoint is not None:
+            print_trouble(endpoint)
+
+    session.show(listed, tell)
 
 
 @with_session

@@ -94,7 +94,9 @@ def check_reachable(api_url: str) -> None:
     if (urlsplit(api_url).hostname or "") in _NO_ADDRESS:
         raise CliError(
             f"the api is at {api_url} here, where no other host reaches it; start `penstock up` "
-            "with --host and this machine's address, or say it with --api-url http://ADDRESS:PORT"
+            "with --host and this machine's address; docker-compose.yml is for one machine: for "
+            "several use deploy/compose/control-plane.yml (docs/operations.md, Several hosts); if "
+            "other hosts reach the api under another address, say --api-url http://ADDRESS:PORT"
         )
 
 

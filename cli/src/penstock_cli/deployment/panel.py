@@ -75,7 +75,7 @@ def _worker(progress: Progress, worker: WorkerDocument, now: float, *, several: 
     if worker.state is WorkerState.RUNNING and not progress.is_new(worker):
         return line
     if worker.state is WorkerState.STARTING:
-        line.append(f"  {stage_of(worker, progress.endpoint)}")
+        line.append(f"  {plain(stage_of(worker, progress.endpoint))}")
     elif worker.message:
         line.append(f"  {plain(worker.message)}")
     return line.append(f"  {duration(progress.elapsed_s(worker, now))}", style="dim")

@@ -268,6 +268,9 @@ def stage_of(worker: WorkerDocument, endpoint: EndpointDocument | None) -> str:
 def _starting(worker: WorkerDocument, endpoint: EndpointDocument | None) -> str:
     if Phase.STARTED not in worker.phases_ms:
         return "is being made"
+    problem = worker.health_problem
+    if problem is not None:
+        return f"{problem.message}; {problem.fix}" if problem.fix else problem.message
     if Phase.LISTENING not in worker.phases_ms:
         return "started, does not listen yet"
     path = endpoint.health.path if endpoint is not None else None

@@ -16,7 +16,7 @@ from penstock_client.documents import (
 )
 from penstock_client.errors import ApiError, UnreachableError
 from penstock_common.clock import Clock, SystemClock
-from penstock_common.states import EndpointState
+from penstock_common.states import EndpointReason, EndpointState
 
 #: Between two looks.
 LOOK_S: Final = 0.25
@@ -151,8 +151,11 @@ def _now_serving(endpoint: EndpointDocument, revision: int) -> str:
 def _late(progress: Progress, timeout_s: float) -> list[str]:
     endpoint = progress.endpoint
     state = f"is {endpoint.state}" if endpoint is not None else "was not seen"
+    sentences = progress.sentences()
     why = f" ({endpoint.message})" if endpoint is not None and endpoint.message else ""
+    if endpoint is not None and endpoint.reason is EndpointReason.STARTING and sentences:
+        why = ""  # of one of these workers
     away = f"; {progress.away}" if progress.away else ""
     lines = [f"after {timeout_s:g} s '{progress.app_name}' {state}{why}{away}"]
-    lines += [f"  {sentence}" for sentence in progress.sentences()]
+    lines += [f"  {sentence}" for sentence in sentences]
     return [*lines, f"  it goes on; `penstock endpoint show {progress.app_name}` says how it is"]

@@ -87,6 +87,13 @@ def print_endpoint(endpoint: EndpointDocument) -> None:
             print_line(f"  | {line}")
 
 
+def print_trouble(endpoint: EndpointDocument) -> None:
+    """What keeps an endpoint from plainly serving, in a line; nothing where nothing does."""
+    if endpoint.message is not None:
+        reason = f" ({endpoint.reason})" if endpoint.reason else ""
+        print_line(f"now {endpoint.state}{reason}: {endpoint.message}")
+
+
 def print_decisions(decisions: Sequence[ScaleDecision]) -> None:
     """A table, one decision a line, the newest last; what it was made on beside the sentence."""
     print_rows(

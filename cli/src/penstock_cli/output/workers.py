@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from penstock_cli.output.printing import print_facts, print_line, print_rows, state_cell
-from penstock_client.documents import WorkerDocument, WorkerOrderDocument
+from penstock_client.documents import HealthProblemDocument, WorkerDocument, WorkerOrderDocument
 from penstock_common.states import DesiredState
 
 
@@ -28,6 +28,15 @@ def print_workers(workers: Sequence[tuple[str, WorkerDocument]]) -> None:
         "no workers",
         spare=("REV", "READY AFTER", "IDLE", "GPUS", "IN FLIGHT"),
     )
+    for _, worker in workers:
+        if worker.health_problem is not None:
+            print_line(f"{worker.id}: {unready(worker.health_problem)}")
+
+
+def unready(problem: HealthProblemDocument) -> str:
+    """Why a worker is not healthy yet, since when, and what to do, in one line."""
+    told = f"{problem.message}, since {problem.since:%H:%M:%S} UTC"
+    return f"{told}; {problem.fix}" if problem.fix else told
 
 
 def print_worker(worker: WorkerDocument, app_name: str | None) -> None:
@@ -41,6 +50,7 @@ def print_worker(worker: WorkerDocument, app_name: str | None) -> None:
             ("revision", worker.revision),
             ("state", state_cell(worker.state, worker.reason)),
             ("message", worker.message),
+            ("health", unready(worker.health_problem) if worker.health_problem else None),
             ("wanted", worker.desired),
             ("ordered to stop", _order(order) if order else None),
             ("node", worker.node_id),

@@ -331,7 +331,10 @@ def _beyond_this_version(
     volumes = storage.get("volumes") if isinstance(storage, Mapping) else None
     if isinstance(volumes, list):
         problems += [
-            Problem(f"/storage/volumes/{place}/id", "no such network volume; make it first")
+            Problem(
+                f"/storage/volumes/{place}/id",
+                "no such network volume; see `penstock volume list`, or make it first",
+            )
             for place, volume in enumerate(volumes)
             if isinstance(volume, Mapping)
             and volume.get("type") == "network"

@@ -142,7 +142,8 @@ def _operation(route: Route, of: Refs) -> Schema:
 def operation_id(route: Route) -> str:
     """A name for the route, e.g. `endpoints_roll_back`; unique among them."""
     module = route.handler.__module__.removeprefix("penstock_api.").removeprefix("routes.")
-    return f"{module.replace('.', '_')}_{getattr(route.handler, '__name__', 'handle')}"
+    resource = route.resource or module.replace(".", "_")
+    return f"{resource}_{getattr(route.handler, '__name__', 'handle')}"
 
 
 def _path_parameters(route: Route) -> Iterable[Schema]:

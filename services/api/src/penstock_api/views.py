@@ -4,6 +4,7 @@ from penstock_api.loads import EndpointLoad
 from penstock_client.documents import (
     CanaryDocument,
     EndpointDocument,
+    HealthProblemDocument,
     Load,
     WorkerDocument,
     WorkerOrderDocument,
@@ -148,6 +149,7 @@ def worker_document(
         idle_s=load.idle_s if load else None,
         image_digest=status.image_digest if status else None,
         image_note=status.image_note if status else None,
+        health_problem=_health_problem(status) if status else None,
         exit_code=status.exit_code if status else None,
         log_tail=status.log_tail if status else (),
     )
@@ -155,6 +157,13 @@ def worker_document(
 
 def _order(order: WorkerOrder) -> WorkerOrderDocument:
     return WorkerOrderDocument(reason=order.reason, at=order.at, deadline_at=order.deadline_at)
+
+
+def _health_problem(status: WorkerStatus) -> HealthProblemDocument | None:
+    problem = status.health_problem
+    if problem is None:
+        return None
+    return HealthProblemDocument(message=problem.message, fix=problem.fix, since=problem.since)
 
 
 def _phases_ms(assignment: WorkerAssignment, status: WorkerStatus | None) -> dict[str, float]:

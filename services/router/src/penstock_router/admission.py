@@ -99,6 +99,9 @@ _RETRY_FAILED_S: Final = 30
 #: Reasons for which no worker is started; each may pass while somebody waits.
 _NO_PLACE: Final = frozenset({EndpointReason.NO_CAPACITY, EndpointReason.QUOTA_EXCEEDED})
 
+#: Name of the refusal of who has waited for `queue.max_wait_s`.
+_WAITED: Final = "queue_timeout"
+
 STOPPING: Final = Condition(
     closed=Refusal(
         503,
@@ -143,6 +146,8 @@ def judge_endpoint(
         return Condition(hint=message, hint_reason=reason, hopeless=hopeless)
     if status.reason is EndpointReason.CRASH_BACKOFF or status.state is EndpointState.FAILED:
         return _judge_failure(status, utc_now)
+    if status.reason is EndpointReason.STARTING and status.message is not None:
+        return Condition(hint=status.message, hint_reason=_WAITED)
     return CLEAR
 
 
@@ -253,7 +258,7 @@ class WaitingList:
     def refuse_waited(self, ticket_id: str, limits: QueueSpec, condition: Condition) -> Refusal:
         """What a ticket is told that has waited for `limits.max_wait_s`."""
         detail = f"No worker was free for {limits.max_wait_s:g} s (queue.max_wait_s)."
-        reason = "queue_timeout"
+        reason = _WAITED
         if condition.hint is not None and condition.hint_reason is not None:
             detail, reason = f"{detail} {condition.hint}", condition.hint_reason
         refusal = Refusal(503, reason, detail, retry_after_s=_RETRY_WAITED_S)

@@ -95,6 +95,7 @@ from penstock_client.documents.webhooks import (
     WebhookMade,
 )
 from penstock_client.documents.workers import (
+    HealthProblemDocument,
     StopRequest,
     WorkerDocument,
     WorkerList,
@@ -133,6 +134,7 @@ __all__ = [
     "GpuDocument",
     "GroupBy",
     "HealthDocument",
+    "HealthProblemDocument",
     "JoinTokenDocument",
     "JoinTokenList",
     "JoinTokenMade",

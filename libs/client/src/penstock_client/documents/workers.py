@@ -23,6 +23,17 @@ class WorkerOrderDocument(Document):
     deadline_at: AwareDatetime | None
 
 
+class HealthProblemDocument(Document):
+    """Why a worker that starts is not healthy yet, as its last probes tell."""
+
+    #: one sentence, e.g. `GET /health on port 8000 answered 404`; nothing else of the answer
+    message: str
+    #: which field to change, or what in the image; null = it may yet come by itself
+    fix: str | None
+    #: since when the probes tell this
+    since: AwareDatetime
+
+
 class WorkerDocument(Document):
     """A worker: what the scheduler wants, what the node agent sees, what the driver counts."""
 
@@ -58,6 +69,8 @@ class WorkerDocument(Document):
     image_digest: str | None = None
     #: one sentence, when the image is not what its registry says of the tag now
     image_note: str | None = None
+    #: `starting`: why it is not healthy yet; null = it is too early to tell
+    health_problem: HealthProblemDocument | None = None
     exit_code: int | None
     log_tail: tuple[str, ...]
 

@@ -74,7 +74,7 @@ from penstock_common.messages.webhooks import (
     WebhookStatus,
 )
 from penstock_common.messages.worker_orders import WorkerOrder
-from penstock_common.messages.workers import WorkerAssignment, WorkerStatus
+from penstock_common.messages.workers import HealthProblem, WorkerAssignment, WorkerStatus
 
 __all__ = [
     "ApiKeyRecord",
@@ -97,6 +97,7 @@ __all__ = [
     "GpuReading",
     "Grant",
     "GrantReply",
+    "HealthProblem",
     "HeldLeases",
     "ImageRemoved",
     "JoinTokenRecord",

@@ -41,6 +41,17 @@ class WorkerAssignment(WithSpec):
     assigned_at: AwareDatetime
 
 
+class HealthProblem(Message):
+    """Why a worker that starts is not healthy yet, as its last probes tell."""
+
+    #: one sentence, e.g. `GET /health on port 8000 answered 404`; nothing else of the answer
+    message: str
+    #: which field to change, or what in the image; null = it may yet come by itself
+    fix: str | None = None
+    #: since when the probes tell this
+    since: AwareDatetime
+
+
 class WorkerStatus(Message):
     """A worker as its node agent sees it. Bucket WORKER_STATUS; written by the node agent."""
 
@@ -64,6 +75,8 @@ class WorkerStatus(Message):
     image_digest: str | None = None
     #: one sentence, when the image is not what its registry says of the tag now
     image_note: str | None = None
+    #: `starting`: why it is not healthy yet; null = it is too early to tell
+    health_problem: HealthProblem | None = None
     exit_code: int | None = None
     #: last 20 lines it wrote; filled when it failed
     log_tail: tuple[str, ...] = ()

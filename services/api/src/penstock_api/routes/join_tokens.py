@@ -160,8 +160,10 @@ def _token_of(request: web.Request, asked: JoinRequest) -> str:
 def _nats_url(api: Api) -> str:
     if api.settings.node_nats_url is None:
         raise JoinNotConfiguredError(
-            "other hosts cannot be told where NATS is: start the api with "
-            "PENSTOCK_API_NODE_NATS_URL=nats://ADDRESS:4222, or `penstock up` with --host ADDRESS"
+            "other hosts cannot be told where NATS is: start `penstock up` with --host ADDRESS; in "
+            "place of docker-compose.yml, which is for one machine, use "
+            "deploy/compose/control-plane.yml; or start the api with "
+            "PENSTOCK_API_NODE_NATS_URL=nats://ADDRESS:4222 where NATS listens for other hosts"
         )
     return api.settings.node_nats_url
 

@@ -138,6 +138,7 @@ ROUTES: Final = (
         body=_BODY,
         conditional=True,
         creates=True,
+        resource="endpoints",
     ),
     Route(
         "POST",
@@ -148,5 +149,6 @@ ROUTES: Final = (
         PlanDocument,
         body=_BODY,
         only_reads=True,
+        resource="endpoints",
     ),
 )

@@ -81,6 +81,8 @@ class Route:
     creates: bool = False
     #: a POST that changes nothing; it leaves no record in the audit trail
     only_reads: bool = False
+    #: the resource that its operation is named after; None = its handler's module is called so
+    resource: str | None = None
     #: content types that it answers beside JSON
     other_answers: tuple[str, ...] = ()
 

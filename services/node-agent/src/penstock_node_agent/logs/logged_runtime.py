@@ -18,6 +18,7 @@ from penstock_common.connection import Bus
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_node_agent.logs.follower import FollowerTools, LogFollower
+from penstock_node_agent.runtimes.listener import Listener
 from penstock_node_agent.runtimes.output import Cursor, Output, Skim, read_all
 from penstock_node_agent.runtimes.protocol import (
     Exit,
@@ -129,6 +130,11 @@ class LoggedRuntime(Runtime):
     async def log_tail(self, worker_id: str, lines: int) -> tuple[str, ...]:
         """Its last lines."""
         return await self._inner.log_tail(worker_id, lines)
+
+    @override
+    async def listeners(self, worker_id: str) -> tuple[Listener, ...] | None:
+        """Where `inner` sees it listen."""
+        return await self._inner.listeners(worker_id)
 
     @override
     def follow(

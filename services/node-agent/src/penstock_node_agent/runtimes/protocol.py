@@ -15,6 +15,7 @@ from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason
 from penstock_common.volumes import VolumeSource
+from penstock_node_agent.runtimes.listener import Listener
 from penstock_node_agent.runtimes.output import OutputFollower
 from penstock_node_agent.runtimes.pull_bytes import PulledBytes
 
@@ -272,6 +273,13 @@ class Runtime(OutputFollower, Protocol):
 
     async def log_tail(self, worker_id: str, lines: int) -> tuple[str, ...]:
         """Its last lines on stdout and stderr, oldest first; none when there is no such worker."""
+        ...
+
+    async def listeners(self, worker_id: str) -> tuple[Listener, ...] | None:
+        """Where a worker accepts TCP connections, as its own network sees it; None = not known.
+
+        For a sentence to a person, so it is cheap (milliseconds) and never raises.
+        """
         ...
 
     async def remove(self, worker_id: str) -> None:

@@ -12,15 +12,11 @@ _ADVICE: Final[Mapping[WorkerReason, str]] = {
     WorkerReason.EXITED: "its last lines (log_tail) say why",
     WorkerReason.OOM_KILLED: "let it use less memory, or give containers more (docker_memory_bytes)",
     WorkerReason.DISK_EXCEEDED: "raise storage.container_disk_gb, or write to a volume",
-    WorkerReason.START_TIMEOUT: (
-        "let it listen on all addresses at $PORT and answer health.path with 200, "
-        "or raise workers.start_timeout_s"
-    ),
     WorkerReason.UNHEALTHY: "its log says more; a busy worker may need a longer health.timeout_s",
     WorkerReason.IMAGE_NOT_FOUND: (
         "check image.image; a private image needs image.registry_auth_id"
     ),
-    WorkerReason.REGISTRY_UNREACHABLE: "check that the node reaches the registry",
+    WorkerReason.REGISTRY_UNREACHABLE: "check image.image, and that the node reaches its registry",
     WorkerReason.NO_SPACE: "free space on the node's disk, e.g. with `docker image prune --all`",
     WorkerReason.ENGINE_ERROR: "look at the engine's log on the node",
     WorkerReason.ENGINE_RESTARTED: (

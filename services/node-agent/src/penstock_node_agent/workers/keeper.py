@@ -46,6 +46,7 @@ from penstock_node_agent.workers.decide import (
     exit_ending,
     newer,
 )
+from penstock_node_agent.workers.health_answers import Diagnosis, Question
 from penstock_node_agent.workers.health_watch import HealthWatch
 from penstock_node_agent.workers.last_lines import with_last_lines
 from penstock_node_agent.workers.orders import start_order
@@ -370,12 +371,18 @@ class Keeper:
         assert self._address is not None
         spec, tools = self._assignment.spec, self._tools
         target = ProbeTarget(self._address, spec.health.path, tools.runtime.proxied_ports)
+        kind = tools.runtime.kind
+        # A container's port is another one on the host, which its owner does not know.
+        port = spec.image.http_port if kind == "docker" else self._address.port
         watch = HealthWatch(
             target,
+            Question(spec.health.path, port, kind),
             spec,
             tools.clock,
+            listeners=lambda: tools.runtime.listeners(self.worker_id),
             excused=self._engine_away,
             on_listening=self._on_listening,
+            on_unready=self._on_unready,
             on_healthy=self._on_healthy,
         )
         if not self._view.ready:
@@ -392,6 +399,10 @@ class Keeper:
 
     def _on_listening(self) -> None:
         self._report.note(Phase.LISTENING)
+
+    def _on_unready(self, why: Diagnosis) -> None:
+        self._report.note_unready(why)
+        self._tell()
 
     def _on_healthy(self) -> None:
         self._report.note(Phase.HEALTHY)

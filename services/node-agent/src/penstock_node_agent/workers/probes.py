@@ -6,13 +6,16 @@ costs a tenth of a millisecond, so a starting worker can be asked every few mill
 """
 
 import asyncio
+import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from penstock_node_agent.runtimes.protocol import Started
+from penstock_node_agent.workers.health_answers import Answer, Reply
 
 #: A probe that comes this share of the elapsed time after the last delays a start by at most 1 %.
 _INTERVAL_RATIO: Final = 0.01
@@ -26,6 +29,13 @@ _DRAIN_BYTES: Final = 256 * 1024
 _STATUS_LINE_BYTES: Final = len(b"HTTP/1.1 200")
 #: Behind a proxy, a connection that stays open so long has reached somebody.
 _PROXY_SETTLE_S: Final = 0.03
+_BY_ERRNO: Final = {
+    errno.ECONNREFUSED: Reply.REFUSED,
+    errno.ECONNRESET: Reply.CLOSED,
+    errno.EPIPE: Reply.CLOSED,
+}
+#: First byte of a message of the TLS handshake.
+_TLS_HANDSHAKE: Final = b"\x16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +47,6 @@ class ProbeTarget:
     path: str | None
     #: connections are accepted by a proxy before the worker listens
     proxied: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of one probe."""
-
-    #: something of the worker answered
-    listening: bool = False
-    #: it said that it is well
-    healthy: bool = False
-    #: for a person, when it is not healthy
-    problem: str = ""
-    #: no answer in the time there was
-    timed_out: bool = False
 
 
 def readiness_interval(elapsed_s: float) -> float:
@@ -77,9 +73,12 @@ async def asked(target: ProbeTarget, timeout_s: float) -> AsyncIterator[Answer]:
             async with asyncio.timeout(timeout_s):
                 answer = await _ask(loop, sock, target)
         except TimeoutError:
-            answer = Answer(problem=f"no answer within {timeout_s:.3g} s", timed_out=True)
+            answer = Answer(Reply.TIMED_OUT, waited_s=timeout_s)
         except OSError as error:
-            answer = Answer(problem=f"no connection: {error.strerror or error}")
+            answer = Answer(
+                _BY_ERRNO.get(error.errno or 0, Reply.NO_WAY),
+                error=error.strerror or type(error).__name__,
+            )
         yield answer
         if answer.listening and target.path is not None:
             await _drain(loop, sock, _DRAIN_S if answer.healthy else _DRAIN_BAD_S)
@@ -90,8 +89,8 @@ async def _ask(loop: asyncio.AbstractEventLoop, sock: socket.socket, target: Pro
     await loop.sock_connect(sock, (address.host, address.port))
     if target.path is None:
         if target.proxied and not await _stays_open(loop, sock):
-            return Answer(problem="the port accepts no connection")
-        return Answer(listening=True, healthy=True)
+            return Answer(Reply.CLOSED)
+        return Answer(Reply.ANSWERED, listening=True)
     host = f"[{address.host}]" if ":" in address.host else address.host
     request = (
         f"GET {target.path} HTTP/1.1\r\nHost: {host}:{address.port}\r\n"
@@ -102,16 +101,39 @@ async def _ask(loop: asyncio.AbstractEventLoop, sock: socket.socket, target: Pro
     while len(line) < _STATUS_LINE_BYTES:
         chunk = await loop.sock_recv(sock, 4096)
         if not chunk:
-            return Answer(listening=bool(line), problem="the connection was closed unanswered")
+            return Answer(Reply.CLOSED, listening=bool(line))
         line += chunk
-    if not line.startswith(b"HTTP/1."):
-        return Answer(listening=True, problem="the answer is not HTTP")
-    status = line[9:12].decode(errors="replace")
-    return Answer(
-        listening=True,
-        healthy=status == "200",
-        problem="" if status == "200" else f"{target.path} answered {status}",
-    )
+    status = line[9:12]
+    if not line.startswith(b"HTTP/1.") or not status.isdigit():
+        return Answer(Reply.NOT_HTTP, listening=True)
+    return Answer(Reply.ANSWERED, int(status), listening=True)
+
+
+async def speaks_tls(address: Started, timeout_s: float) -> bool:
+    """Whether a server answers the first message of TLS with its own.
+
+    Nothing is trusted and nothing is sent inside of it, so no certificate is looked at.
+    """
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await loop.sock_connect(sock, (address.host, address.port))
+                await loop.sock_sendall(sock, _client_hello())
+                return await loop.sock_recv(sock, 1) == _TLS_HANDSHAKE
+        except (TimeoutError, OSError):
+            return False
+
+
+def _client_hello() -> bytes:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    outgoing = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):  # the answer is read by who asks
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    return outgoing.read()
 
 
 async def _stays_open(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bool:

@@ -13,12 +13,13 @@ from penstock_common.events.catalogue import (
     EventType,
 )
 from penstock_common.events.publisher import EventPublisher
-from penstock_common.messages import WorkerAssignment, WorkerStatus
+from penstock_common.messages import HealthProblem, WorkerAssignment, WorkerStatus
 from penstock_common.states import Phase, WorkerState
 from penstock_node_agent.runtimes.protocol import RunningImage, Started
 from penstock_node_agent.runtimes.pull_bytes import PulledBytes
 from penstock_node_agent.status_board import StatusBoard
 from penstock_node_agent.workers.decide import Ending, WorkerView
+from penstock_node_agent.workers.health_answers import Diagnosis
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,7 +58,10 @@ class WorkerReport:
         self.pulled: PulledBytes | None = None
         #: which image it runs
         self.image: RunningImage | None = None
+        #: why it is not healthy yet
+        self._unready: HealthProblem | None = None
         if reported is not None:
+            self._unready = reported.health_problem
             self.image = RunningImage(reported.image_digest, reported.image_note)
         if reported is not None and reported.pull_bytes is not None:
             self.pulled = PulledBytes(reported.pull_bytes, reported.pull_total_bytes or 0)
@@ -65,6 +69,13 @@ class WorkerReport:
     def note(self, phase: Phase) -> None:
         """It has reached this phase now, unless it had before."""
         self.phases.setdefault(phase, self._clock.utc())
+
+    def note_unready(self, why: Diagnosis) -> None:
+        """It is not healthy yet, for this reason; the same one again goes on since it began."""
+        fix = None if why.may_pass else why.fix
+        before = self._unready
+        if before is None or (before.message, before.fix) != (why.problem, fix):
+            self._unready = HealthProblem(message=why.problem, fix=fix, since=self._clock.utc())
 
     def tell(self, assignment: WorkerAssignment, view: WorkerView, address: Started | None) -> None:
         """Tell how it is, if that was not told."""
@@ -117,6 +128,7 @@ class WorkerReport:
             pull_total_bytes=self.pulled.total if self.pulled else None,
             image_digest=self.image.digest if self.image else None,
             image_note=self.image.note if self.image else None,
+            health_problem=self._unready if view.state is WorkerState.STARTING else None,
             exit_code=ending.exit_code,
             log_tail=ending.log_tail,
             updated_at=self._clock.utc(),

@@ -1,12 +1,13 @@
 """What an endpoint's status says, from what is known of its workers after a plan."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from penstock_common.messages import EndpointRecord, EndpointStatus
 from penstock_common.states import EndpointReason, EndpointState
 from penstock_scheduler.rollout.backoff import Backoff
+from penstock_scheduler.snapshot import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Facts:
     lack: str | None
     #: why the owner's quota lets a wanted worker not start
     over_quota: str | None
+    #: why a worker that starts is not healthy yet, as its node says
+    unready: str | None
     #: whether the absence of capacity proves anything yet
     settled: bool
     #: the newest revision with a worker that stayed healthy until now
@@ -88,6 +91,22 @@ def _has_failed(
     return said or facts.backoff.proves_failure
 
 
+def told_unready(workers: Iterable[Worker]) -> str | None:
+    """Why workers that start are not healthy yet, in one sentence; None = their nodes do not say.
+
+    It changes only when what a node says changes, so that it makes no more writes than that.
+    """
+    stuck = [w for w in workers if w.status is not None and w.status.health_problem is not None]
+    if not stuck:
+        return None
+    first = min(stuck, key=lambda w: (w.assignment.decided_at, w.id))
+    assert first.status is not None
+    problem = first.status.health_problem
+    assert problem is not None
+    told = f"worker {first.id} on {first.assignment.node_id} is not healthy yet: {problem.message}"
+    return f"{told}; {problem.fix}" if problem.fix else told
+
+
 def same_news(one: EndpointStatus, other: EndpointStatus) -> bool:
     """Whether both say the same, no matter who wrote them when."""
     return one == other.model_copy(
@@ -125,7 +144,9 @@ def _reason(
     if facts.pauses:
         return EndpointReason.CRASH_BACKOFF, last
     if facts.lack is not None:
-        return EndpointReason.NO_CAPACITY, facts.lack
+        # A further worker has no place; those who wait care for the one that starts as well.
+        stuck = f"; {facts.unready}" if facts.unready and facts.running == 0 else ""
+        return EndpointReason.NO_CAPACITY, f"{facts.lack}{stuck}"
     if facts.over_quota is not None:
         return EndpointReason.QUOTA_EXCEEDED, facts.over_quota
     if (
@@ -135,8 +156,10 @@ def _reason(
         and facts.running + facts.starting < facts.desired
     ):
         return previous.reason, previous.message  # nothing new is known yet
-    if facts.running < facts.least:
-        return EndpointReason.STARTING, last
+    awaited = facts.running == 0 or state is EndpointState.UPDATING
+    if facts.running < facts.least or (awaited and facts.unready is not None):
+        # How the last start failed says more than how far this one is.
+        return EndpointReason.STARTING, last or facts.unready
     if last is None and record.revision_why is not None and state is EndpointState.SERVING:
         return EndpointReason.ROLLED_BACK, record.revision_why
     return None, last

@@ -7,7 +7,7 @@ from datetime import datetime
 from penstock_autoscaler.least import least_workers
 from penstock_common.messages import EndpointRecord, EndpointStatus, ScaleDecision, ScaleInputs
 from penstock_common.states import EndpointState
-from penstock_scheduler.decision.endpoint_status import Facts
+from penstock_scheduler.decision.endpoint_status import Facts, told_unready
 from penstock_scheduler.decision.memory import EndpointMemory
 from penstock_scheduler.planning.draft import Draft
 from penstock_scheduler.rollout.backoff import QUICK_EXIT_S
@@ -50,6 +50,7 @@ def facts_of(
         pauses=_pauses(record, memory, snapshot.now),
         lack=lacking[1] if lacking and snapshot.settled else None,
         over_quota=rollout.over_quota if rollout else None,
+        unready=told_unready(w for w in active if not w.answers),
         settled=snapshot.settled,
         proven=_proven(record, running, memory, snapshot.now),
         pins=memory.pins,

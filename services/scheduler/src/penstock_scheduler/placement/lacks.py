@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from penstock_common.messages import VolumeRecord
 from penstock_common.specs import EndpointSpec
@@ -16,7 +17,12 @@ class Lack:
 
     one: str
     many: str
+    #: which field of the document, or what about the nodes, to change; empty = it passes by itself, or
+    #: the sentence says it
+    fix: str = ""
 
+
+_FREE_DISK: Final = "free disk on a node, or lower storage.container_disk_gb"
 
 #: The network volumes by id.
 Volumes = Mapping[str, VolumeRecord]
@@ -63,6 +69,8 @@ def describe(
 ) -> str:
     """`no capacity: 3 nodes lack free GPUs, 1 has CUDA 12.2 < 12.4`, most frequent first.
 
+    Where waiting helps nobody, it ends with what does, for the most frequent lack.
+
     Args:
         kinds: how many nodes of each kind; none of them has room for the worker.
         spec: the endpoint.
@@ -77,15 +85,16 @@ def describe(
         lack = unfit(kind, spec, wanted, volumes)
         n_short = 0 if lack else min(n, short_of_disk.get(kind, 0))
         if n_short:
-            lacks[Lack(f"has {disk}", f"have {disk}")] += n_short
+            lacks[Lack(f"has {disk}", f"have {disk}", _FREE_DISK)] += n_short
         if n > n_short:
             lacks[lack or Lack("lacks free GPUs", "lack free GPUs")] += n - n_short
     if not lacks:
-        return "no capacity: no nodes joined"
+        return "no capacity: no nodes joined; `penstock node join` says how one does"
     counted = sorted(lacks.items(), key=lambda item: (-item[1], item[0].one))
     parts = [f"{n} {lack.one if n == 1 else lack.many}" for lack, n in counted]
     parts[0] = parts[0].replace(" ", " node " if counted[0][1] == 1 else " nodes ", 1)
-    return "no capacity: " + ", ".join(parts)
+    helps = f"; {counted[0][0].fix}" if all(lack.fix for lack in lacks) else ""
+    return f"no capacity: {', '.join(parts)}{helps}"
 
 
 def _check_engine(kind: Kind) -> Lack | None:
@@ -107,7 +116,8 @@ def _check_runtime(kind: Kind, spec: EndpointSpec) -> Lack | None:
 
 def _check_labels(kind: Kind, spec: EndpointSpec) -> Lack | None:
     what = _missing_label(kind, spec.placement.node_selector)
-    return Lack(f"has {what}", f"have {what}") if what else None
+    fix = "change placement.node_selector, or the labels of a node"
+    return Lack(f"has {what}", f"have {what}", fix) if what else None
 
 
 def _missing_label(kind: Kind, selector: Mapping[str, str]) -> str | None:
@@ -146,25 +156,27 @@ def _check_gpus(kind: Kind, spec: EndpointSpec, wanted: tuple[str, ...]) -> Lack
     if not count:
         return None
     if not kind.products:
-        return Lack("has no GPUs", "have no GPUs")
+        fix = "join a node with GPUs, or set gpu.count to 0"
+        return Lack("has no GPUs", "have no GPUs", fix)
     present = [p for p in kind.products if not wanted or p[0] in wanted]
     if not present:
         names = " or ".join(spec.gpu.products)
-        return Lack(f"has no {names}", f"have no {names}")
+        fix = "set gpu.products to what `penstock product list` shows, or leave it out for any"
+        return Lack(f"has no {names}", f"have no {names}", fix)
     if spec.gpu.min_vram_gb:
         vram = dict(kind.vram_bytes)
         present = [p for p in present if vram[p[0]] >= spec.gpu.min_vram_gb * 10**9]
         if not present:
             what = f"no GPU of {spec.gpu.min_vram_gb} GB"
-            return Lack(f"has {what}", f"have {what}")
+            return Lack(f"has {what}", f"have {what}", "lower gpu.min_vram_gb")
     usable = [p for p in present if can_hold(p[0], count)]
     if not usable:
         what = f"only MIG instances, and a worker can use one of them, not {count}"
-        return Lack(f"has {what}", f"have {what}")
+        return Lack(f"has {what}", f"have {what}", "set gpu.count to 1")
     enough = [p for p in usable if p[1] >= count]
     if not enough:
         what = f"fewer than {count} GPUs of one product"
-        return Lack(f"has {what}", f"have {what}")
+        return Lack(f"has {what}", f"have {what}", "lower gpu.count")
     lack = _check_cuda(kind, spec.gpu.min_cuda_version)
     if lack is None and all(healthy < count for _, _, healthy in enough):
         return Lack("has unhealthy GPUs", "have unhealthy GPUs")
@@ -185,7 +197,8 @@ def _check_cuda(kind: Kind, wanted: str | None) -> Lack | None:
         what = f"CUDA {kind.cuda_version} < {wanted}"
     else:
         return None
-    return Lack(f"has {what}", f"have {what}")
+    fix = "lower gpu.min_cuda_version, or update the NVIDIA driver of a node"
+    return Lack(f"has {what}", f"have {what}", fix)
 
 
 def _version(text: str) -> tuple[int, ...]:

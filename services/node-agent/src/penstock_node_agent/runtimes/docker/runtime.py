@@ -20,6 +20,7 @@ from penstock_common.clock import Clock, SystemClock
 from penstock_common.daemon_threads import DaemonThreads
 from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
+from penstock_node_agent.runtimes import proc_net
 from penstock_node_agent.runtimes.docker import containers
 from penstock_node_agent.runtimes.docker.calls import EngineCalls
 from penstock_node_agent.runtimes.docker.containers import DockerSettings
@@ -39,6 +40,7 @@ from penstock_node_agent.runtimes.docker.logs import EngineLogs
 from penstock_node_agent.runtimes.docker.maker import ContainerMaker
 from penstock_node_agent.runtimes.docker.pulls import ImagePuller
 from penstock_node_agent.runtimes.docker.watch import EngineWatch
+from penstock_node_agent.runtimes.listener import Listener
 from penstock_node_agent.runtimes.log_files import clipped
 from penstock_node_agent.runtimes.output import Cursor, Output, Skim, read_all
 from penstock_node_agent.runtimes.protocol import (
@@ -59,6 +61,7 @@ from penstock_node_agent.runtimes.pull_bytes import PulledBytes
 logger = logging.getLogger(__name__)
 
 _REMOVE_TRIES: Final = 20
+_LOOKS: Final = "looks at where workers listen"
 
 
 class DockerRuntime(Runtime):
@@ -290,6 +293,22 @@ class DockerRuntime(Runtime):
     ) -> AsyncGenerator[Output, None]:
         """From the engine's log of the container."""
         return self._logs.follow(containers.container_name(worker_id), cursor, skim)
+
+    @override
+    async def listeners(self, worker_id: str) -> tuple[Listener, ...] | None:
+        """From the kernel's table of the container's network, where this machine shows it."""
+        name = containers.container_name(worker_id)
+        try:
+            # All looks one after the other, under a name that no worker has: with an engine that hangs
+            # they hold one thread, though who asks gives up and asks again.
+            return await self._engine.call_for(_LOOKS, lambda: self._listeners(name))
+        except RuntimeFailedError:
+            return None  # it is gone, or who watches the engine says so
+
+    def _listeners(self, name: str) -> tuple[Listener, ...] | None:
+        inspected = self._engine.client.inspect_container(name)
+        pid = inspected["State"].get("Pid")
+        return proc_net.listeners_of_container(pid, inspected["Id"]) if pid else None
 
     @override
     async def remove(self, worker_id: str) -> None:

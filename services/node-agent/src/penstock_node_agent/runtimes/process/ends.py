@@ -96,6 +96,12 @@ class Ends:
             process_table.send_signal(process, number)
         return len(living)
 
+    async def living(self, worker: ProcessWorker) -> tuple[int, ...]:
+        """The pids of a worker's processes."""
+        table = await self._fresh_table()
+        found = process_table.members(table, worker.record.worker_id, worker.leader)
+        return tuple(process.pid for process in found)
+
     async def _fresh_table(self) -> tuple[Process, ...]:
         """A process table read after this call; those who ask at once share one reading."""
         needed = self._scans_begun + 1

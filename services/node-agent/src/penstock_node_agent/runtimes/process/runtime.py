@@ -19,7 +19,8 @@ from typing_extensions import override
 from penstock_common.daemon_threads import DaemonThreads
 from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
-from penstock_node_agent.runtimes import log_files
+from penstock_node_agent.runtimes import log_files, proc_net
+from penstock_node_agent.runtimes.listener import Listener
 from penstock_node_agent.runtimes.output import Cursor, Output, Skim, nothing, read_all
 from penstock_node_agent.runtimes.process.ends import KILL_WAIT_S, Ends
 from penstock_node_agent.runtimes.process.logs import ProcessOutput, follow_files, output_paths
@@ -196,6 +197,15 @@ class ProcessRuntime(Runtime):
         if worker is None:
             return ()
         return await self._threads.run(lambda: log_files.tail(output_paths(worker.folder), lines))
+
+    @override
+    async def listeners(self, worker_id: str) -> tuple[Listener, ...] | None:
+        """From the open files of its processes and the kernel's table of the host's network."""
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return None
+        pids = await self._ends.living(worker)
+        return await self._threads.run(lambda: proc_net.listeners_of_processes(pids))
 
     @override
     def follow(
