@@ -13,6 +13,7 @@
 #   make bench-placement                  placement from 100 to 100,000 nodes, and fragmentation
 #   make bench-api                        the management API over 1,000 endpoints
 #   make bench-fleet                      scheduler and NATS over 100 to 1,000 simulated nodes
+#   make bench-cli-start                  what it costs to start the command
 #   make bench-router [QUICK=1] [HEAVY=1] the router beside HAProxy, nginx, Envoy, aiohttp (and smg)
 
 PYTHON ?= python3
@@ -29,7 +30,7 @@ MEMBERS := libs/common libs/client libs/autoscaler services/api services/schedul
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test test-gpu lock sync-client wheels images bench-cold-start bench-simulate bench-placement bench-api bench-fleet bench-router clean
+.PHONY: demo demo-embeddings setup check test test-gpu lock sync-client wheels images bench-cold-start bench-simulate bench-placement bench-api bench-fleet bench-cli-start bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -101,6 +102,9 @@ bench-api: setup
 
 bench-fleet: setup
 	$(BIN)/python -m benchmarks.fleet
+
+bench-cli-start: setup
+	$(BIN)/python -m benchmarks.cli_start
 
 bench-router: setup .venv-bench/requirements.installed $(if $(HEAVY),.venv-bench/requirements-heavy.installed)
 	$(BIN)/python -m benchmarks.router $(if $(QUICK),--quick)

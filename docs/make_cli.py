@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from penstock_cli.app import app
 from penstock_cli.exits import ExitCode
+from penstock_cli.late_commands import LateCommand
 
 HERE = Path(__file__).parent
 MARK: Final = (
@@ -38,17 +39,17 @@ def _made() -> Iterator[str]:
     yield from ("", "## Options before every command", "")
     yield from _table(_shown(root))
     yield from ("", "## Shared options", "", "Of every command that asks the api.", "")
-    listing = root.commands["endpoint"].commands["list"]
+    listing = root.commands["endpoint"].commands["list"].load()
     yield from _table(p for p in _shown(listing) if _is_shared(p))
     yield from ("", "## Commands", "", "| command | |", "|---|---|")
     for words, command in _commands(root, "penstock"):
         anchor = words.replace(" ", "-")
-        yield f"| [`{words}`](#{anchor}) | {_text(command.help).split('. ')[0].rstrip('.')} |"
+        yield f"| [`{words}`](#{anchor}) | {command.row.summary.rstrip('.')} |"
     for words, command in _commands(root, "penstock"):
-        yield from _section(words, command)
+        yield from _section(words, command.load())
 
 
-def _commands(group: Any, words: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # click's
+def _commands(group: Any, words: str) -> Iterator[tuple[str, LateCommand]]:  # noqa: ANN401  # click's
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _commands(command, f"{words} {name}")
@@ -134,10 +135,6 @@ def _default(param: Any) -> str:  # noqa: ANN401  # click's
     if default is True:
         return f"`{param.opts[0]}`"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
-
-
-def _text(help_: str | None) -> str:
-    return " ".join((help_ or "").split())
 
 
 def _paragraphs(help_: str | None) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """One question to an api, with a client of its own."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
-from penstock_client.client import PenstockClient
+from penstock_client.retrying import RetryPolicy
+from penstock_client.sync.client import PenstockSyncClient
 
 T = TypeVar("T")
 
@@ -12,9 +12,10 @@ T = TypeVar("T")
 def ask(
     url: str,
     key: str,
-    question: Callable[[PenstockClient], Awaitable[T]],
+    question: Callable[[PenstockSyncClient], T],
     *,
     timeout_s: float = 30.0,
+    retry: RetryPolicy | None = None,
 ) -> T:
     """What `question` answers; it may call the client several times.
 
@@ -23,13 +24,10 @@ def ask(
         key: an API key.
         question: e.g. `lambda client: client.nodes.show("node-a")`.
         timeout_s: longest wait for one answer of the api.
+        retry: how often requests are sent again; None = as the client does.
 
     Raises:
         ApiError, UnreachableError: as the client does.
     """
-
-    async def connected() -> T:
-        async with PenstockClient(url, key, timeout_s=timeout_s) as client:
-            return await question(client)
-
-    return asyncio.run(connected())
+    with PenstockSyncClient(url, key, timeout_s=timeout_s, retry=retry or RetryPolicy()) as client:
+        return question(client)

@@ -1,9 +1,9 @@
 """What a command that asks the api is given: whom it asks, and how it prints the answer."""
 
-import asyncio
+import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -15,9 +15,10 @@ from penstock_cli.output.documents import Form, form_of, print_document
 from penstock_cli.output.printing import print_line
 from penstock_cli.refusals import as_cli_error
 from penstock_cli.target import Finder, Target, make_finder
-from penstock_client.client import PenstockClient
 from penstock_client.documents import Document
 from penstock_client.errors import ApiError
+from penstock_client.retrying import RetryPolicy
+from penstock_client.sync.client import PenstockSyncClient
 from penstock_common.errors import PenstockError
 
 T = TypeVar("T")
@@ -26,6 +27,13 @@ P = ParamSpec("P")
 
 #: Longest look for a name like the one that there is not.
 _LOOK_S: Final = 2.0
+_ONCE: Final = RetryPolicy(max_attempts=1)
+#: Reason of a 404 → the names that there are.
+_LOOKS: Final[Mapping[str, Callable[[PenstockSyncClient], list[str]]]] = {
+    "endpoint_not_found": lambda client: [e.app_name for e in client.endpoints.list()],
+    "node_not_found": lambda client: [node.id for node in client.nodes.list()],
+    "volume_not_found": lambda client: [volume.id for volume in client.volumes.list()],
+}
 
 
 class Session:
@@ -51,25 +59,31 @@ class Session:
         """
         return self._finder.find(needs_key=needs_key)
 
-    def ask(self, question: Callable[[PenstockClient], Awaitable[T]]) -> T:
+    def ask(self, question: Callable[[PenstockSyncClient], T]) -> T:
         """What the api answers.
 
         Raises:
             CliError: it refused, cannot be reached, or there is no key for it.
         """
         target = self.find_target()
+        with self.refusals_told():
+            return ask(target.url, target.key, question)
 
-        async def asked(client: PenstockClient) -> T:
-            try:
-                return await question(client)
-            except ApiError as error:
-                names = await _names_like(client, error.reason)
-                raise as_cli_error(error, target.named_by, names) from None
+    @contextlib.contextmanager
+    def refusals_told(self) -> Iterator[None]:
+        """What the client raises inside becomes what a person reads.
 
+        Raises:
+            CliError: the api refused, or cannot be reached.
+        """
         try:
-            return ask(target.url, target.key, asked)
+            yield
+        except ApiError as error:
+            target = self.find_target()
+            names = _names_like(target, error.reason)
+            raise as_cli_error(error, target.named_by, names) from None
         except PenstockError as error:
-            raise as_cli_error(error, target.named_by) from None
+            raise as_cli_error(error, self.find_target().named_by) from None
 
     def show(self, document: D, text: Callable[[D], None]) -> None:
         """Print a document in the form that was asked for; `text` prints it for a person."""
@@ -83,20 +97,14 @@ class Session:
         self.show(document, lambda _: print_line(sentence))
 
 
-async def _names_like(client: PenstockClient, reason: str) -> list[str]:
+def _names_like(target: Target, reason: str) -> list[str]:
     """Names among which the one may be that a 404 with this reason did not find."""
+    look = _LOOKS.get(reason)
+    if look is None:
+        return []
     try:
-        async with asyncio.timeout(_LOOK_S):
-            match reason:
-                case "endpoint_not_found":
-                    return [endpoint.app_name async for endpoint in client.endpoints.list()]
-                case "node_not_found":
-                    return [node.id async for node in client.nodes.list()]
-                case "volume_not_found":
-                    return [volume.id async for volume in client.volumes.list()]
-                case _:
-                    return []
-    except (PenstockError, TimeoutError):
+        return ask(target.url, target.key, look, timeout_s=_LOOK_S, retry=_ONCE)
+    except PenstockError:
         return []  # the person is told what there is not; only the likeness is missing
 
 

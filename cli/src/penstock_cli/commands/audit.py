@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 import typer
 
+from penstock_cli.asking_async import ask_async
 from penstock_cli.exits import CliError
 from penstock_cli.output.audit import print_records, print_table
 from penstock_cli.output.worker_lines import interruptible
@@ -90,7 +91,7 @@ def audit(
                 break
         return AuditList(records=tuple(records), next_cursor=None)
 
-    session.show(session.ask(question), print_table)
+    session.show(ask_async(session, question), print_table)
 
 
 def _follow(
@@ -108,4 +109,4 @@ def _follow(
         await print_records(records, session.form)
 
     with interruptible():
-        session.ask(show)
+        ask_async(session, show)

@@ -22,10 +22,6 @@ from penstock_cli.target import read_key
 from penstock_client.errors import ApiError
 from penstock_common.errors import PenstockError
 
-contexts_app = typer.Typer(
-    help="Contexts: names for the installations that you work with.", no_args_is_help=True
-)
-
 #: Longest wait for the api that a new context names.
 CHECK_S = 10.0
 
@@ -35,7 +31,6 @@ NameArgument = Annotated[
 ]
 
 
-@contexts_app.command("list")
 def list_contexts(as_json: JsonOption = False, as_yaml: YamlOption = False) -> None:
     """List the contexts; a star marks the current one."""
     config = _read()
@@ -54,7 +49,6 @@ def list_contexts(as_json: JsonOption = False, as_yaml: YamlOption = False) -> N
     )
 
 
-@contexts_app.command()
 def show(
     name: Annotated[
         str | None,
@@ -91,7 +85,6 @@ def show(
         print_document(_document(config, shown), form)
 
 
-@contexts_app.command()
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
     api: Annotated[str, typer.Option("--api", metavar="URL", help="Its api.")],
@@ -137,7 +130,6 @@ def add(
         print_line(f"`penstock context use {name}` makes it the current one")
 
 
-@contexts_app.command()
 def use(name: NameArgument) -> None:
     """Make a context the current one: what commands ask that name none."""
     with changing_config(config_path(os.environ)) as change:
@@ -146,7 +138,6 @@ def use(name: NameArgument) -> None:
     print_line(f"commands ask {name} now: {context.api}")
 
 
-@contexts_app.command()
 def remove(name: NameArgument) -> None:
     """Forget a context, and the key that is stored in it."""
     with changing_config(config_path(os.environ)) as change:
@@ -253,8 +244,3 @@ def _key_now(context: Context) -> str:
     if context.key_file is not None:
         return read_key(Path(context.key_file), "name another with --key-file")
     return context.key or ""
-
-
-@contexts_app.callback()
-def _group() -> None:
-    """Contexts: names for the installations that you work with."""

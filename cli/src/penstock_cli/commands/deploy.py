@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from penstock_cli.asking_async import ask_async
 from penstock_cli.commands.serving import goes_on
 from penstock_cli.deployment.changes import change_lines, headline, plain_lines
 from penstock_cli.deployment.documents import DocumentError
@@ -69,7 +70,7 @@ def deploy(
         documents = read_sources(_texts(file), settings or (), os.environ)
     except DocumentError as error:
         raise CliError("cannot deploy:", *(f"  {fault}" for fault in error.faults)) from None
-    deployments = session.ask(lambda client: plan_all(client, documents))
+    deployments = ask_async(session, lambda client: plan_all(client, documents))
     if session.form is Form.TEXT:
         for deployment in deployments:
             _print_plan(deployment.plan)
@@ -98,7 +99,7 @@ def _carry_out(
         return endpoints
 
     try:
-        return session.ask(carry_out_all)
+        return ask_async(session, carry_out_all)
     except KeyboardInterrupt:
         raise CliError(*_interrupted(deployments, written), code=ExitCode.INTERRUPTED) from None
     except CliError as error:

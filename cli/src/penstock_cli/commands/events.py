@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
+from penstock_cli.asking_async import ask_async
 from penstock_cli.completion import complete_endpoints, complete_nodes
 from penstock_cli.exits import CliError
 from penstock_cli.input.instants import parse_instant
@@ -92,7 +93,7 @@ def events(
         await print_events(stream, session.form, names=names)
 
     with interruptible():
-        session.ask(show)
+        ask_async(session, show)
 
 
 def _instant(text: str | None) -> datetime | None:

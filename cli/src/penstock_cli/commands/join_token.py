@@ -8,12 +8,7 @@ from penstock_cli.output.printing import print_rows
 from penstock_cli.session import Session, with_session
 from penstock_client.documents import JoinTokenDocument, JoinTokenList
 
-join_tokens_app = typer.Typer(
-    help="Join tokens: what lets hosts become nodes.", no_args_is_help=True
-)
 
-
-@join_tokens_app.command("list")
 @with_session
 def list_tokens(session: Session) -> None:
     """List the join tokens, and which hosts joined with them."""
@@ -21,7 +16,6 @@ def list_tokens(session: Session) -> None:
     session.show(listed, _print_table)
 
 
-@join_tokens_app.command("delete")
 @with_session
 def delete(
     session: Session,
@@ -30,11 +24,6 @@ def delete(
     """Let nobody join with a token any more; nodes that have stay."""
     gone = session.ask(lambda client: client.join_tokens.delete(token))
     session.tell(gone, f"deleted {gone.id}")
-
-
-@join_tokens_app.callback()
-def _group() -> None:
-    """Join tokens: what lets hosts become nodes."""
 
 
 def _print_table(listed: JoinTokenList) -> None:

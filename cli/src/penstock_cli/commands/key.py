@@ -14,8 +14,6 @@ from penstock_client.documents import ApiKeyDocument, ApiKeyList
 from penstock_common.clock import SystemClock
 from penstock_common.messages import KeyScope
 
-keys_app = typer.Typer(help="API keys: who may do what, and how much.", no_args_is_help=True)
-
 KeyArgument = Annotated[
     str, typer.Argument(metavar="KEY", help="Id of the key.", autocompletion=complete_keys)
 ]
@@ -39,7 +37,6 @@ ExpiresInOption = Annotated[
 ]
 
 
-@keys_app.command("create")
 @with_session
 def create(
     session: Session,
@@ -68,7 +65,6 @@ def create(
     session.tell(made, f"made {made.id}; the key is shown this once:\n{made.key}")
 
 
-@keys_app.command("list")
 @with_session
 def list_keys(
     session: Session,
@@ -78,7 +74,6 @@ def list_keys(
     session.show(listed, _print_keys)
 
 
-@keys_app.command("show")
 @with_session
 def show(
     session: Session,
@@ -88,7 +83,6 @@ def show(
     session.show(session.ask(lambda client: client.api_keys.show(key)), _print_key)
 
 
-@keys_app.command("update")
 @with_session
 def update(
     session: Session,
@@ -115,7 +109,6 @@ def update(
     session.tell(changed, f"updated {changed.id}")
 
 
-@keys_app.command("rotate")
 @with_session
 def rotate(
     session: Session,
@@ -139,7 +132,6 @@ def rotate(
     session.tell(made, f"rotated {made.id}; {told}; the new one is shown this once:\n{made.key}")
 
 
-@keys_app.command("revoke")
 @with_session
 def revoke(
     session: Session,
@@ -148,11 +140,6 @@ def revoke(
     """Let a key open nothing any more; endpoints that it has made stay, with its quota."""
     gone = session.ask(lambda client: client.api_keys.revoke(key))
     session.tell(gone, f"revoked {gone.id}")
-
-
-@keys_app.callback()
-def _group() -> None:
-    """API keys: who may do what, and how much."""
 
 
 def _quota(max_workers: int | None, max_gpus: int | None) -> dict[str, Any]:

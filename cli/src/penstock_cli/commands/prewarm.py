@@ -8,16 +8,11 @@ from penstock_cli.completion import complete_nodes, complete_prewarms, complete_
 from penstock_cli.output.storage import print_prewarm, print_prewarms
 from penstock_cli.session import Session, with_session
 
-prewarms_app = typer.Typer(
-    help="Prewarms: images pulled to nodes ahead of need.", no_args_is_help=True
-)
-
 PrewarmArgument = Annotated[
     str, typer.Argument(metavar="PREWARM", help="Its id.", autocompletion=complete_prewarms)
 ]
 
 
-@prewarms_app.command("create")
 @with_session
 def create_prewarm(
     session: Session,
@@ -63,7 +58,6 @@ def create_prewarm(
     )
 
 
-@prewarms_app.command("list")
 @with_session
 def list_prewarms(
     session: Session,
@@ -73,7 +67,6 @@ def list_prewarms(
     session.show(listed, lambda listed: print_prewarms(listed.prewarms))
 
 
-@prewarms_app.command("show")
 @with_session
 def show_prewarm(
     session: Session,
@@ -84,7 +77,6 @@ def show_prewarm(
     session.show(shown, print_prewarm)
 
 
-@prewarms_app.command("delete")
 @with_session
 def delete_prewarm(
     session: Session,

@@ -1,14 +1,9 @@
 """`penstock product`: the kinds of GPU that the nodes have."""
 
-import typer
-
 from penstock_cli.output.offers import print_products
 from penstock_cli.session import Session, with_session
 
-products_app = typer.Typer(help="Products: the kinds of GPU that nodes have.", no_args_is_help=True)
 
-
-@products_app.command("list")
 @with_session
 def list_products(
     session: Session,
@@ -16,8 +11,3 @@ def list_products(
     """List the kinds of GPU: how many there are and are free, where, and what they cost."""
     listed = session.ask(lambda client: client.products.list().whole())
     session.show(listed, lambda listed: print_products(listed.products))
-
-
-@products_app.callback()
-def _group() -> None:
-    """Products: the kinds of GPU that nodes have."""

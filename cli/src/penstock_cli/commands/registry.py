@@ -12,8 +12,6 @@ from penstock_cli.output.printing import print_rows
 from penstock_cli.session import Session, with_session
 from penstock_client.documents import RegistryAuthDocument
 
-registry_app = typer.Typer(help="Credentials of image registries, for pulls.", no_args_is_help=True)
-
 PASSWORD_VARIABLE: Final = "PENSTOCK_REGISTRY_PASSWORD"  # noqa: S105 - the name of a variable
 
 RegistryAuthArgument = Annotated[
@@ -24,7 +22,6 @@ RegistryAuthArgument = Annotated[
 ]
 
 
-@registry_app.command()
 @with_session
 def create(
     session: Session,
@@ -46,7 +43,6 @@ def create(
     session.tell(made, f"made {made.id} ({made.name}); name it as image.registry_auth_id")
 
 
-@registry_app.command("list")
 @with_session
 def list_registry_auths(
     session: Session,
@@ -56,7 +52,6 @@ def list_registry_auths(
     session.show(listed, lambda listed: _print_table(*listed.registry_auths))
 
 
-@registry_app.command()
 @with_session
 def show(
     session: Session,
@@ -67,7 +62,6 @@ def show(
     session.show(shown, _print_table)
 
 
-@registry_app.command()
 @with_session
 def delete(
     session: Session,

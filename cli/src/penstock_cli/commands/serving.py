@@ -1,5 +1,6 @@
 """How a command waits until what it has written serves."""
 
+from penstock_cli.asking_async import ask_async
 from penstock_cli.deployment.screens import make_screen
 from penstock_cli.deployment.waiting import wait_until_serving
 from penstock_cli.exits import CliError, ExitCode
@@ -18,8 +19,8 @@ def wait_with_screen(
     """
     screen = make_screen(quiet=session.form is not Form.TEXT)
     try:
-        return session.ask(
-            lambda client: wait_until_serving(client, endpoint, screen, timeout_s=wait_s)
+        return ask_async(
+            session, lambda client: wait_until_serving(client, endpoint, screen, timeout_s=wait_s)
         )
     except KeyboardInterrupt:
         raise CliError(goes_on(endpoint.app_name), code=ExitCode.INTERRUPTED) from None

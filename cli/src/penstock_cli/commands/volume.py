@@ -11,17 +11,11 @@ from penstock_cli.options import FileOption
 from penstock_cli.output.storage import print_volumes
 from penstock_cli.session import Session, with_session
 
-volumes_app = typer.Typer(
-    help="Network volumes: data that outlive workers, reached from several nodes.",
-    no_args_is_help=True,
-)
-
 VolumeArgument = Annotated[
     str, typer.Argument(metavar="VOLUME", help="Its id.", autocompletion=complete_volumes)
 ]
 
 
-@volumes_app.command("create")
 @with_session
 def create_volume(
     session: Session,
@@ -76,7 +70,6 @@ def _source(nfs: str | None, options: str | None, host_path: str | None) -> dict
     return source if options is None else {**source, "options": options}
 
 
-@volumes_app.command("list")
 @with_session
 def list_volumes(
     session: Session,
@@ -86,7 +79,6 @@ def list_volumes(
     session.show(listed, lambda listed: print_volumes(listed.volumes))
 
 
-@volumes_app.command("show")
 @with_session
 def show_volume(
     session: Session,
@@ -97,7 +89,6 @@ def show_volume(
     session.show(shown, lambda shown: print_volumes((shown,)))
 
 
-@volumes_app.command("rename")
 @with_session
 def rename_volume(
     session: Session,
@@ -109,7 +100,6 @@ def rename_volume(
     session.tell(changed, f"{changed.id} is called {changed.name}")
 
 
-@volumes_app.command("delete")
 @with_session
 def delete_volume(
     session: Session,

@@ -1,6 +1,6 @@
 """`penstock webhook`: events sent to a URL, and what became of them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -16,13 +16,9 @@ from penstock_cli.output.webhooks import (
     print_webhooks,
 )
 from penstock_cli.session import Session, with_session
-from penstock_client.client import PenstockClient
 from penstock_client.documents import DeliveryDetail, DeliveryDocument, WebhookMade
+from penstock_client.sync.client import PenstockSyncClient
 from penstock_common.messages import DeliveryState
-
-webhooks_app = typer.Typer(
-    help="Webhooks: events sent to a URL, signed and tried again.", no_args_is_help=True
-)
 
 WebhookArgument = Annotated[
     str, typer.Argument(metavar="WEBHOOK", help="Its id.", autocompletion=complete_webhooks)
@@ -53,7 +49,6 @@ DescriptionOption = Annotated[
 ]
 
 
-@webhooks_app.command("create")
 @with_session
 def create(
     session: Session,
@@ -71,7 +66,6 @@ def create(
     _show_secret(session, made, f"made {made.id}")
 
 
-@webhooks_app.command("list")
 @with_session
 def list_webhooks(
     session: Session,
@@ -81,7 +75,6 @@ def list_webhooks(
     session.show(listed, lambda listed: print_webhooks(listed.webhooks))
 
 
-@webhooks_app.command("show")
 @with_session
 def show(
     session: Session,
@@ -92,7 +85,6 @@ def show(
     session.show(shown, print_webhook)
 
 
-@webhooks_app.command("update")
 @with_session
 def update(
     session: Session,
@@ -128,7 +120,6 @@ def update(
     session.tell(changed, f"updated {changed.id}")
 
 
-@webhooks_app.command("delete")
 @with_session
 def delete(
     session: Session,
@@ -139,7 +130,6 @@ def delete(
     session.tell(gone, f"deleted {gone.id}")
 
 
-@webhooks_app.command("rotate-secret")
 @with_session
 def rotate_secret(
     session: Session,
@@ -160,7 +150,6 @@ def rotate_secret(
     _show_secret(session, made, f"{made.id} has another secret")
 
 
-@webhooks_app.command("deliveries")
 @with_session
 def deliveries(
     session: Session,
@@ -182,7 +171,6 @@ def deliveries(
     session.show(listed, lambda listed: print_deliveries(listed.deliveries))
 
 
-@webhooks_app.command("redeliver")
 @with_session
 def redeliver(
     session: Session,
@@ -192,14 +180,13 @@ def redeliver(
 ) -> None:
     """Send an event again, and wait for what the receiver answers."""
 
-    async def send(client: PenstockClient) -> DeliveryDetail:
-        begun = await client.webhooks.redeliver(webhook, event)
-        return await _attempted(client, webhook, begun, wait_timeout)
+    def send(client: PenstockSyncClient) -> DeliveryDetail:
+        begun = client.webhooks.redeliver(webhook, event)
+        return _attempted(client, webhook, begun, wait_timeout)
 
     _print_attempted(session, send)
 
 
-@webhooks_app.command("test")
 @with_session
 def send_test(
     session: Session,
@@ -208,23 +195,23 @@ def send_test(
 ) -> None:
     """Send an event that means nothing, and wait for what the receiver answers."""
 
-    async def send(client: PenstockClient) -> DeliveryDetail:
-        begun = await client.webhooks.test(webhook)
-        return await _attempted(client, webhook, begun, wait_timeout)
+    def send(client: PenstockSyncClient) -> DeliveryDetail:
+        begun = client.webhooks.test(webhook)
+        return _attempted(client, webhook, begun, wait_timeout)
 
     _print_attempted(session, send)
 
 
-async def _attempted(
-    client: PenstockClient, webhook: str, begun: DeliveryDocument, wait_timeout: float
+def _attempted(
+    client: PenstockSyncClient, webhook: str, begun: DeliveryDocument, wait_timeout: float
 ) -> DeliveryDetail:
-    return await client.webhooks.wait_for_attempt(
+    return client.webhooks.wait_for_attempt(
         webhook, begun.event_id, after=begun.n_attempts, timeout_s=wait_timeout
     )
 
 
 def _print_attempted(
-    session: Session, send: Callable[[PenstockClient], Awaitable[DeliveryDetail]]
+    session: Session, send: Callable[[PenstockSyncClient], DeliveryDetail]
 ) -> None:
     done = session.ask(send)
     last = done.attempts[-1]
@@ -247,8 +234,3 @@ def _given(
 
 def _show_secret(session: Session, made: WebhookMade, told: str) -> None:
     session.tell(made, f"{told}; the secret is shown this once:\n{made.secret}")
-
-
-@webhooks_app.callback()
-def _group() -> None:
-    """Webhooks: events sent to a URL, signed and tried again."""

@@ -6,10 +6,10 @@ from typing import Final
 
 import typer
 
+from penstock_cli.output.colour import coloured
 from penstock_cli.output.documents import Form, print_streamed
 from penstock_cli.output.event_sentences import sentence
 from penstock_cli.output.printing import plain, write
-from penstock_cli.output.screen import coloured
 from penstock_client.calls.events import EventEntry
 from penstock_client.documents import EventDocument, EventGapDocument
 

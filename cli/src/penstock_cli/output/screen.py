@@ -1,46 +1,14 @@
 """The terminal that output goes to: its colours and its width."""
 
-import os
 import sys
-from collections.abc import Mapping
-from contextvars import ContextVar
-from enum import StrEnum
 from typing import Final
 
 from rich.console import Console
 
+from penstock_cli.output.colour import coloured
+
 #: Lines are not folded or cut when somebody else than a terminal reads them.
 WIDE: Final = 10_000
-
-
-class Colour(StrEnum):
-    """When output is coloured."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-#: What the person asked for; the command sets it once, before anything is printed.
-COLOUR: Final = ContextVar("COLOUR", default=Colour.AUTO)
-
-
-def wants_colour(asked: Colour, *, terminal: bool, environment: Mapping[str, str]) -> bool:
-    """Whether output is coloured [pure]: on a terminal, if nothing speaks against it.
-
-    Args:
-        asked: `always` and `never` decide alone.
-        terminal: whether a terminal shows it.
-        environment: a NO_COLOR that is not empty (https://no-color.org) and TERM=dumb say no.
-    """
-    if asked is not Colour.AUTO:
-        return asked is Colour.ALWAYS
-    return terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
-
-
-def coloured() -> bool:
-    """Whether what goes to stdout is coloured."""
-    return wants_colour(COLOUR.get(), terminal=sys.stdout.isatty(), environment=os.environ)
 
 
 def make_console(*, markup: bool = False) -> Console:

@@ -7,9 +7,9 @@ from typing import Annotated, Final
 
 import typer
 
+from penstock_cli.output.colour import coloured
 from penstock_cli.output.documents import Form, print_streamed
 from penstock_cli.output.printing import plain, write
-from penstock_cli.output.screen import coloured
 from penstock_client.documents import (
     LogEndDocument,
     LogEntryDocument,

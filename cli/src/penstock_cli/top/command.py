@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from penstock_cli.asking_async import ask_async
 from penstock_cli.output.documents import Form, print_document
 from penstock_cli.output.printing import print_line, print_text
 from penstock_cli.output.screen import make_console
@@ -54,7 +55,7 @@ def top(
         await View(client, url, wishes, clock, interval).run(make_console())
 
     if not live:
-        sample = session.ask(lambda client: look(client, clock))
+        sample = ask_async(session, lambda client: look(client, clock))
         if session.form is not Form.TEXT:
             endpoints = [endpoint.raw for endpoint in sample.endpoints]
             document = {"endpoints": endpoints, "nodes": [node.raw for node in sample.nodes]}
@@ -68,6 +69,6 @@ def top(
                 print_line(line.plain)
         return
     try:
-        session.ask(show_live)
+        ask_async(session, show_live)
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(130) from None

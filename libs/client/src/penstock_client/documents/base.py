@@ -22,7 +22,8 @@ class NoTagError(PenstockError):
 class Document(BaseModel):
     """Base of the answers: immutable; a client ignores fields that it does not know."""
 
-    model_config = ConfigDict(frozen=True)
+    # A process reads few kinds of documents: their validators are built when first used.
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     _raw: Mapping[str, Any] | None = PrivateAttr(default=None)
     _etag: str | None = PrivateAttr(default=None)

@@ -11,7 +11,8 @@ from penstock_common.specs import EndpointSpec, load_endpoint
 class Message(BaseModel):
     """Base of the wire types: immutable, JSON, unknown fields ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # A process reads and writes few of the wire types: their validators are built when first used.
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     def encode(self) -> bytes:
         """The message as JSON bytes."""

@@ -2,8 +2,8 @@
 
 import pytest
 
+from penstock_cli.output.colour import Colour, wants_colour
 from penstock_cli.output.printing import fitting
-from penstock_cli.output.screen import Colour, wants_colour
 
 
 @pytest.mark.parametrize(
