@@ -6,16 +6,17 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from penstock_api.rpc.service import OPERATIONS
-from penstock_common import nats_layout, subjects
+from penstock_common import subjects
 from penstock_common.events.catalogue import CATALOGUE, Ids, Service
-from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER, OPERATOR
-from penstock_common.nats_rows import Bucket, Stream
+from penstock_common.nats import layout
+from penstock_common.nats.permissions import INTEGRATION, INTEGRATION_READER, OPERATOR
+from penstock_common.nats.rows import Bucket, Stream
 
 HERE = Path(__file__).parent
 
 HEAD = """# NATS: subjects, buckets, streams
 
-Made by `docs/make_subjects.py` from the code: `penstock_common/nats_layout.py`, the event catalogue and
+Made by `docs/make_subjects.py` from the code: `penstock_common/nats/layout.py`, the event catalogue and
 the api's table of calls; a test fails when they differ. Each key has one writing service; `<…>` stands
 for one id. Models are the pydantic ones in `penstock_common/messages/`, JSON on the wire; who reads
 ignores fields that he does not know.
@@ -71,7 +72,7 @@ def buckets() -> str:
                 "until it is removed" if bucket.expires_s is None else span(bucket.expires_s),
                 bucket.meaning,
             )
-            for bucket in nats_layout.BUCKETS
+            for bucket in layout.BUCKETS
         ),
     )
 
@@ -115,7 +116,7 @@ def streams() -> str:
                 limits(stream),
                 stream.meaning,
             )
-            for stream in nats_layout.STREAMS
+            for stream in layout.STREAMS
         ),
     )
 
@@ -132,7 +133,7 @@ def consumers() -> str:
                 consumer.kind,
                 consumer.meaning,
             )
-            for consumer in nats_layout.CONSUMERS
+            for consumer in layout.CONSUMERS
         ),
     )
 
@@ -151,7 +152,7 @@ def core() -> str:
                 + (f" on `{row.answer_subject}`" if row.answer_subject is not None else ""),
                 row.meaning,
             )
-            for row in nats_layout.CORE
+            for row in layout.CORE
         ),
     )
 
@@ -201,7 +202,7 @@ def events() -> str:
 
 def users() -> str:
     """The table of NATS users."""
-    rows = (*nats_layout.BUCKETS, *nats_layout.STREAMS)
+    rows = (*layout.BUCKETS, *layout.STREAMS)
 
     def listed(held: Iterable[Bucket | Stream]) -> str:
         return names(f"`{row.name.removeprefix('PENSTOCK_')}`" for row in held)

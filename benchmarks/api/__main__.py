@@ -24,7 +24,7 @@ import aiohttp
 from benchmarks.api.fleet import Fleet
 from benchmarks.processes import cpu_s
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
+from penstock_common.nats.connection import Bus
 from penstock_common.settings import NatsSettings
 from tests.support.api_process import RunningApi, api_process
 from tests.support.api_server import ADMIN_KEY

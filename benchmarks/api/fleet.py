@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
-from penstock_common.kv import Bucket
 from penstock_common.messages import EndpointStatus, QueueReport, WorkerLoad
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket
 from penstock_common.sketch import DecayedSketch
 from penstock_common.states import EndpointState
 from penstock_common.subjects import ENDPOINT_STATUS, queue_metrics

@@ -23,9 +23,9 @@ import aiohttp
 from benchmarks.fleet.simulated import Fleet
 from benchmarks.processes import cpu_s, rss_mib
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.streams import ensure_streams
 from penstock_common.settings import NatsSettings
-from penstock_common.streams import ensure_streams
 from tests.support.nats_server import NatsServer
 
 RESULTS: Final = Path(__file__).parents[1] / "results"

@@ -10,8 +10,6 @@ from typing import Final
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
-from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import (
     EndpointRecord,
     Gpu,
@@ -22,6 +20,8 @@ from penstock_common.messages import (
     WorkerLoad,
     WorkerStatus,
 )
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, Row, WatchedTable
 from penstock_common.specs import parse_endpoint
 from penstock_common.states import DesiredState, Phase, WorkerState
 

@@ -15,10 +15,11 @@ from typing import Final
 from benchmarks.router.children import ChildError, Children, free_ports
 from benchmarks.router.client import answered
 from benchmarks.router.targets import COMPLETION, KEY, Peer, Target, Workers
-from penstock_common import streams, subjects
+from penstock_common import subjects
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
-from penstock_common.kv import Bucket
+from penstock_common.nats import streams
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket
 from penstock_common.settings import NatsSettings
 from tests.fakes.router_world import World
 from tests.support.nats_server import nats_server_binary

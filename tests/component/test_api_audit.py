@@ -12,10 +12,10 @@ import pytest
 from penstock_api.audit.reader import AuditFilter, AuditReader
 from penstock_api.audit.trail import Attempt, AuditTrail, Bounds
 from penstock_common import subjects
-from penstock_common.connection import Bus
 from penstock_common.errors import BusDisconnectedError
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.streams import ensure_streams
 from penstock_common.settings import NatsSettings
-from penstock_common.streams import ensure_streams
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import EndpointRecord, QueueReport, WorkerLoad
+from penstock_common.nats.kv import Bucket
 from penstock_common.sketch import quantile
 from penstock_common.states import EndpointReason, EndpointState
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api

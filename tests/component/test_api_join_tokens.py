@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from penstock_common import subjects
 from penstock_common.join_tokens import JoinAnswer
-from penstock_common.kv import Bucket
 from penstock_common.lifecycle import MisconfiguredError
 from penstock_common.messages import JoinTokenRecord
+from penstock_common.nats.kv import Bucket
 from penstock_node_agent.joining import CREDENTIALS_FILE, JoinFailedError, applied, join, joined
 from penstock_node_agent.settings import Settings
 from tests.fakes.clock import ManualClock

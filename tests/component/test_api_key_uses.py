@@ -11,10 +11,10 @@ import pytest
 from penstock_api.key_uses import MOST_WRITES, KeyUseBook
 from penstock_api.store import Store
 from penstock_common import subjects
-from penstock_common.connection import Received
 from penstock_common.key_uses import EVERY_S
-from penstock_common.kv import Bucket
 from penstock_common.messages import ApiKeyRecord, KeyUse, KeyUseReport
+from penstock_common.nats.connection import Received
+from penstock_common.nats.kv import Bucket
 from tests.component.test_cli_commands import Penstock, penstock
 from tests.fakes.clock import ManualClock
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api

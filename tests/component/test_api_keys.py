@@ -9,8 +9,8 @@ import pytest
 
 from penstock_api.api_keys import EXPIRED_KEPT
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import ApiKeyRecord
+from penstock_common.nats.kv import Bucket
 from penstock_common.states import EndpointState
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer

@@ -12,9 +12,9 @@ import pytest
 from penstock_client.sse import ServerEvent
 from penstock_common import subjects
 from penstock_common.errors import PenstockError
-from penstock_common.kv import Bucket
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import LogGap
+from penstock_common.nats.kv import Bucket
 from penstock_common.states import WorkerState
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
 from tests.support.api_streams import Stream, read, streamed

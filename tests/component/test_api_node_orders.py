@@ -14,8 +14,8 @@ import pytest
 from penstock_client.client import PenstockClient
 from penstock_client.errors import ApiError, DrainEndedError, WaitTimeoutError
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import Gpu, NodeOrder, NodeOrdered, NodeRecord, WorkerAssignment
+from penstock_common.nats.kv import Bucket
 from penstock_common.specs import parse_endpoint
 from penstock_common.states import DesiredState, EndpointReason, EndpointState, NodeWish
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api

@@ -8,8 +8,8 @@ import pytest
 
 from penstock_api.prewarms import overall
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import Gpu, NodeRecord, PrewarmRecord, PrewarmState, PrewarmStatus
+from penstock_common.nats.kv import Bucket
 from penstock_common.states import WorkerReason
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer

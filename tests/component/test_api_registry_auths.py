@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import RegistryAuthRecord
+from penstock_common.nats.kv import Bucket
 from tests.support.api_server import ApiServer, running_api
 from tests.support.nats_server import NatsServer
 

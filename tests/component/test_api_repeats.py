@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket, WatchedTable
 from penstock_common.messages import RepeatRecord
+from penstock_common.nats.kv import Bucket, WatchedTable
 from tests.support.api_server import ApiServer, running_api
 from tests.support.nats_server import NatsServer
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import EndpointStatus
+from penstock_common.nats.kv import Bucket
 from penstock_common.states import EndpointState
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import RouterRecord, Sight
+from penstock_common.nats.kv import Bucket
 from tests.support.api_server import CLOCK, ApiServer, running_api
 from tests.support.nats_server import NatsServer
 
 if TYPE_CHECKING:
-    from penstock_common.connection import Received
+    from penstock_common.nats.connection import Received
 
 pytestmark = [pytest.mark.nats]
 

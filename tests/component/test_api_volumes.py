@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import VolumeRecord, WorkerAssignment
+from penstock_common.nats.kv import Bucket
 from penstock_common.states import DesiredState
 from penstock_common.volumes import NFS_OPTIONS, HostPathSource
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import WorkerAssignment, WorkerOrder, WorkerStatus
+from penstock_common.nats.kv import Bucket
 from penstock_common.specs import parse_endpoint
 from penstock_common.states import WorkerState
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api

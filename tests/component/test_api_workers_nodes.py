@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import (
     EndpointNews,
     EngineProblem,
@@ -18,6 +17,7 @@ from penstock_common.messages import (
     WorkerLoad,
     WorkerStatus,
 )
+from penstock_common.nats.kv import Bucket
 from penstock_common.states import EndpointState, Phase, WorkerState
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
 from tests.support.cloud_events import read_message

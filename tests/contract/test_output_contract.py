@@ -14,10 +14,10 @@ import pytest
 
 from penstock_common import entropy, ids
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
 from penstock_common.log_stream import LogStream, StoredBatch
 from penstock_common.messages import LogGap, LogLine
-from penstock_common.streams import ensure_streams
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.streams import ensure_streams
 from penstock_node_agent.logs.logged_runtime import LoggedRuntime
 from penstock_node_agent.runtimes.docker.containers import DockerSettings
 from penstock_node_agent.runtimes.docker.runtime import DockerRuntime

@@ -25,8 +25,8 @@ from penstock_common.messages import (
     WorkerAssignment,
     WorkerStatus,
 )
-from penstock_common.nats_wire import Received
-from penstock_common.pull_loop import Delivered
+from penstock_common.nats.pull_loop import Delivered
+from penstock_common.nats.wire import Received
 from penstock_common.specs import parse_endpoint
 from penstock_common.states import WorkerState
 from penstock_router.admission import Refusal

@@ -12,11 +12,9 @@ from typing import Any
 
 import aiohttp
 
-from penstock_common import ids, streams, subjects
+from penstock_common import ids, subjects
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus, Received
 from penstock_common.entropy import random_id
-from penstock_common.kv import Bucket
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
@@ -25,6 +23,9 @@ from penstock_common.messages import (
     WorkerAssignment,
     WorkerStatus,
 )
+from penstock_common.nats import streams
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.kv import Bucket
 from penstock_common.settings import NatsSettings
 from penstock_common.specs import parse_endpoint
 from penstock_common.states import DesiredState, EndpointState, WorkerState

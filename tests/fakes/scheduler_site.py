@@ -17,9 +17,7 @@ from pathlib import Path
 
 from penstock_common import subjects
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
-from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
@@ -31,8 +29,10 @@ from penstock_common.messages import (
     WorkerLoad,
     WorkerStatus,
 )
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, Row, WatchedTable
+from penstock_common.nats.streams import ensure_streams
 from penstock_common.states import DesiredState, Phase, WorkerState
-from penstock_common.streams import ensure_streams
 from penstock_scheduler.app import serve
 from penstock_scheduler.settings import Settings
 from tests.support.bus import connected, eventually

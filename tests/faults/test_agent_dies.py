@@ -12,8 +12,8 @@ from docker import APIClient
 
 from penstock_common import subjects
 from penstock_common.clock import SystemClock
-from penstock_common.kv import Bucket
 from penstock_common.messages import RegistryAuthRecord
+from penstock_common.nats.kv import Bucket
 from penstock_common.sealing import Sealer, new_key
 from penstock_common.states import DesiredState, WorkerState
 from penstock_node_agent.runtimes.docker.containers import NETWORK, DockerSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket
+from penstock_common.nats.kv import Bucket
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
 from penstock_node_agent.runtimes.docker.client import engine_problem
 from penstock_node_agent.runtimes.docker.containers import DockerSettings

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import WorkerAssignment
+from penstock_common.nats.kv import Bucket, Row, WatchedTable
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
 from penstock_node_agent.gpus.nvml_probe import NvmlProbe
 from penstock_node_agent.runtimes.process.runtime import ProcessRuntime

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from penstock_common import subjects
-from penstock_common.connection import Bus
 from penstock_common.errors import BusDisconnectedError, BusRefusedError, BusTimeoutError
-from penstock_common.kv import Bucket, WatchedTable
-from penstock_common.streams import STREAMS, ensure_streams
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, WatchedTable
+from penstock_common.nats.streams import STREAMS, ensure_streams
 from penstock_common.subjects import kv_stream
 from tests.support.cluster_site import ClusterSite, running_site
 from tests.support.installation import ROOT, eventually

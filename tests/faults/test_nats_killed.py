@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from penstock_common import subjects
-from penstock_common.connection import Bus, Received
 from penstock_common.errors import BusDisconnectedError, BusTimeoutError
-from penstock_common.kv import Bucket, Row, WatchedTable
-from penstock_common.pull_loop import Delivered, PullLoop
-from penstock_common.streams import ensure_streams, ticket_consumer
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.kv import Bucket, Row, WatchedTable
+from penstock_common.nats.pull_loop import Delivered, PullLoop
+from penstock_common.nats.streams import ensure_streams, ticket_consumer
 from tests.support.bus import connected, eventually
 from tests.support.nats_server import NatsServer
 

@@ -8,10 +8,10 @@ import pytest
 from penstock_common import subjects
 from penstock_common.clock import SystemClock
 from penstock_common.errors import BusDisconnectedError, BusTimeoutError, WrongRevisionError
-from penstock_common.kv import Bucket, WatchedTable
-from penstock_common.leases import Lease
-from penstock_common.pull_loop import Delivered, PullLoop
-from penstock_common.streams import ensure_streams, ticket_consumer
+from penstock_common.nats.kv import Bucket, WatchedTable
+from penstock_common.nats.leases import Lease
+from penstock_common.nats.pull_loop import Delivered, PullLoop
+from penstock_common.nats.streams import ensure_streams, ticket_consumer
 from tests.support.bus import connected, eventually
 from tests.support.nats_server import NatsServer
 from tests.support.relay import Relay

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from penstock_common import subjects
-from penstock_common.connection import Bus
 from penstock_common.messages import Grant, HeldLeases, Ticket
+from penstock_common.nats.connection import Bus
 from penstock_router import liveness
 from penstock_router.app import Router
 from tests.fakes.router_world import (

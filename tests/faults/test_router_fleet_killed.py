@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from penstock_common import subjects
-from penstock_common.kv import Bucket
+from penstock_common.nats.kv import Bucket
 from tests.fakes.router_world import World, http_client, running_world, until
 from tests.support.nats_server import NatsServer
 from tests.support.router_process import Process, router_process

@@ -9,8 +9,8 @@ import pytest
 from penstock_common import subjects
 from penstock_common.clock import SystemClock
 from penstock_common.errors import WrongRevisionError
-from penstock_common.kv import Bucket
-from penstock_common.leases import Lease
+from penstock_common.nats.kv import Bucket
+from penstock_common.nats.leases import Lease
 from penstock_common.states import DesiredState
 from penstock_scheduler.decision.memory import Memory
 from penstock_scheduler.decision.reconcile import reconcile

@@ -11,11 +11,11 @@ import pytest
 
 from penstock_common import entropy, ids, subjects
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
 from penstock_common.log_stream import LogStream, StoredBatch
 from penstock_common.messages import LogGap, LogLine
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.streams import ensure_streams
 from penstock_common.states import WorkerReason, WorkerState
-from penstock_common.streams import ensure_streams
 from penstock_node_agent.logs import follower as log_follower
 from penstock_node_agent.logs.logged_runtime import LoggedRuntime
 from penstock_node_agent.runtimes.docker.containers import DockerSettings, container_name

@@ -12,8 +12,8 @@ from docker import APIClient
 from docker.errors import APIError
 
 from penstock_common import entropy, ids, subjects
-from penstock_common.kv import Bucket
 from penstock_common.messages import VolumeRecord
+from penstock_common.nats.kv import Bucket
 from penstock_common.specs import LocalVolume
 from penstock_common.states import WorkerReason, WorkerState
 from penstock_common.volumes import DriverOptionsSource, HostPathSource, VolumeSource

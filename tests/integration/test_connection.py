@@ -6,7 +6,6 @@ import logging
 import pytest
 
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus, Received
 from penstock_common.errors import (
     BusDisconnectedError,
     BusRefusedError,
@@ -16,6 +15,7 @@ from penstock_common.errors import (
     WrongRevisionError,
 )
 from penstock_common.lifecycle import MisconfiguredError
+from penstock_common.nats.connection import Bus, Received
 from penstock_common.settings import NatsSettings
 from tests.support.bus import connected, eventually
 from tests.support.nats_server import NatsServer, free_port

@@ -7,7 +7,6 @@ import pytest
 
 from penstock_common import subjects
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus, Received
 from penstock_common.errors import BusTimeoutError
 from penstock_common.events.catalogue import (
     CATALOGUE,
@@ -21,7 +20,8 @@ from penstock_common.events.cloud_event import CloudEvent
 from penstock_common.events.examples import ENDPOINT_ID, EXAMPLES
 from penstock_common.events.publisher import EventPublisher
 from penstock_common.messages import NodeDrained
-from penstock_common.streams import ensure_streams
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.streams import ensure_streams
 from tests.support.bus import connected, eventually
 from tests.support.cloud_events import read_json, read_message
 from tests.support.events import publishing

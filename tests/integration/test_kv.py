@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from penstock_common import subjects
-from penstock_common.connection import Bus
 from penstock_common.errors import (
     BusTimeoutError,
     MessageTooLargeError,
     NoRespondersError,
     WrongRevisionError,
 )
-from penstock_common.kv import Bucket, Entry, Fence, Row, WatchedTable
-from penstock_common.streams import ensure_streams
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, Entry, Fence, Row, WatchedTable
+from penstock_common.nats.streams import ensure_streams
 from tests.support.bus import connected, eventually
 from tests.support.nats_server import NatsServer
 

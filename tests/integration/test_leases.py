@@ -7,11 +7,11 @@ import pytest
 
 from penstock_common import subjects
 from penstock_common.clock import Clock, SystemClock
-from penstock_common.connection import Bus
 from penstock_common.errors import BusTimeoutError, WrongRevisionError
-from penstock_common.kv import Bucket, Entry, Fence
-from penstock_common.leases import Lease
-from penstock_common.streams import ensure_streams
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, Entry, Fence
+from penstock_common.nats.leases import Lease
+from penstock_common.nats.streams import ensure_streams
 from tests.fakes.clock import ManualClock
 from tests.support.bus import connected
 from tests.support.nats_server import NatsServer

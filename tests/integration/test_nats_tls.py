@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
 from penstock_common.errors import BusDisconnectedError
+from penstock_common.nats.connection import Bus
 from penstock_common.settings import NatsSettings
 from tests.support.nats_cluster import write_certificates
 from tests.support.nats_server import NatsServer

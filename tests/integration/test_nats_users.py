@@ -17,13 +17,13 @@ from pydantic import SecretStr
 
 from penstock_cli.local.data_dir import DataDir
 from penstock_common import subjects
-from penstock_common.connection import Bus
 from penstock_common.events.catalogue import Service
-from penstock_common.kv import Bucket, WatchedTable
-from penstock_common.nats_layout import BUCKETS
-from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER, USERS
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, WatchedTable
+from penstock_common.nats.layout import BUCKETS
+from penstock_common.nats.permissions import INTEGRATION, INTEGRATION_READER, USERS
+from penstock_common.nats.streams import ensure_streams
 from penstock_common.settings import NatsSettings
-from penstock_common.streams import ensure_streams
 from penstock_common.subjects import inbox_prefix
 from tests.support.api_server import CLOCK, eventually, running_api
 from tests.support.nats_calls import Caller

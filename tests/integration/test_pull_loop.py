@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from penstock_common import pull_loop, subjects
-from penstock_common.connection import Bus
-from penstock_common.pull_loop import Delivered, PullLoop
-from penstock_common.streams import ensure_streams, ticket_consumer
+from penstock_common import subjects
+from penstock_common.nats import pull_loop
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.pull_loop import Delivered, PullLoop
+from penstock_common.nats.streams import ensure_streams, ticket_consumer
 from tests.support.bus import connected, eventually
 from tests.support.nats_server import NatsServer
 

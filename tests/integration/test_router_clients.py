@@ -17,7 +17,7 @@ import websockets
 
 from penstock_common import subjects
 from penstock_common.entropy import random_secret
-from penstock_common.kv import Bucket
+from penstock_common.nats.kv import Bucket
 from tests.fakes.router_world import running_world, until
 from tests.support.nats_server import NatsServer
 from tests.support.requirements import require

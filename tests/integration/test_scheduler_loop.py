@@ -11,9 +11,9 @@ from penstock_common import subjects
 from penstock_common.clock import SystemClock
 from penstock_common.events.catalogue import Service
 from penstock_common.events.publisher import EventPublisher
-from penstock_common.kv import Bucket
-from penstock_common.leases import Lease
 from penstock_common.messages import NodeOrder
+from penstock_common.nats.kv import Bucket
+from penstock_common.nats.leases import Lease
 from penstock_common.states import DesiredState, EndpointReason, EndpointState, NodeWish
 from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.leader import Leadership

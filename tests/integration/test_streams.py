@@ -7,7 +7,7 @@ import pytest
 
 from penstock_common import subjects
 from penstock_common.errors import BusRefusedError
-from penstock_common.streams import STREAMS, check_durability, ensure_streams, ticket_consumer
+from penstock_common.nats.streams import STREAMS, check_durability, ensure_streams, ticket_consumer
 from tests.support.bus import connected
 from tests.support.nats_server import NatsServer, free_port
 

@@ -8,10 +8,10 @@ import pytest
 
 from penstock_api.webhooks.deliveries import DeliveryLog
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
 from penstock_common.messages import DeliveryRecord, DeliveryState
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.streams import ensure_streams
 from penstock_common.settings import NatsSettings
-from penstock_common.streams import ensure_streams
 from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.nats]

@@ -11,9 +11,9 @@ from aiohttp import web
 from penstock_api.webhooks.outbox import Outbox
 from penstock_common import subjects
 from penstock_common.events.cloud_event import STRUCTURED
-from penstock_common.kv import Bucket, Entry
 from penstock_common.messages import WebhookRecord
-from penstock_common.stream_reader import StreamReader
+from penstock_common.nats.kv import Bucket, Entry
+from penstock_common.nats.stream_reader import StreamReader
 from tests.support.api_server import ApiServer, eventually, running_api
 from tests.support.nats_server import NatsServer
 from tests.support.webhook_receiver import Receiver, Taken, running_receiver

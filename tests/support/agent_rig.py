@@ -7,14 +7,14 @@ from typing import Any
 
 from penstock_common import entropy, ids, subjects
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
-from penstock_common.kv import Bucket, WatchedTable
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, WatchedTable
+from penstock_common.nats.streams import ensure_streams
 from penstock_common.sealing import Sealer
 from penstock_common.settings import NatsSettings
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import DesiredState, WorkerState
-from penstock_common.streams import ensure_streams
 from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus.inventory import GpuInventory
 from penstock_node_agent.gpus.nvml_probe import NvmlProbe

@@ -14,9 +14,9 @@ from penstock_api.app import serve
 from penstock_api.settings import ApiSettings
 from penstock_common import sealing, subjects
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus, Received
-from penstock_common.kv import Bucket
 from penstock_common.messages import EndpointRecord, EndpointStatus, Message
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.kv import Bucket
 from penstock_common.settings import NatsSettings
 from penstock_common.states import EndpointState
 from tests.support.nats_server import NatsServer, free_port

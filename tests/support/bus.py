@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from penstock_common.clock import Clock, SystemClock
-from penstock_common.connection import Bus
+from penstock_common.nats.connection import Bus
 from penstock_common.settings import NatsSettings
 
 

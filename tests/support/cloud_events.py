@@ -9,9 +9,9 @@ from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.http import HTTPMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 
-from penstock_common.connection import Received
 from penstock_common.events.catalogue import CATALOGUE, EventType
 from penstock_common.messages import Message
+from penstock_common.nats.connection import Received
 
 
 def read_message(message: Received) -> tuple[EventType[Any], Message]:

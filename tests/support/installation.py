@@ -87,7 +87,7 @@ class Installation:
         except TimeoutError:
             process.kill()
             raise
-        assert not self.denied(), "a NATS user lacks a permission (nats_permissions.py)"
+        assert not self.denied(), "a NATS user lacks a permission (nats/permissions.py)"
         return code
 
     def denied(self) -> list[str]:

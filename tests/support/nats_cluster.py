@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from penstock_cli.local.data_dir import DataDir
-from penstock_common.connection import Bus
-from penstock_common.nats_permissions import OPERATOR
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.permissions import OPERATOR
 from penstock_common.settings import NatsSettings
 from tests.support.installation import CLOCK, eventually
 from tests.support.nats_server import NatsServer, free_port

@@ -6,8 +6,8 @@ import pytest
 
 from penstock_common import subjects
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Received
 from penstock_common.messages import EngineProblem
+from penstock_common.nats.connection import Received
 from penstock_common.states import WorkerReason, WorkerState
 from penstock_node_agent.runtimes.protocol import (
     Exit,

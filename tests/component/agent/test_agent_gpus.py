@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import pynvml
 import pytest
 
-from penstock_common import connection, subjects
+from penstock_common import subjects
 from penstock_common.messages import GpuNews, NodeRecord
 from penstock_common.states import GpuReason
 from penstock_node_agent.gpus.nvml_probe import NvmlProbe
@@ -17,13 +18,16 @@ from tests.support.agent_rig import NODE, AgentRig, RunningAgent, agent_rig
 from tests.support.cloud_events import read_message
 from tests.support.nats_server import NatsServer
 
+if TYPE_CHECKING:
+    from penstock_common.nats.connection import Received
+
 
 class GpuNode:
     """An agent with two GPUs, and what it tells."""
 
     def __init__(self, rig: AgentRig, nvml: FakeNvml, agent: RunningAgent) -> None:
         self.nvml = nvml
-        self.told: list[connection.Received] = []
+        self.told: list[Received] = []
         self._rig = rig
         self._agent = agent
 
@@ -61,7 +65,7 @@ async def node(nats_server: NatsServer) -> AsyncIterator[GpuNode]:
     probe = NvmlProbe(lambda: nvml, timeout_s=0.5, patience_s=0.05)
     host = FakeHost()
     async with agent_rig(nats_server) as rig:
-        told: list[connection.Received] = []
+        told: list[Received] = []
         bus = await rig.bus("watcher")
         for verb in ("gpu_unhealthy", "gpu_healthy"):
             await bus.subscribe(subjects.node_event(NODE, verb), told.append)

@@ -8,9 +8,9 @@ import pytest
 
 from penstock_common import subjects
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
-from penstock_common.kv import Bucket, WatchedTable
 from penstock_common.messages import Gpu, PrewarmRecord, PrewarmState, PrewarmStatus
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, WatchedTable
 from penstock_common.states import WorkerReason
 from penstock_node_agent import prewarms
 from penstock_node_agent.gpus.inventory import GpuInventory

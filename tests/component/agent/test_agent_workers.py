@@ -1,14 +1,18 @@
 """Lives of workers, as the scheduler sees them: the agent on a real NATS with a fake runtime."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from penstock_common import connection, subjects
+from penstock_common import subjects
 from penstock_common.messages import WorkerStatus
 from penstock_common.sealing import Sealer, new_key
 from penstock_common.states import DesiredState, Phase, WorkerReason, WorkerState
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import AgentRig, endpoint_spec
 from tests.support.cloud_events import read_message
+
+if TYPE_CHECKING:
+    from penstock_common.nats.connection import Received
 
 SERVE = endpoint_spec("serve")
 
@@ -141,7 +145,7 @@ async def test_secrets_are_opened_for_the_worker_alone(rig: AgentRig, host: Fake
 
 
 async def test_lives_are_told_as_cloud_events(rig: AgentRig, host: FakeHost) -> None:
-    told: list[connection.Received] = []
+    told: list[Received] = []
     bus = await rig.bus("listener")
     await bus.subscribe(subjects.EVENTS_ALL, told.append)
     running = await rig.start(FakeRuntime(host))

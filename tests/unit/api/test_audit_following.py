@@ -10,7 +10,7 @@ from penstock_api.audit.reader import StoredRecord
 from penstock_api.following import resume_behind
 from penstock_client.documents import AuditGapDocument, AuditRecordDocument
 from penstock_common.messages import AuditRecord
-from penstock_common.stream_reader import Bounds
+from penstock_common.nats.stream_reader import Bounds
 from tests.fakes.clock import EPOCH
 
 

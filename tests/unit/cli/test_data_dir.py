@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from penstock_cli.app import app
 from penstock_cli.local.data_dir import DataDir, DataDirBusyError
-from penstock_common.nats_permissions import USERS
+from penstock_common.nats.permissions import USERS
 
 
 def test_keys_are_private_and_stay_the_same(tmp_path: Path) -> None:

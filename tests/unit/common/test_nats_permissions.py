@@ -2,9 +2,10 @@
 
 import pytest
 
-from penstock_common import nats_layout, subjects
+from penstock_common import subjects
 from penstock_common.events.catalogue import Service
-from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER, OPERATOR, USERS
+from penstock_common.nats import layout
+from penstock_common.nats.permissions import INTEGRATION, INTEGRATION_READER, OPERATOR, USERS
 from penstock_common.subjects import inbox_prefix, is_inbox, kv_stream, kv_subject
 
 
@@ -65,7 +66,7 @@ def test_every_user_has_an_inbox_that_is_one_and_nobody_elses() -> None:
 
 
 def test_each_key_is_written_by_one_user_alone() -> None:
-    for bucket in nats_layout.BUCKETS:
+    for bucket in layout.BUCKETS:
         key = kv_subject(bucket.name, bucket.key.replace("<", "").replace(">", ""))
         writers = [user for user in USERS if user != OPERATOR and may_publish(user, key)]
         assert writers == [bucket.writer]
@@ -78,7 +79,7 @@ def test_secrets_are_read_by_those_that_need_them() -> None:
         subjects.JOIN_TOKENS,
         subjects.REPEATS,
     ):
-        (bucket,) = (b for b in nats_layout.BUCKETS if b.name == name)
+        (bucket,) = (b for b in layout.BUCKETS if b.name == name)
         for subject in (
             f"$JS.API.DIRECT.GET.{kv_stream(name)}.{kv_subject(name, 'a')}",
             f"$JS.API.STREAM.MSG.GET.{kv_stream(name)}",
@@ -94,7 +95,7 @@ def test_streams_are_destroyed_by_none_of_them(verb: str) -> None:
         (user, name)
         for user in USERS
         if user != OPERATOR
-        for row in (*nats_layout.BUCKETS, *nats_layout.STREAMS)
+        for row in (*layout.BUCKETS, *layout.STREAMS)
         for name in (row.name, kv_stream(row.name))
         if may_publish(user, f"$JS.API.STREAM.{verb}.{name}")
     }

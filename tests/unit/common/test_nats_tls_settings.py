@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from penstock_common.lifecycle import MisconfiguredError
-from penstock_common.nats_tls import tls_of
+from penstock_common.nats.tls import tls_of
 from penstock_common.settings import NatsSettings
 
 TLS = "tls://127.0.0.1:4222"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_common.connection import parse_api_answer
 from penstock_common.errors import BusRefusedError, WrongRevisionError
-from penstock_common.nats_retry import Backoff
-from penstock_common.nats_wire import (
+from penstock_common.nats.connection import parse_api_answer
+from penstock_common.nats.retry import Backoff
+from penstock_common.nats.wire import (
     AckSubject,
     Received,
     encode_headers,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from penstock_common.messages import Sight
-from penstock_common.nats_wire import Received
+from penstock_common.nats.wire import Received
 from penstock_router.sight import Sightings
 from tests.fakes.clock import ManualClock
 

@@ -23,7 +23,7 @@ from typing import IO
 
 from penstock_cli.private_files import write_private
 from penstock_common.entropy import random_secret
-from penstock_common.nats_permissions import USERS, user_config
+from penstock_common.nats.permissions import USERS, user_config
 from penstock_common.sealing import new_key
 
 #: A log larger than this is started anew when the service starts.

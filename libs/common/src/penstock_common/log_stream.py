@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from penstock_common import subjects
-from penstock_common.connection import Bus, Received, Subscription
 from penstock_common.messages import LogBatch
-from penstock_common.stream_reader import StreamReader, sequence_of
+from penstock_common.nats.connection import Bus, Received, Subscription
+from penstock_common.nats.stream_reader import StreamReader, sequence_of
 
 logger = logging.getLogger(__name__)
 

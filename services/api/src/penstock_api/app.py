@@ -78,16 +78,16 @@ from penstock_api.webhooks.outbox import Outbox
 from penstock_api.webhooks.service import ack_wait_s, run_webhooks
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
 from penstock_common.events.catalogue import CATALOGUE, Service
 from penstock_common.events.publisher import EventPublisher
-from penstock_common.kv import Bucket
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import QueueReport
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.kv import Bucket
+from penstock_common.nats.streams import check_durability, ensure_streams
 from penstock_common.sealing import Sealer
 from penstock_common.secret_keys import read_sealer
-from penstock_common.streams import check_durability, ensure_streams
 from penstock_common.subjects import KEY_USES_ALL, KEY_USES_QUEUE, QUEUE_METRICS_ALL, REPEATS
 
 logger = logging.getLogger(__name__)

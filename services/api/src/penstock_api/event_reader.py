@@ -19,10 +19,10 @@ from penstock_api.following import Pause, follow_stream, resume_behind
 from penstock_api.open_streams import OpenStreams
 from penstock_client.documents import EventEndDocument, EventGapDocument
 from penstock_common import subjects
-from penstock_common.connection import Bus, Received
 from penstock_common.events.cloud_event import CloudEvent
 from penstock_common.events.filters import EventFilter
-from penstock_common.stream_reader import StreamReader, sequence_of
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.stream_reader import StreamReader, sequence_of
 
 logger = logging.getLogger(__name__)
 

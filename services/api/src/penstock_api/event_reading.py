@@ -8,7 +8,7 @@ from datetime import datetime
 from penstock_client.documents import EventGapDocument
 from penstock_common.events.cloud_event import CloudEvent
 from penstock_common.events.filters import EventFilter
-from penstock_common.stream_reader import Bounds
+from penstock_common.nats.stream_reader import Bounds
 
 
 @dataclass(frozen=True, slots=True)

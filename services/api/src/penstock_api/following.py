@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from penstock_api.open_streams import OpenStreams
 from penstock_common.errors import PenstockError
-from penstock_common.stream_reader import Bounds, StreamReader
+from penstock_common.nats.stream_reader import Bounds, StreamReader
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from typing import ClassVar, Final
 from penstock_api.answers import Answer
 from penstock_api.problems import RefusedError
 from penstock_common.errors import PenstockError, WrongRevisionError
-from penstock_common.kv import Bucket
 from penstock_common.messages import RepeatRecord
+from penstock_common.nats.kv import Bucket
 from penstock_common.sealing import Sealer
 
 logger = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from typing import Final
 
 from penstock_api.store import Store
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError
 from penstock_common.key_uses import EVERY_S, LOOK_S, KeyUses
-from penstock_common.kv import Bucket
 from penstock_common.messages import KeyUse, KeyUseReport
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.kv import Bucket
 from penstock_common.subjects import KEY_USES
 
 logger = logging.getLogger(__name__)

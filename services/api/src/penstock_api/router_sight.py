@@ -9,10 +9,10 @@ import asyncio
 import logging
 from typing import Final
 
-from penstock_common.connection import Bus
 from penstock_common.errors import BusDisconnectedError, BusTimeoutError, NoRespondersError
-from penstock_common.kv import WatchedTable
 from penstock_common.messages import RouterRecord, Sight
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import WatchedTable
 from penstock_common.subjects import router_sight
 
 logger = logging.getLogger(__name__)

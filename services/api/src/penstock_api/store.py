@@ -38,13 +38,13 @@ from penstock_common.errors import (
     PenstockError,
     WrongRevisionError,
 )
-from penstock_common.kv import Row
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
     NodeOrder,
     RevisionRecord,
 )
+from penstock_common.nats.kv import Row
 from penstock_common.subjects import (
     API_KEYS,
     ENDPOINTS,

@@ -8,12 +8,10 @@ from typing import Any, Final, TypeVar
 from penstock_api.audit.notes import note_write
 from penstock_api.router_sight import RouterSight
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import (
     BusTimeoutError,
     WrongRevisionError,
 )
-from penstock_common.kv import Bucket, Row, WatchedTable, is_key
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
@@ -37,6 +35,8 @@ from penstock_common.messages import (
     WorkerOrder,
     WorkerStatus,
 )
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, Row, WatchedTable, is_key
 from penstock_common.subjects import (
     API_KEYS,
     ENDPOINT_STATUS,

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from penstock_common.connection import Bus, Received
 from penstock_common.messages import UsageRecord
-from penstock_common.stream_reader import StreamReader
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.stream_reader import StreamReader
 from penstock_common.subjects import USAGE, USAGE_ALL
 
 logger = logging.getLogger(__name__)

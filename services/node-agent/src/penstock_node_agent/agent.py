@@ -19,7 +19,6 @@ from typing import Final
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.events.catalogue import (
     NODE_ENGINE_FOUND,
     NODE_ENGINE_LOST,
@@ -30,8 +29,9 @@ from penstock_common.events.catalogue import (
     Service,
 )
 from penstock_common.events.publisher import EventPublisher
-from penstock_common.kv import Bucket, Row, WatchedTable
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, Row, WatchedTable
 from penstock_common.sealing import Sealer
 from penstock_common.states import DesiredState, WorkerReason
 from penstock_node_agent.gpus.news import gpu_news

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
-from penstock_common.kv import Bucket
 from penstock_common.lifecycle import MisconfiguredError, notify_ready
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket
+from penstock_common.nats.streams import check_durability, ensure_streams
 from penstock_common.secret_keys import read_sealer
-from penstock_common.streams import check_durability, ensure_streams
 from penstock_node_agent.agent import Agent, AgentParts
 from penstock_node_agent.gpus.inventory import GpuInventory, static_inventory
 from penstock_node_agent.gpus.nvml_probe import NvmlProbe

@@ -15,9 +15,9 @@ from typing import Final
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
-from penstock_common.kv import Bucket, WatchedTable
 from penstock_common.messages import PrewarmRecord, PrewarmState, PrewarmStatus
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, WatchedTable
 from penstock_common.prewarms import is_for
 from penstock_node_agent.records.registry_auths import OpenAuth
 from penstock_node_agent.runtimes.protocol import ImageWish, Runtime, StartFailedError

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeVar
 
-from penstock_common.connection import Bus
 from penstock_common.errors import MessageTooLargeError, PenstockError
-from penstock_common.kv import Bucket, Row
 from penstock_common.messages import Message
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, Row
 
 logger = logging.getLogger(__name__)
 

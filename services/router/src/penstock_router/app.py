@@ -7,11 +7,12 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final
 
-from penstock_common import ids, lifecycle, streams
+from penstock_common import ids, lifecycle
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.entropy import random_id
 from penstock_common.messages import RouterRecord, Ticket
+from penstock_common.nats import streams
+from penstock_common.nats.connection import Bus
 from penstock_router.background import Background
 from penstock_router.catalogue import Catalogue, WorkerView
 from penstock_router.dispatch import Dispatcher

@@ -7,10 +7,10 @@ from typing import Final
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
-from penstock_common.kv import Bucket
 from penstock_common.messages import RouterRecord
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import BusDisconnectedError
 from penstock_common.key_uses import LOOK_S, KeyUses
 from penstock_common.messages import KeyUseReport
+from penstock_common.nats.connection import Bus
 
 #: Keys of one report: some 60 bytes each, in a message of 1 MiB at most.
 MOST_KEYS: Final = 1_000

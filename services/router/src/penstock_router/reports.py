@@ -13,9 +13,9 @@ from typing import Final
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import BusDisconnectedError, MessageTooLargeError
 from penstock_common.messages import QueueReport, WorkerLoad
+from penstock_common.nats.connection import Bus
 from penstock_common.sketch import merge
 from penstock_common.states import TicketOutcome
 from penstock_router.dispatch import Dispatcher

@@ -10,8 +10,8 @@ from typing import Final
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Received
 from penstock_common.messages import Sight
+from penstock_common.nats.connection import Received
 from penstock_router.slot_protocol.wire import Wire, decode
 
 #: Nobody waits for an answer for so long.

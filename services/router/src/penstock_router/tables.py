@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from penstock_common import subjects
-from penstock_common.connection import Bus
-from penstock_common.kv import Row, WatchedTable
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
@@ -17,6 +15,8 @@ from penstock_common.messages import (
     WorkerAssignment,
     WorkerStatus,
 )
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Row, WatchedTable
 from penstock_router.catalogue import Catalogue
 
 T = TypeVar("T", bound=Message)

@@ -9,13 +9,13 @@ from typing import Final
 
 from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
-from penstock_common.connection import Bus
 from penstock_common.entropy import random_secret
 from penstock_common.events.catalogue import Service
 from penstock_common.events.publisher import EventPublisher
-from penstock_common.kv import Bucket
-from penstock_common.leases import Lease
-from penstock_common.streams import check_durability, ensure_streams
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket
+from penstock_common.nats.leases import Lease
+from penstock_common.nats.streams import check_durability, ensure_streams
 from penstock_common.subjects import QUEUE_METRICS_ALL, SCHEDULER_LEASE_KEY, WORKERS
 from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.leader import Leadership

@@ -11,8 +11,8 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from penstock_common.kv import Fence
-from penstock_common.leases import Lease
+from penstock_common.nats.kv import Fence
+from penstock_common.nats.leases import Lease
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from penstock_common import ids
 from penstock_common.clock import Clock
-from penstock_common.connection import Received
 from penstock_common.entropy import random_id
 from penstock_common.errors import PenstockError, WrongRevisionError
 from penstock_common.events.catalogue import Event
 from penstock_common.events.publisher import EventPublisher
 from penstock_common.messages import QueueReport
+from penstock_common.nats.connection import Received
 from penstock_scheduler.agenda import Agenda
 from penstock_scheduler.decision.memory import Memory
 from penstock_scheduler.decision.reconcile import reconcile

@@ -12,7 +12,7 @@ from penstock_client.sse import EventReader, ServerEvent
 from penstock_client.wire import BadAddressError, Reply, WireError
 from penstock_client.wire_sync import Answer
 from penstock_common.clock import SystemClock
-from penstock_common.nats_retry import Backoff
+from penstock_common.nats.retry import Backoff
 
 T = TypeVar("T")
 

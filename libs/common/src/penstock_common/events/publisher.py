@@ -11,7 +11,6 @@ from typing import Final
 
 from penstock_common import ids
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.entropy import random_id
 from penstock_common.errors import (
     BusDisconnectedError,
@@ -21,6 +20,7 @@ from penstock_common.errors import (
 )
 from penstock_common.events.catalogue import CATALOGUE, Event, Service, source
 from penstock_common.events.cloud_event import JSON, CloudEvent, rfc3339
+from penstock_common.nats.connection import Bus
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from penstock_api.open_streams import OpenStreams
 from penstock_client.documents import AuditEndDocument, AuditGapDocument
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
-from penstock_common.stream_reader import StreamReader
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.stream_reader import StreamReader
 
 #: Pauses between looks whether the outcome of an attempt is there: the first, and the longest.
 _FIRST_LOOK_S: Final = 0.01

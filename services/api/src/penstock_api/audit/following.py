@@ -13,7 +13,7 @@ from typing import Final
 from penstock_api.audit.documents import record_document
 from penstock_api.audit.reader import AuditFilter, StoredRecord
 from penstock_client.documents import AuditGapDocument
-from penstock_common.stream_reader import Bounds
+from penstock_common.nats.stream_reader import Bounds
 
 #: An attempt that is no older is held back: its outcome is about to take its place.
 HELD_BACK_S: Final = 1.0

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from penstock_common import subjects
-from penstock_common.connection import Bus, Received
 from penstock_common.messages import AuditRecord
-from penstock_common.stream_reader import PAGE_MESSAGES, StreamReader, sequence_of
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.stream_reader import PAGE_MESSAGES, StreamReader, sequence_of
 
 logger = logging.getLogger(__name__)
 

@@ -33,10 +33,10 @@ from penstock_api.audit.own_changes import OwnChange
 from penstock_api.problems import refused, refused_by_aiohttp
 from penstock_common import ids, subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.entropy import random_id
 from penstock_common.errors import PenstockError, WrongRevisionError
 from penstock_common.messages import AuditRecord, AuditTarget
+from penstock_common.nats.connection import Bus
 
 logger = logging.getLogger(__name__)
 

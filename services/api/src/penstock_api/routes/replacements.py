@@ -28,8 +28,8 @@ from penstock_api.store import EndpointNotFoundError
 from penstock_client.documents import EndpointDocument, PlanDocument
 from penstock_common.errors import InvalidDocumentError, Problem
 from penstock_common.events.catalogue import ENDPOINT_UPDATED
-from penstock_common.kv import Row
 from penstock_common.messages import EndpointRecord
+from penstock_common.nats.kv import Row
 from penstock_common.specs import EndpointSpec
 
 JSON: Final = "application/json"

@@ -18,7 +18,7 @@ from penstock_api.schemas import COMPONENT, Refs, Schema, Taken, make_schemas
 from penstock_client.documents import ProblemDocument
 from penstock_common.events.catalogue import EventType, Ids
 from penstock_common.events.cloud_event import HEADER_PREFIX
-from penstock_common.nats_permissions import INTEGRATION, INTEGRATION_READER
+from penstock_common.nats.permissions import INTEGRATION, INTEGRATION_READER
 from penstock_common.specs import EndpointSpec
 from penstock_common.subjects import CALLS_QUEUE
 

@@ -21,8 +21,8 @@ from typing import Final
 
 from penstock_api.problems import RefusedError
 from penstock_api.rpc.replies import error_answer
-from penstock_common.connection import Bus, Received, Subscription
 from penstock_common.errors import BusDisconnectedError, MessageTooLargeError, PenstockError
+from penstock_common.nats.connection import Bus, Received, Subscription
 from penstock_common.subjects import CALLS_ALL, CALLS_QUEUE, is_inbox
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from penstock_api.rpc import endpoints
 from penstock_api.rpc.bus_client import BusClient
 from penstock_api.rpc.call import Call, Operation
 from penstock_api.rpc.replies import error_answer
-from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
+from penstock_common.nats.connection import Bus
 from penstock_common.subjects import CALLS_QUEUE
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from penstock_api.webhooks.lane import Lane
 from penstock_api.webhooks.pace import Pace
 from penstock_api.webhooks.records import Made
 from penstock_common.messages import WebhookRecord
-from penstock_common.pull_loop import Delivered, PullLoop
+from penstock_common.nats.pull_loop import Delivered, PullLoop
 
 #: Tests and redeliveries of one webhook at once.
 ALONE_AT_ONCE: Final = 2

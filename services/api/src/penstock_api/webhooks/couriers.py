@@ -16,10 +16,10 @@ from penstock_api.webhooks.delivery import Parts
 from penstock_api.webhooks.records import Made, disable_gone, note_status
 from penstock_api.webhooks.verdicts import Ending
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError, WrongRevisionError
-from penstock_common.kv import Bucket
 from penstock_common.messages import WebhookRecord, WebhookStatus
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket
 from penstock_common.subjects import WEBHOOK_STATUS, WEBHOOKS
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from typing import ClassVar, Final
 from pydantic import ValidationError
 
 from penstock_common import subjects
-from penstock_common.connection import Bus, Received
 from penstock_common.errors import PenstockError, WrongRevisionError
 from penstock_common.events.cloud_event import CloudEvent, NoCloudEventError
 from penstock_common.messages import DeliveryRecord
-from penstock_common.stream_reader import StreamReader, sequence_of
+from penstock_common.nats.connection import Bus, Received
+from penstock_common.nats.stream_reader import StreamReader, sequence_of
 from penstock_common.subjects import DELIVERIES, EVENTS
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,6 @@ from penstock_api.webhooks.signing import signed_headers
 from penstock_api.webhooks.verdicts import Ending, Result, Unanswered, judge
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.entropy import random_ratio
 from penstock_common.errors import (
     BusDisconnectedError,
@@ -32,7 +31,8 @@ from penstock_common.errors import (
 )
 from penstock_common.events.cloud_event import STRUCTURED, CloudEvent
 from penstock_common.messages import DeliveryRecord, DeliveryState, WebhookRecord
-from penstock_common.pull_loop import Delivered, PullLoop
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.pull_loop import Delivered, PullLoop
 from penstock_common.sealing import SealBrokenError, Sealer
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from penstock_common import subjects
-from penstock_common.connection import Bus
-from penstock_common.pull_loop import Delivered, PullLoop
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.pull_loop import Delivered, PullLoop
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from penstock_api.webhooks.filters import subjects_of
 from penstock_common import subjects
-from penstock_common.connection import Bus
 from penstock_common.entropy import random_hex
 from penstock_common.errors import BusRefusedError
 from penstock_common.events.cloud_event import CloudEvent
 from penstock_common.messages import WebhookRecord
-from penstock_common.streams import webhook_consumer
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.streams import webhook_consumer
 from penstock_common.subjects import EVENTS
 
 #: Header of an event for one webhook alone: attempts that were made before.

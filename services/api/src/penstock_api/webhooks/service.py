@@ -6,7 +6,7 @@ from penstock_api.webhooks.couriers import Couriers, WebhookBooks
 from penstock_api.webhooks.delivery import Parts
 from penstock_api.webhooks.schedule import RetrySchedule
 from penstock_api.webhooks.sender import Sender
-from penstock_common.connection import Bus
+from penstock_common.nats.connection import Bus
 
 
 def ack_wait_s(settings: ApiSettings) -> float:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import BusRefusedError, NoRespondersError, PenstockError
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import LogBatch
-from penstock_common.nats_retry import Backoff
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.retry import Backoff
 from penstock_node_agent.logs.batcher import BATCH_BYTES, LogBatcher
 from penstock_node_agent.runtimes.output import Cursor, OutputFollower
 

@@ -14,9 +14,9 @@ from typing import Final
 from typing_extensions import override
 
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.log_stream import LogStream
 from penstock_common.messages import ImageRemoved, RuntimeKind
+from penstock_common.nats.connection import Bus
 from penstock_node_agent.logs.follower import FollowerTools, LogFollower
 from penstock_node_agent.runtimes.listener import Listener
 from penstock_node_agent.runtimes.output import Cursor, Output, Skim, read_all

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Final
 
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
-from penstock_common.kv import Bucket
 from penstock_common.messages import EngineProblem, NodeRecord
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket
 from penstock_node_agent.gpus.inventory import GpuInventory
 from penstock_node_agent.node.background_read import BackgroundRead
 from penstock_node_agent.node.host_facts import HostFacts

@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-from penstock_common.kv import Bucket
 from penstock_common.messages import VolumeRecord
+from penstock_common.nats.kv import Bucket
 from penstock_common.specs import EndpointSpec
 from penstock_common.states import WorkerReason
 from penstock_node_agent.records.patient_reads import read_patiently

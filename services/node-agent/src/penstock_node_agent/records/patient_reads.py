@@ -5,7 +5,7 @@ import logging
 from typing import Final
 
 from penstock_common.errors import BusDisconnectedError, BusTimeoutError, NoRespondersError
-from penstock_common.kv import Bucket
+from penstock_common.nats.kv import Bucket
 from penstock_common.states import WorkerReason
 from penstock_node_agent.runtimes.protocol import StartFailedError
 

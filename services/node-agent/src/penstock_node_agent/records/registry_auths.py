@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-from penstock_common.kv import Bucket
 from penstock_common.messages import RegistryAuthRecord
+from penstock_common.nats.kv import Bucket
 from penstock_common.registry_auths import PASSWORD
 from penstock_common.sealing import SealBrokenError, Sealer
 from penstock_common.states import WorkerReason

@@ -11,8 +11,8 @@ from typing import Final
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Received
 from penstock_common.messages import Grant, GrantReply, HeldLeases, LentSlot, Recall, Release
+from penstock_common.nats.connection import Received
 from penstock_router.catalogue import Address, Catalogue
 from penstock_router.dispatch import Dispatcher
 from penstock_router.lanes import LeaseOutcome

@@ -23,10 +23,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from penstock_common import subjects
-from penstock_common.connection import Bus
 from penstock_common.messages import Ticket
-from penstock_common.pull_loop import Delivered, PullLoop
-from penstock_common.streams import ticket_consumer
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.pull_loop import Delivered, PullLoop
+from penstock_common.nats.streams import ticket_consumer
 from penstock_router.background import Background
 from penstock_router.dispatch import Dispatcher
 from penstock_router.lanes import Lane

@@ -12,7 +12,6 @@ from typing import Final
 
 from penstock_common import ids, subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Received
 from penstock_common.messages import (
     Grant,
     GrantReply,
@@ -23,8 +22,9 @@ from penstock_common.messages import (
     Tally,
     Ticket,
 )
-from penstock_common.nats_wire import status_of
-from penstock_common.pull_loop import Delivered, PullLoop
+from penstock_common.nats.connection import Received
+from penstock_common.nats.pull_loop import Delivered, PullLoop
+from penstock_common.nats.wire import status_of
 from penstock_router.dispatch import Dispatcher
 from penstock_router.slot_protocol.lending import KEEP_S, Demand, Lent, LentSlots
 from penstock_router.slot_protocol.wire import Wire, decode

@@ -13,9 +13,9 @@ from typing import Final
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import PenstockError
 from penstock_common.messages import Ticket
+from penstock_common.nats.connection import Bus
 from penstock_router.dispatch import Dispatcher
 
 logger = logging.getLogger(__name__)

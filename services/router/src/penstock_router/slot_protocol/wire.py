@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from penstock_common.connection import Bus, Received
 from penstock_common.errors import BusDisconnectedError, MessageTooLargeError
 from penstock_common.messages import Message
+from penstock_common.nats.connection import Bus, Received
 
 logger = logging.getLogger(__name__)
 

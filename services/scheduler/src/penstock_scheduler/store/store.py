@@ -21,9 +21,7 @@ from pydantic import ValidationError
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import WrongRevisionError
-from penstock_common.kv import Row, WatchedTable
 from penstock_common.messages import (
     ApiKeyRecord,
     EndpointRecord,
@@ -37,6 +35,8 @@ from penstock_common.messages import (
     WorkerOrder,
     WorkerStatus,
 )
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Row, WatchedTable
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.planning.plan import Plan
 from penstock_scheduler.snapshot import Snapshot

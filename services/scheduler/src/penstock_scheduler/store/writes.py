@@ -8,10 +8,10 @@ from typing import Any, Final, TypeVar
 
 from penstock_common import subjects
 from penstock_common.clock import Clock
-from penstock_common.connection import Bus
 from penstock_common.errors import BusTimeoutError, PenstockError, WrongRevisionError
-from penstock_common.kv import Bucket, Fence, WatchedTable
 from penstock_common.messages import EndpointStatus, ScaleHistory, WorkerAssignment
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import Bucket, Fence, WatchedTable
 from penstock_scheduler.leader import Leadership
 from penstock_scheduler.planning.plan import Plan
 

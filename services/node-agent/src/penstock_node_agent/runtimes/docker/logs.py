@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 import aiohttp
 
 from penstock_common.messages import OutputName
-from penstock_common.nats_retry import Backoff
+from penstock_common.nats.retry import Backoff
 from penstock_node_agent.runtimes.output import (
     LINE_BYTES,
     SKIM_KEEPS,

@@ -14,7 +14,7 @@ from typing import Final
 
 from penstock_common.entropy import random_secret
 from penstock_common.errors import BusDisconnectedError, BusTimeoutError, MessageTooLargeError
-from penstock_common.nats_wire import (
+from penstock_common.nats.wire import (
     Received,
     WireClient,
     encode_headers,

@@ -1,4 +1,4 @@
-"""What a row of the table in `nats_layout.py` says, for each sort of thing that NATS holds or carries [pure].
+"""What a row of the table in `layout.py` says, for each sort of thing that NATS holds or carries [pure].
 
 Subjects and keys are written as forms: `<endpoint_id>` stands for any one id.
 """

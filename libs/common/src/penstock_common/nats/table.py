@@ -4,7 +4,7 @@ Theory of operation. A table has one runner task that walks for ever through
 
     connected → list and watch → (ended) → pause → …
 
-A *watch* (nats_watch.py) is one ephemeral push consumer on a delivery subject of its own: it first
+A *watch* (watch.py) is one ephemeral push consumer on a delivery subject of its own: it first
 sends the last message of every key, then every change. Its listing is whole when as many messages
 came as were pending at its creation, or when a message says that none pends after it, and when it
 has reached what the stream's leader held before it began: on a cluster any server of the stream
@@ -24,7 +24,6 @@ from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 from penstock_common import subjects
-from penstock_common.connection import Bus
 from penstock_common.entropy import random_ratio
 from penstock_common.errors import (
     BusDisconnectedError,
@@ -33,9 +32,10 @@ from penstock_common.errors import (
     NoRespondersError,
     PenstockError,
 )
-from penstock_common.nats_retry import Backoff, patience
-from penstock_common.nats_watch import Watch
-from penstock_common.nats_wire import Received, is_marker, parse_ack_subject, status_of
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.retry import Backoff, patience
+from penstock_common.nats.watch import Watch
+from penstock_common.nats.wire import Received, is_marker, parse_ack_subject, status_of
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ Theory of operation. One supervisor task walks for ever through
 
     dial → subscribe all → prove it by an echo → ready → (lost) → dial …
 
-Every connection is a new `WireClient` (nats_wire.py), so a reconnect and a client that closed for
+Every connection is a new `WireClient` (wire.py), so a reconnect and a client that closed for
 good are the same story, and nothing written to an old connection can leave on a new one.
 
 - **Echo.** The bus sends itself a message and waits for it. NATS keeps the order of one
@@ -27,10 +27,10 @@ from penstock_common.clock import Clock
 from penstock_common.entropy import random_ratio
 from penstock_common.errors import BusTimeoutError, PenstockError
 from penstock_common.lifecycle import MisconfiguredError
-from penstock_common.nats_exchange import ECHO_TIMEOUT_S, Exchange
-from penstock_common.nats_retry import Backoff
-from penstock_common.nats_tls import explained, tls_of
-from penstock_common.nats_wire import WireClient
+from penstock_common.nats.exchange import ECHO_TIMEOUT_S, Exchange
+from penstock_common.nats.retry import Backoff
+from penstock_common.nats.tls import explained, tls_of
+from penstock_common.nats.wire import WireClient
 from penstock_common.settings import NatsSettings
 
 logger = logging.getLogger(__name__)

@@ -36,7 +36,7 @@ from penstock_common.errors import (
     PenstockError,
     WrongRevisionError,
 )
-from penstock_common.kv import Bucket, Entry, Fence
+from penstock_common.nats.kv import Bucket, Entry, Fence
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from penstock_common.connection import Bus, Subscription
 from penstock_common.entropy import random_ratio
 from penstock_common.errors import (
     BusDisconnectedError,
@@ -31,8 +30,9 @@ from penstock_common.errors import (
     NoRespondersError,
     PenstockError,
 )
-from penstock_common.nats_retry import Backoff, patience
-from penstock_common.nats_wire import DESCRIPTION, Received, parse_ack_subject, status_of
+from penstock_common.nats.connection import Bus, Subscription
+from penstock_common.nats.retry import Backoff, patience
+from penstock_common.nats.wire import DESCRIPTION, Received, parse_ack_subject, status_of
 
 logger = logging.getLogger(__name__)
 

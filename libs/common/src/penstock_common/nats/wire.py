@@ -25,7 +25,7 @@ from typing import Any, Final
 from nats.aio.client import Client
 from typing_extensions import override
 
-from penstock_common.nats_tls import Tls, check_agreed, is_tls
+from penstock_common.nats.tls import Tls, check_agreed, is_tls
 
 logger = logging.getLogger(__name__)
 

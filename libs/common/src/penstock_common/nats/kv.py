@@ -3,7 +3,7 @@
 A bucket B is the stream `KV_B` over the subjects `$KV.B.<key>` with one message a subject
 (ADR-8 of NATS); a key's revision is its message's sequence, so revisions of a bucket grow over
 all keys. A key that is deleted or expires leaves a marker for a while; the marker has a revision
-too. `WatchedTable` (nats_table.py) is a live copy of a bucket.
+too. `WatchedTable` (table.py) is a live copy of a bucket.
 """
 
 import base64
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from penstock_common import subjects
-from penstock_common.connection import Bus
 from penstock_common.errors import BusRefusedError
-from penstock_common.nats_table import Row, WatchedTable
-from penstock_common.nats_wire import is_marker, parse_headers, status_of
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.table import Row, WatchedTable
+from penstock_common.nats.wire import is_marker, parse_headers, status_of
 
 __all__ = ["MARKER_TTL_S", "Bucket", "Entry", "Fence", "Row", "WatchedTable", "is_key"]
 

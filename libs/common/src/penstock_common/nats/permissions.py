@@ -1,7 +1,7 @@
 """What each NATS user may do [pure]: the server holds to it, whatever a program tries.
 
 Theory of operation. Each service has a user of its name, whose permissions follow from the table in
-`nats_layout.py`: it may write the buckets and streams of which it is the writer, read those that it
+`layout.py`: it may write the buckets and streams of which it is the writer, read those that it
 reads, send and hear the core subjects that it sends and hears, and use of JetStream's API what
 that takes. A user has an inbox prefix of its own, so none reads the answers to another. What this
 does not keep apart: docs/adr/0019.
@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from penstock_common import nats_layout, subjects
+from penstock_common import subjects
 from penstock_common.events.catalogue import CATALOGUE, Ids, Service
-from penstock_common.nats_rows import Bucket, Core, Stream, pattern
+from penstock_common.nats import layout
+from penstock_common.nats.rows import Bucket, Core, Stream, pattern
 from penstock_common.subjects import inbox_prefix, kv_stream, kv_subject
 
 #: Programs of others: all calls of the api, or only those that read.
@@ -65,11 +66,11 @@ def _publishes(service: Service) -> Iterator[str]:
         yield f"$JS.API.STREAM.CREATE.{name}"
         if service is Service.API:
             yield f"$JS.API.STREAM.UPDATE.{name}"
-    for bucket in nats_layout.BUCKETS:
+    for bucket in layout.BUCKETS:
         yield from _on_bucket(service, bucket)
-    for stream in nats_layout.STREAMS:
+    for stream in layout.STREAMS:
         yield from _on_stream(service, stream)
-    for row in nats_layout.CORE:
+    for row in layout.CORE:
         yield from _sends(service, row)
     if service is Service.API:
         for caller in (INTEGRATION, INTEGRATION_READER, OPERATOR):
@@ -96,8 +97,7 @@ def _on_stream(service: Service, stream: Stream) -> Iterator[str]:
         yield f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.*"
         yield f"$JS.ACK.{stream.name}.>"
     if any(
-        c.watched and c.stream == stream.name and service in c.made_by
-        for c in nats_layout.CONSUMERS
+        c.watched and c.stream == stream.name and service in c.made_by for c in layout.CONSUMERS
     ):
         yield f"$JS.API.CONSUMER.NAMES.{stream.name}"
         yield f"$JS.API.CONSUMER.INFO.{stream.name}.*"
@@ -131,10 +131,10 @@ def _sends(service: Service, row: Core) -> Iterator[str]:
 
 
 def _subscribes(service: Service) -> Iterator[str]:
-    for stream in nats_layout.STREAMS:
+    for stream in layout.STREAMS:
         if service in stream.readers:
             yield from stream.patterns
-    for row in nats_layout.CORE:
+    for row in layout.CORE:
         if service in row.readers:
             yield row.pattern
         if service is row.writer and row.answer_subject is not None:
@@ -144,8 +144,8 @@ def _subscribes(service: Service) -> Iterator[str]:
 
 
 def _streams() -> Iterator[str]:
-    yield from (kv_stream(bucket.name) for bucket in nats_layout.BUCKETS)
-    yield from (stream.name for stream in nats_layout.STREAMS)
+    yield from (kv_stream(bucket.name) for bucket in layout.BUCKETS)
+    yield from (stream.name for stream in layout.STREAMS)
 
 
 def _once(found: Iterable[str]) -> tuple[str, ...]:

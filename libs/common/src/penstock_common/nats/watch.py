@@ -1,14 +1,14 @@
-"""A watch of a KV bucket: one push consumer from its making to its end. For `nats_table.py`."""
+"""A watch of a KV bucket: one push consumer from its making to its end. For `table.py`."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from penstock_common.connection import Bus, Subscription
 from penstock_common.entropy import random_secret
 from penstock_common.errors import BusDisconnectedError
-from penstock_common.nats_wire import Received
+from penstock_common.nats.connection import Bus, Subscription
+from penstock_common.nats.wire import Received
 
 #: The server forgets a watch that nobody listens to after so long.
 _INACTIVE_NS: Final = 10_000_000_000

@@ -1,7 +1,7 @@
 """What of Penstock lies and travels on NATS, in one table: who writes it, who reads it, how long [pure].
 
-`streams.py` makes the streams and buckets from it, `nats_permissions.py` what each NATS user may
-do, and docs/make_subjects.py the page docs/subjects.md; `nats_rows.py` says what a row holds. Subjects and keys are written as forms:
+`streams.py` makes the streams and buckets from it, `permissions.py` what each NATS user may
+do, and docs/make_subjects.py the page docs/subjects.md; `rows.py` says what a row holds. Subjects and keys are written as forms:
 `<endpoint_id>` stands for any one id.
 """
 
@@ -47,7 +47,7 @@ from penstock_common.messages import (
     WorkerOrder,
     WorkerStatus,
 )
-from penstock_common.nats_rows import Bucket, Consumer, Core, Stream
+from penstock_common.nats.rows import Bucket, Consumer, Core, Stream
 
 API: Final = Service.API
 SCHEDULER: Final = Service.SCHEDULER

@@ -1,8 +1,8 @@
 """One NATS connection that outlives its client.
 
-`Bus` is what the rest of Penstock knows of NATS. Below it: `nats_exchange.py` (subscriptions,
-questions and answers), `nats_link.py` (dial, watch, reconnect), `nats_wire.py` (one connection
-of the NATS client) and `nats_tls.py` (encryption). What holds for all of its methods:
+`Bus` is what the rest of Penstock knows of NATS. Below it: `exchange.py` (subscriptions,
+questions and answers), `link.py` (dial, watch, reconnect), `wire.py` (one connection
+of the NATS client) and `tls.py` (encryption). What holds for all of its methods:
 
 - **Errors.** `BusDisconnectedError`: not connected, surely nothing was sent. `BusTimeoutError`: it
   was sent, no answer came in time or before the connection broke: it may or may not have been
@@ -27,9 +27,9 @@ from penstock_common.errors import (
     PenstockError,
     WrongRevisionError,
 )
-from penstock_common.nats_exchange import Exchange, Subscription
-from penstock_common.nats_link import Link, without_login
-from penstock_common.nats_wire import Received, WireClient, status_of
+from penstock_common.nats.exchange import Exchange, Subscription
+from penstock_common.nats.link import Link, without_login
+from penstock_common.nats.wire import Received, WireClient, status_of
 from penstock_common.settings import NatsSettings
 
 __all__ = ["Bus", "Received", "Stored", "Subscription", "parse_api_answer"]

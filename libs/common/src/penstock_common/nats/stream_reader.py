@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from penstock_common.connection import Bus, Received, Subscription
 from penstock_common.errors import BusDisconnectedError, BusRefusedError, BusTimeoutError
-from penstock_common.nats_wire import parse_headers, status_of
+from penstock_common.nats.connection import Bus, Received, Subscription
+from penstock_common.nats.wire import parse_headers, status_of
 
 #: Most messages, and about as many bytes, that one page holds.
 PAGE_MESSAGES: Final = 256

@@ -1,4 +1,4 @@
-"""The streams and buckets of Penstock: made from the table in `nats_layout.py` by one piece of code.
+"""The streams and buckets of Penstock: made from the table in `layout.py` by one piece of code.
 
 Memory streams do not outlive a restart of a single server (they are gone, not empty), so
 `ensure_streams` registers itself with the bus, which runs it again after every reconnect.
@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import aiohttp
 
-from penstock_common import nats_layout, subjects
-from penstock_common.connection import Bus
+from penstock_common import subjects
 from penstock_common.errors import BusRefusedError, BusTimeoutError
-from penstock_common.kv import MARKER_TTL_S
-from penstock_common.nats_rows import Bucket, Stream
+from penstock_common.nats import layout
+from penstock_common.nats.connection import Bus
+from penstock_common.nats.kv import MARKER_TTL_S
+from penstock_common.nats.rows import Bucket, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ def _stream(stream: Stream) -> dict[str, Any]:
 
 #: Every stream as JetStream wants it; the number of replicas is added when they are made.
 STREAMS: Final[tuple[Mapping[str, Any], ...]] = (
-    *map(_bucket, nats_layout.BUCKETS),
-    *map(_stream, nats_layout.STREAMS),
+    *map(_bucket, layout.BUCKETS),
+    *map(_stream, layout.STREAMS),
 )
 
 
