@@ -1,5 +1,6 @@
 """New revisions under steady traffic, through `penstock up`: taken over, and rolled back."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -65,3 +66,30 @@ async def test_a_broken_revision_rolls_back_and_fails_no_request(penstock: Insta
     assert [r["cause"] for r in listed["revisions"]] == ["rolled_back", "updated", "created"]
     workers = await penstock.workers("gauge")
     assert sorted(w["id"] for w in workers if w["desired"] == "running") == before
+
+
+async def test_an_update_on_the_only_gpu_fails_nobody_who_waits_for_it(tmp_path: Path) -> None:
+    patience = {"PENSTOCK_ROUTER_NO_CAPACITY_WAIT_S": "0.1"}
+    options = ("--runtime", "process", "--gpus", "1 x rtx-4090-24gb")
+    async with Installation(tmp_path / "data", *options, env=patience) as penstock:
+        await penstock.deploy(
+            "gauge",
+            GAUGE,
+            gpu={"count": 1, "products": ["rtx-4090-24gb"]},
+            workers={"min": 1, "max": 1, "max_concurrency": 1},
+        )
+        status, _ = await penstock.get("gauge", "/")
+        assert status == 200
+        long = asyncio.create_task(penstock.get("gauge", "/?ms=3000"))
+        await penstock.api("PATCH", "/v1/endpoints/gauge", {"env": {"A": "2"}})
+
+        async def drains() -> bool:
+            shown = await penstock.api("GET", "/v1/endpoints/gauge")
+            return bool(shown["workers_draining"] or shown["revision"] == 2)
+
+        await eventually(drains, "the old worker gives way")
+        asked = [asyncio.create_task(penstock.get("gauge", "/")) for _ in range(3)]
+        answers = await asyncio.gather(long, *asked)
+        assert [status for status, _ in answers] == [200] * 4
+        workers = {answer["worker"] for _, answer in answers}
+        assert len(workers) == 2

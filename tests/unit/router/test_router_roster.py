@@ -58,12 +58,13 @@ def test_what_no_node_has_a_place_for_is_refused_after_a_while_with_that_reason(
     assert refusal.retry_after_s is not None
 
 
-def test_who_waits_for_a_worker_that_starts_is_not_refused_for_want_of_another(
-    fleet: Fleet,
+@pytest.mark.parametrize("workers", ["workers_starting", "workers_draining"])
+def test_who_waits_for_a_worker_that_comes_is_not_refused_for_want_of_another(
+    fleet: Fleet, workers: str
 ) -> None:
     router = fleet.start("rt-1")
     router.arrive()
-    told(router, reason=EndpointReason.NO_CAPACITY, workers_starting=1)
+    told(router, reason=EndpointReason.NO_CAPACITY, **{workers: 1})
     fleet.clock.advance(60.0)
     router.roster.tick(fleet.clock.monotonic())
     assert not refusals(router)

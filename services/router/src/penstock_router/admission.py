@@ -140,7 +140,8 @@ def judge_endpoint(
     if status.reason in _NO_PLACE:
         message = status.message or "No worker of this endpoint can be started now."
         reason = status.reason.value
-        if status.workers_starting:  # what has no place is a further worker
+        # What has no place is a further worker, or the one that takes over a place not yet free.
+        if status.workers_starting or status.workers_draining:
             return Condition(hint=message, hint_reason=reason)
         hopeless = Refusal(503, reason, message, retry_after_s=_RETRY_FAILED_S)
         return Condition(hint=message, hint_reason=reason, hopeless=hopeless)
