@@ -80,6 +80,19 @@ def test_it_gives_way_at_once_to_a_higher_priority_and_never_to_a_lower_one(worl
     assert world.statuses["ep-1"].reason is EndpointReason.NO_CAPACITY
 
 
+def test_a_place_that_comes_free_is_no_lack_of_capacity(world: World) -> None:
+    two_endpoints_one_gpu(world, first=50, second=60)
+    world.arrive(1, "ep-1")
+    world.run(8)
+    told: list[EndpointReason | None] = []
+    world.arrive(1, "ep-2")
+    while not world.running("ep-2"):
+        world.run(0.5)
+        told.append(world.statuses["ep-2"].reason)
+    begins = told.index(EndpointReason.STARTING)
+    assert EndpointReason.NO_CAPACITY not in told[begins:]
+
+
 def test_the_last_gpu_goes_to_the_higher_priority_although_the_other_waits_longer(
     world: World,
 ) -> None:

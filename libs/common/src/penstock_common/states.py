@@ -146,7 +146,8 @@ class EndpointReason(StrEnum):
     #: its workers failed to start; the next try waits
     CRASH_BACKOFF = "crash_backoff"
     #: below `min` workers, more are starting; or, while none runs or a new revision takes over, the
-    #: message says what keeps one that starts from being healthy
+    #: message says what keeps one that starts from being healthy; or those who wait get the place
+    #: of a worker that leaves
     STARTING = "starting"
     #: the last revision could not start; an earlier one serves again
     ROLLED_BACK = "rolled_back"

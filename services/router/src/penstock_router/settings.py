@@ -34,8 +34,8 @@ class RouterSettings(ServiceSettings):
     #: so that their `max_concurrency` holds even then
     on_partition: Literal["serve", "fence"] = "serve"
     #: how long a request waits for an endpoint that no node has a place for, before it is refused
-    #: with that reason
-    no_capacity_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
+    #: with that reason; longer than another endpoint's idle worker stays before it gives way (15 s)
+    no_capacity_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 20.0
     #: longest wait for a TCP connection to a worker
     connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     #: an idle connection to a worker is closed after so long; below the 5 s after which common

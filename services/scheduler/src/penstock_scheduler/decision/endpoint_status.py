@@ -29,6 +29,8 @@ class Facts:
     pauses: bool
     #: why a wanted worker has no place
     lack: str | None
+    #: those who wait get one nevertheless when workers that leave have gone
+    room_comes: bool
     #: why the owner's quota lets a wanted worker not start
     over_quota: str | None
     #: why a worker that starts is not healthy yet, as its node says
@@ -143,6 +145,8 @@ def _reason(
     last = facts.backoff.last.message if facts.backoff.last else None
     if facts.pauses:
         return EndpointReason.CRASH_BACKOFF, last
+    if facts.room_comes:
+        return EndpointReason.STARTING, "waits for the place of a worker that leaves"
     if facts.lack is not None:
         # A further worker has no place; those who wait care for the one that starts as well.
         stuck = f"; {facts.unready}" if facts.unready and facts.running == 0 else ""

@@ -9,9 +9,11 @@ from penstock_common.messages import EndpointRecord, EndpointStatus, ScaleDecisi
 from penstock_common.states import EndpointState
 from penstock_scheduler.decision.endpoint_status import Facts, told_unready
 from penstock_scheduler.decision.memory import EndpointMemory
+from penstock_scheduler.placement.cluster import Request
 from penstock_scheduler.planning.draft import Draft
 from penstock_scheduler.rollout.backoff import QUICK_EXIT_S
 from penstock_scheduler.rollout.rollout import Rollout
+from penstock_scheduler.rollout.room import find_room
 from penstock_scheduler.snapshot import Worker
 
 
@@ -49,6 +51,7 @@ def facts_of(
         backoff=backoff,
         pauses=_pauses(record, memory, snapshot.now),
         lack=lacking[1] if lacking and snapshot.settled else None,
+        room_comes=not active and not n_created and _room_comes(draft, record, lacking),
         over_quota=rollout.over_quota if rollout else None,
         unready=told_unready(w for w in active if not w.answers),
         settled=snapshot.settled,
@@ -93,6 +96,14 @@ def deleting_status(
             "updated_at": utc,
         }
     )
+
+
+def _room_comes(draft: Draft, record: EndpointRecord, lacking: tuple[Request, str] | None) -> bool:
+    """Whether those who wait need only wait until workers have left that are to leave anyway."""
+    queue = draft.snapshot.loads.get(record.endpoint_id)
+    if lacking is None or queue is None or not queue.waiting:
+        return False
+    return find_room(draft, lacking[0], ()) == []
 
 
 def _pauses(record: EndpointRecord, memory: EndpointMemory, now: float) -> bool:
