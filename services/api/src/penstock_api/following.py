@@ -81,7 +81,7 @@ async def follow_stream(
 
     Raises:
         TooManyStreamsError: before the beginning.
-        PenstockError: NATS is away, before the first page; later it is waited for.
+        PenstockError: NATS is away, before the beginning; later it is waited for.
     """
     woken = asyncio.Event()
     with opened.opened(woken.set):
@@ -102,7 +102,7 @@ async def follow_stream(
                 return page
 
             assert beginning.position is not None
-            pages = follow(fetch_on, beginning.position, woken=woken, streams=opened)
+            pages = follow(fetch_on, beginning.position, woken=woken, streams=opened, answered=True)
             async with contextlib.aclosing(pages):
                 async for page in pages:
                     yield page
@@ -121,6 +121,7 @@ async def follow(
     *,
     woken: asyncio.Event,
     streams: OpenStreams,
+    answered: bool = False,
 ) -> AsyncGenerator[P | Pause, None]:
     """Pages as they come, and about once a second a pause while none does.
 
@@ -131,9 +132,11 @@ async def follow(
         after: the sequence to begin behind.
         woken: is set when there may be more, and when the api stops.
         streams: tells whether it does.
+        answered: the client has an answer already, which an error would break off.
 
     Raises:
-        PenstockError: the first page could not be fetched; later ones are tried again.
+        PenstockError: the first page could not be fetched, and the client has no answer yet; else
+            it is tried again, as later ones are.
     """
     begun, looks = False, 0
     while not streams.closing:
@@ -143,7 +146,7 @@ async def follow(
         try:
             page = await fetch(after)
         except PenstockError as error:
-            if not begun:
+            if not (begun or answered):
                 raise
             logger.info(
                 "stream not read, trying again",
