@@ -30,6 +30,10 @@ from penstock_node_agent.runtimes.protocol import (
 _END_POLL_S: Final = 1.0
 #: From SIGKILL to the engine's word that the container has ended.
 KILL_WAIT_S: Final = 15.0
+_SIGKILL_CODE: Final = 137
+#: The kernel's word that it killed for want of memory may come behind that of the end; an engine that
+#: hears it then never shows it (`OOMKilled`), but tells of it as an event.
+_OOM_WORD_S: Final = 1.0
 
 
 class ContainerEnds:
@@ -47,6 +51,10 @@ class ContainerEnds:
         self._disk_problem = disk_problem
         #: workers started or listed by this process; set = look whether it has ended
         self._known: dict[str, asyncio.Event] = {}
+        #: those of which the kernel killed a process for want of memory
+        self._starved: set[str] = set()
+        #: those that this process has sent SIGKILL
+        self._killed: set[str] = set()
 
     @property
     def known(self) -> set[str]:
@@ -60,6 +68,8 @@ class ContainerEnds:
     def forget(self, worker_id: str) -> None:
         """Nothing is left of it."""
         self._known.pop(worker_id, None)
+        self._starved.discard(worker_id)
+        self._killed.discard(worker_id)
 
     def look_for_ends(self, running: Iterable[str]) -> None:
         """Have the waiters of all workers but these ask."""
@@ -71,6 +81,12 @@ class ContainerEnds:
         for known, event in self._known.items():
             if worker_id in (None, known):
                 event.set()
+
+    def note_oom(self, worker_id: str) -> None:
+        """The kernel has killed a process of the worker for want of memory."""
+        if worker_id in self._known:
+            self._starved.add(worker_id)
+            self.look_at(worker_id)
 
     async def wait(self, worker_id: str) -> Exit:
         """Wait for the engine's word that the container has ended."""
@@ -84,10 +100,22 @@ class ContainerEnds:
             except RuntimeFailedError:
                 ended = None  # the engine is away; who watches it says so, and we look again
             if ended is not None:
-                return ended
+                return await self._with_late_word(worker_id, looking, ended)
             if (problem := self._disk_problem(worker_id)) is not None:
                 raise BoundExceededError(WorkerReason.DISK_EXCEEDED, problem)
             await looking.wait()
+
+    async def _with_late_word(self, worker_id: str, looking: asyncio.Event, ended: Exit) -> Exit:
+        """The same end, killed for want of memory if the engine says so a moment later."""
+        explained = ended.oom_killed or ended.with_engine or worker_id in self._killed
+        if ended.code != _SIGKILL_CODE or explained:
+            return ended
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_OOM_WORD_S):
+                while worker_id not in self._starved:
+                    looking.clear()
+                    await looking.wait()
+        return replace(ended, oom_killed=worker_id in self._starved)
 
     async def try_exit(self, worker_id: str) -> Exit | None:
         """How the container ended; without a code when it is gone; None while it runs."""
@@ -150,6 +178,8 @@ class ContainerEnds:
 
     async def _signal(self, worker_id: str, number: str) -> None:
         name = containers.container_name(worker_id)
+        if number == "SIGKILL":
+            self._killed.add(worker_id)
         try:
             await self._engine.for_worker(worker_id, lambda: self._engine.client.kill(name, number))
         except ENGINE_ERRORS as error:

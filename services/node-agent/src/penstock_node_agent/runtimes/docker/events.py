@@ -1,4 +1,4 @@
-"""The engine's event stream, in a thread of its own: which worker's container has died."""
+"""The engine's event stream, in a thread of its own: which worker's container died, or lacked memory."""
 
 import logging
 import threading
@@ -30,6 +30,7 @@ class DeathWatch:
         connect: Callable[[], APIClient],
         node_id: str,
         on_death: Callable[[str | None], object],
+        on_oom: Callable[[str], object],
         on_break: Callable[[str], object],
     ) -> None:
         """Watch the containers labelled with `node_id`.
@@ -38,14 +39,17 @@ class DeathWatch:
             connect: makes a client; called in the thread, for every new stream.
             node_id: the node's id.
             on_death: called in the thread with a worker id; None = perhaps any.
+            on_oom: called in the thread with the id of a worker of which the kernel killed a process
+                for want of memory.
             on_break: called in the thread when the stream broke or none can be had, with why.
         """
         self._connect = connect
         self._on_death = on_death
+        self._on_oom = on_oom
         self._on_break = on_break
         self._filters = {
             "type": "container",
-            "event": "die",
+            "event": ["die", "oom"],
             "label": [f"{containers.NODE_LABEL}={node_id}"],
         }
         self._stopping = threading.Event()
@@ -98,7 +102,8 @@ class DeathWatch:
                 attributes = event.get("Actor", {}).get("Attributes", {})
                 worker_id = attributes.get(containers.WORKER_LABEL)
                 if worker_id:
-                    self._on_death(worker_id)
+                    tell = self._on_oom if event.get("Action") == "oom" else self._on_death
+                    tell(worker_id)
         finally:
             self._stream = None
             client.close()

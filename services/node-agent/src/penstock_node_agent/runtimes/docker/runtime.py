@@ -131,6 +131,7 @@ class DockerRuntime(Runtime):
             lambda: self._engine.new_client(self._settings.timeout_s),
             self._settings.node_id,
             on_death=lambda worker: loop.call_soon_threadsafe(self._ends.look_at, worker),
+            on_oom=lambda worker: loop.call_soon_threadsafe(self._ends.note_oom, worker),
             on_break=lambda problem: loop.call_soon_threadsafe(self._on_gone, problem),
         )
         self._deaths.start()
