@@ -78,12 +78,13 @@ class Fleet:
 
                 await eventually(serves, f"the agent of {host.name} serves", within_s=60)
             await asyncio.sleep(rng.uniform(0.2, 2.0))
-            await host.stop_agent(signal.SIGKILL)
-            self.kills[host.name] += 1
-            try:
-                await asyncio.sleep(rng.uniform(0.0, 1.0))
-            finally:
-                await host.start_agent(self.settings())
+            await to_its_end(self._kill_and_start(host, rng.uniform(0.0, 1.0)))
+
+    async def _kill_and_start(self, host: Host, pause_s: float) -> None:
+        await host.stop_agent(signal.SIGKILL)
+        self.kills[host.name] += 1
+        await asyncio.sleep(pause_s)
+        await host.start_agent(self.settings())
 
     async def watch_assignments(self) -> None:
         """Look for a GPU that two workers were given, for ever."""
@@ -108,6 +109,19 @@ class Fleet:
         """Whether as many workers run as there may be."""
         workers = await self.penstock.workers("busy")
         return [w["state"] for w in workers].count("running") == MOST
+
+
+async def to_its_end(step: Coroutine[Any, Any, None]) -> None:
+    """Take this step whole, also where the caller is cancelled in the middle of it.
+
+    Else an agent that was killed as the test went on would never be started again.
+    """
+    taken = asyncio.ensure_future(step)
+    try:
+        await asyncio.shield(taken)
+    except asyncio.CancelledError:
+        await taken
+        raise
 
 
 @contextlib.asynccontextmanager
