@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,13 +11,24 @@ import sys
 import time
 from pathlib import Path
 
+from penstock_common.clock import SystemClock
+
+CLOCK = SystemClock()
+#: A server that starts is given so long: a busy disk may hold it up.
+_START_S = 60.0
+#: Below those that the kernel gives to whoever names none: a client's connection, or a server of
+#: another test, takes none of them between its finding and its use, or while its server is away.
+_PORTS = range(10_000, 20_000)
+
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A TCP port that nobody uses, and that is nobody's by chance later."""
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no free port found among {_PORTS}")
 
 
 def nats_server_binary() -> str:
@@ -95,7 +107,8 @@ class NatsServer:
             [nats_server_binary(), "-c", str(self._config)], stdout=log, stderr=log
         )
         log.close()
-        for _ in range(500):
+        deadline = CLOCK.monotonic() + _START_S
+        while CLOCK.monotonic() < deadline:
             with (
                 contextlib.suppress(OSError),
                 socket.create_connection(("127.0.0.1", self.port), timeout=0.2),
@@ -105,6 +118,7 @@ class NatsServer:
             if self._process.poll() is not None:
                 return False
             time.sleep(0.01)
+        self.kill()
         return False
 
     def kill(self) -> None:
@@ -130,6 +144,6 @@ class NatsServer:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             try:
-                self._process.wait(5)
+                self._process.wait(20)
             except subprocess.TimeoutExpired:
                 self.kill()
