@@ -36,7 +36,9 @@ CLOCK = SystemClock()
 NODE = "node-test"
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 5.0, what: str = "") -> None:
+async def until(
+    condition: Callable[[], object], *, timeout_s: float = 60.0, what: str = ""
+) -> None:
     """Return once `condition()` holds; fail after the timeout."""
     try:
         async with asyncio.timeout(timeout_s):

@@ -75,11 +75,15 @@ class Site:
         await self.beat()
 
     async def beat(self) -> None:
-        for node in list(self.nodes.values()):  # one may join while this waits
+        for node in list(self.nodes.values()):  # one may join, or leave, while this waits
+            if node.node_id not in self.nodes:
+                continue
             await Bucket(self.bus, subjects.NODES).put(
                 node.node_id, node.encode(), ttl_s=HEARTBEAT_TTL_S
             )
         for router_id in list(self.routers):
+            if router_id not in self.routers:
+                continue
             record = RouterRecord(
                 router_id=router_id,
                 hostname="localhost",
@@ -251,7 +255,8 @@ async def scheduling(url: str, **settings: object) -> AsyncIterator[None]:
         yield
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 10)
+        async with asyncio.timeout(60):
+            await task
 
 
 class SchedulerProcess:
@@ -270,7 +275,7 @@ class SchedulerProcess:
         return f'"action": "{action}"' in self.log.read_text()
 
     async def wait_says(self, action: str) -> None:
-        await eventually(lambda: self.says(action), within_s=20)
+        await eventually(lambda: self.says(action), within_s=60)
 
     def kill(self) -> None:
         self.process.kill()
@@ -278,7 +283,7 @@ class SchedulerProcess:
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(60)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ class ClusterSite:
                 self._processes[service].send_signal(signal.SIGTERM)
         for process in self._processes.values():
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     await process.wait()
             except TimeoutError:
                 process.kill()

@@ -15,7 +15,7 @@ IMAGE = "python:3.11-slim"
 @functools.cache
 def _missing(host: str) -> str:
     try:
-        client = APIClient(base_url=host, version="auto", timeout=10)
+        client = APIClient(base_url=host, version="auto", timeout=60)
     except DockerException as error:
         return f"a Docker engine at {host} ({error})"
     try:

@@ -13,9 +13,11 @@ from typing import Any
 
 from docker import APIClient
 
+from penstock_common.clock import SystemClock
 from tests.support.nats_server import free_port
 from tests.support.requirements import require
 
+CLOCK = SystemClock()
 USERNAME = "robot"
 PASSWORD = "canary-password-7f3a"
 #: bcrypt, the only hash that the registry takes.
@@ -48,7 +50,8 @@ class PrivateRegistry:
             self._process = subprocess.Popen(
                 [program, "serve", str(config)], stdout=log, stderr=log
             )
-        for _ in range(1000):
+        deadline = CLOCK.monotonic() + 60
+        while CLOCK.monotonic() < deadline:
             with (
                 contextlib.suppress(OSError),
                 socket.create_connection(("127.0.0.1", self.port), timeout=0.2),

@@ -48,7 +48,9 @@ class NodeAgent:
         """As an operator or an upgrade does: SIGTERM."""
         self.send(signal.SIGTERM)
         assert self._process is not None
-        assert await asyncio.wait_for(self._process.wait(), 20) == 0, self._log.read_text()[-4000:]
+        async with asyncio.timeout(60):
+            code = await self._process.wait()
+        assert code == 0, self._log.read_text()[-4000:]
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None

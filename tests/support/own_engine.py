@@ -20,9 +20,11 @@ from pathlib import Path
 from docker import APIClient
 from docker.errors import DockerException
 
+from penstock_common.clock import SystemClock
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.requirements import require
 
+CLOCK = SystemClock()
 _READY_S = 60
 _END_S = 60
 _DISK_BYTES = 600 * 2**20
@@ -97,9 +99,9 @@ class OwnEngine:
         # would take one that is named in these files for alive.
         (self.folder / "pid").unlink(missing_ok=True)
         noted = self.folder / "exec/containerd/containerd.pid"
-        for _ in range(500):
-            if not _lives(int(noted.read_text())):
-                break
+        deadline = CLOCK.monotonic() + _END_S
+        while _lives(int(noted.read_text())):
+            assert CLOCK.monotonic() < deadline, "containerd outlives its engine"
             time.sleep(0.01)
         noted.unlink()
 

@@ -5,7 +5,16 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def _soon(coming: Awaitable[T]) -> T:
+    """What is on its way; fails when nothing comes for a minute."""
+    async with asyncio.timeout(60):
+        return await coming
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -26,18 +35,18 @@ class RawConnection:
 
     async def head(self) -> bytes:
         """The next request's head."""
-        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+        return await _soon(self.reader.readuntil(b"\r\n\r\n"))
 
     async def read(self, n: int) -> bytes:
-        return await asyncio.wait_for(self.reader.readexactly(n), 5)
+        return await _soon(self.reader.readexactly(n))
 
     async def until(self, end: bytes) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(end), 5)
+        return await _soon(self.reader.readuntil(end))
 
     async def ended(self) -> bytes:
         """What came until the router closed it, or cut it."""
         try:
-            return await asyncio.wait_for(self.reader.read(), 5)
+            return await _soon(self.reader.read())
         except ConnectionResetError:
             return b""
 
@@ -64,7 +73,7 @@ class RawWorker:
         self._all: list[RawConnection] = []
 
     async def connection(self) -> RawConnection:
-        return await asyncio.wait_for(self._connections.get(), 5)
+        return await _soon(self._connections.get())
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = RawConnection(reader, writer)
@@ -99,18 +108,18 @@ class RawClient:
         self.writer.write(data)
 
     async def head(self) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+        return await _soon(self.reader.readuntil(b"\r\n\r\n"))
 
     async def read(self, n: int) -> bytes:
-        return await asyncio.wait_for(self.reader.readexactly(n), 5)
+        return await _soon(self.reader.readexactly(n))
 
     async def until(self, end: bytes) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(end), 5)
+        return await _soon(self.reader.readuntil(end))
 
     async def ended(self) -> bytes:
         """What came until the router closed the connection, or cut it."""
         try:
-            return await asyncio.wait_for(self.reader.read(), 5)
+            return await _soon(self.reader.read())
         except ConnectionResetError:
             return b"(cut)"
 

@@ -40,4 +40,4 @@ async def enough(statuses: list[int], n: int) -> None:
     async def there() -> bool:
         return len(statuses) >= n
 
-    await eventually(there, f"{n} answers", within_s=30)
+    await eventually(there, f"{n} answers", within_s=60)
