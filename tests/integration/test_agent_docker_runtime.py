@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -218,7 +219,8 @@ async def test_other_nodes_workers_are_not_ours(rig: DockerWorkers) -> None:
 
 
 async def test_an_agent_runs_containers_and_takes_them_over(nats_server: NatsServer) -> None:
-    settings = DockerSettings(docker_host=docker_host(), node_id=NODE, address="127.0.0.1")
+    node_id = f"{NODE}-{uuid.uuid4().hex[:8]}"
+    settings = DockerSettings(docker_host=docker_host(), node_id=node_id, address="127.0.0.1")
     image = {"image": IMAGE, "entrypoint": "python3 -c", "command": f'"{SERVER}"'}
     async with agent_rig(nats_server) as rig:
         first = await rig.start(DockerRuntime(settings), stop_workers_on_exit=False)

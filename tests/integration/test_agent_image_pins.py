@@ -161,7 +161,8 @@ async def test_an_agent_tells_the_digest_and_obeys_it(nats_server: NatsServer, r
         lambda: engine.pull(image, auth_config={"username": USERNAME, "password": PASSWORD})
     )
     await rig.push("two")
-    settings = DockerSettings(docker_host=docker_host(), node_id=NODE, address="127.0.0.1")
+    node_id = f"{NODE}-{uuid.uuid4().hex[:8]}"
+    settings = DockerSettings(docker_host=docker_host(), node_id=node_id, address="127.0.0.1")
     spec = endpoint_spec("/no-such-program", image={"image": image, "command": "/no-such-program"})
     async with agent_rig(nats_server) as agents:
         agent = await agents.start(DockerRuntime(settings))

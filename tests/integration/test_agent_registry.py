@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,9 @@ async def test_an_endpoints_credentials_pull_and_are_seen_nowhere(
     )
     record = await api.record(created["id"])
     seen: list[Any] = [created, record.encode()]
+    node_id = f"{NODE}-{uuid.uuid4().hex[:8]}"
     runtime = DockerRuntime(
-        DockerSettings(docker_host=docker_host(), node_id=NODE, address="127.0.0.1")
+        DockerSettings(docker_host=docker_host(), node_id=node_id, address="127.0.0.1")
     )
     async with agent_rig(nats_server) as rig:
         told = await api.listen(f"{subjects.PREFIX}.>")
@@ -178,8 +180,9 @@ async def test_credentials_that_do_not_work_end_in_their_reason(
         other = spec.image.model_copy(update={"registry_auth_id": entropy.random_id("ra")})
         spec = spec.model_copy(update={"image": other})
     other_key = ApiServer(nats_server, tmp_path / "other").sealer
+    node_id = f"{NODE}-{uuid.uuid4().hex[:8]}"
     runtime = DockerRuntime(
-        DockerSettings(docker_host=docker_host(), node_id=NODE, address="127.0.0.1")
+        DockerSettings(docker_host=docker_host(), node_id=node_id, address="127.0.0.1")
     )
     async with agent_rig(nats_server) as rig:
         agent = await rig.start(runtime, sealer=other_key if why == "other key" else api.sealer)
