@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from docker import APIClient
 from docker.errors import APIError
 
 from penstock_common.specs import LocalVolume
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
+from penstock_node_agent.runtimes.docker import containers
 from penstock_node_agent.runtimes.docker.containers import DockerSettings, container_name
 from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
 from penstock_node_agent.runtimes.protocol import BoundExceededError, StartFailedError
@@ -107,6 +109,41 @@ async def test_a_network_removed_behind_our_back_is_made_again(rig: DockerWorker
         await asyncio.to_thread(rig.engine.remove_network, "penstock")
 
     await rig.runtime.start(order)
+
+
+@pytest.fixture
+async def network(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """The name of the workers' network, in this test alone; nothing has it at first."""
+    name = f"penstock-test-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setattr(containers, "NETWORK", name)
+    yield name
+    engine = APIClient(base_url=docker_host(), version="auto", timeout=60)
+    for found in engine.networks(names=[name]):
+        engine.remove_network(found["Id"])
+    engine.close()
+
+
+async def test_agents_that_start_at_once_make_one_network(network: str, rig: DockerWorkers) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        rigs = [rig, *[await stack.enter_async_context(docker_workers()) for _ in range(3)]]
+
+        async with asyncio.TaskGroup() as group:
+            for each in rigs:
+                group.create_task(each.runtime.start(each.order(*SLEEP)))
+
+        assert len(await asyncio.to_thread(rig.engine.networks, names=[network])) == 1
+
+
+async def test_a_network_that_is_there_twice_is_left_once(network: str, rig: DockerWorkers) -> None:
+    order = rig.order(*SLEEP)
+    assert await rig.runtime._try_create(order)
+    with contextlib.suppress(APIError):  # what a newer engine refuses
+        label = {containers.MANAGED_LABEL: "1"}
+        await asyncio.to_thread(rig.engine.create_network, network, labels=label)
+
+    await rig.runtime.start(order)
+
+    assert len(await asyncio.to_thread(rig.engine.networks, names=[network])) == 1
 
 
 async def test_entrypoint_and_command_are_the_endpoints(rig: DockerWorkers) -> None:

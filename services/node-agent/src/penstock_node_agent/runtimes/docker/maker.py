@@ -16,6 +16,7 @@ from penstock_node_agent.runtimes.docker import containers, volumes
 from penstock_node_agent.runtimes.docker.containers import DockerSettings, EngineAbilities
 from penstock_node_agent.runtimes.docker.errors import ENGINE_ERRORS, explanation, is_status
 from penstock_node_agent.runtimes.docker.gpus import choose_way, driver_gpus
+from penstock_node_agent.runtimes.docker.network import ensure_network, lacks_network
 from penstock_node_agent.runtimes.protocol import StartFailedError, StartOrder
 
 logger = logging.getLogger(__name__)
@@ -125,8 +126,8 @@ class ContainerMaker:
             self._abilities = replace(self._abilities, raise_limits=False)
             self._make_again(client, order)
             return True
-        if f"network {containers.NETWORK} not found" in text:
-            self._network_made = False  # somebody removed it
+        if lacks_network(text):
+            self._network_made = False  # somebody removed it, or made another
             self._ensure_network(client)
             return True
         if "could not select device driver" in text:
@@ -142,26 +143,8 @@ class ContainerMaker:
         with self._shared:
             if self._network_made:
                 return
-            try:
-                client.inspect_network(containers.NETWORK)
-            except ENGINE_ERRORS as error:
-                if not is_status(error, 404):
-                    raise
-                self._make_network(client)
+            ensure_network(client)
             self._network_made = True
-
-    def _make_network(self, client: APIClient) -> None:
-        try:
-            client.create_network(
-                containers.NETWORK,
-                driver="bridge",
-                options=containers.NETWORK_OPTIONS,
-                check_duplicate=True,
-                labels={containers.MANAGED_LABEL: "1"},
-            )
-        except ENGINE_ERRORS as error:
-            if not is_status(error, 409):  # another agent was faster
-                raise
 
     def _find_gpu_way(self, client: APIClient) -> None:
         with self._shared:
