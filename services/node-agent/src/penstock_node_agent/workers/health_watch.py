@@ -27,6 +27,8 @@ _LEAST_PAUSE_S: Final = 1.0
 _PAUSE_RATIO: Final = 0.05
 #: Longest look at where it listens, and at whether it speaks TLS; the next probe waits for it.
 _LOOK_S: Final = 0.5
+#: The same of a worker that is given up, for what it is remembered by; an engine may be busy.
+_LAST_LOOK_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ class HealthWatch:
         late = f"not healthy within {spec.workers.start_timeout_s:g} s"
         if last is None:
             return f"{late}; no probe was made"
-        why = await self._diagnosis(last)
+        why = await self._diagnosis(last, _LAST_LOOK_S)
         probe = "the only probe" if probes == 1 else f"the last of {probes} probes"
         return f"{late}; {probe}: {why.problem}; {why.fix}"
 
@@ -107,18 +109,18 @@ class HealthWatch:
             async with asked(self.target, health.timeout_s) as answer:
                 failures = 0 if answer.healthy or self.excused() else failures + 1
             last = answer
-        why = await self._diagnosis(last)
+        why = await self._diagnosis(last, _LAST_LOOK_S)
         times = "probe" if failures == 1 else "probes in a row"
         return f"{failures} {times} failed; the last: {why.problem}"
 
-    async def _diagnosis(self, answer: Answer) -> Diagnosis:
+    async def _diagnosis(self, answer: Answer, look_s: float = _LOOK_S) -> Diagnosis:
         """Why it is not healthy, after a look where the answer alone does not say."""
         if not answer.is_riddle or self.excused():
             return diagnose(self.question, answer)
-        tls = answer.reply is not Reply.REFUSED and await speaks_tls(self.target.address, _LOOK_S)
+        tls = answer.reply is not Reply.REFUSED and await speaks_tls(self.target.address, look_s)
         listeners = None
         try:
-            async with asyncio.timeout(_LOOK_S):
+            async with asyncio.timeout(look_s):
                 listeners = await self.listeners()
         except TimeoutError:
             pass  # an engine that is slow to tell: the sentence does without
