@@ -26,26 +26,26 @@ from tests.support.process_workers import living, process_settings, until
 
 pytestmark = pytest.mark.slow
 
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 #: Leaves a grandchild in a session of its own, then sleeps.
 FORKS_AWAY = """
 import os, time
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        time.sleep(60)
+        time.sleep(600)
     os._exit(0)
 os.wait()
 print("forked", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 #: The same, its environment emptied, but in the worker's session.
 FORKS_BARE = """
 import os, sys, time
 if os.fork() == 0:
-    os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(61)"], {})
+    os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(601)"], {})
 print("forked", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -114,7 +114,7 @@ async def test_stop_ends_all_that_a_worker_left_behind(rig: Rig, code: str) -> N
 
 
 async def test_an_exit_ends_all_that_a_worker_left_behind(rig: Rig) -> None:
-    worker_id = await rig.start(FORKS_AWAY.replace("time.sleep(60)\n", "", 2) + "os._exit(4)")
+    worker_id = await rig.start(FORKS_AWAY.replace("time.sleep(600)\n", "", 2) + "os._exit(4)")
 
     ended = await rig.runtime.wait(worker_id)
 
@@ -256,6 +256,8 @@ async def test_a_record_of_another_boot_is_an_ended_worker(rig: Rig) -> None:
 
 async def test_a_spawn_that_a_crash_cut_off_is_undone(rig: Rig) -> None:
     worker_id = await rig.start(SLEEP)
+    # The kernel shows the environment of a process a moment after it runs.
+    await until(lambda: bool(living(worker_id)))
     folder = rig.folder / "workers" / worker_id
     record = ProcessRecord.decode((folder / "record.json").read_bytes())
     # As if the agent had died between the spawn and the second write.
@@ -272,7 +274,7 @@ async def test_a_long_log_is_cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
     cut = log_files.cut_if_large
     monkeypatch.setattr(log_files, "cut_if_large", lambda path: cut(path, 4_096))
     worker_id = await rig.start(
-        "import time\nfor n in range(2000): print('line', n)\nprint('done')\ntime.sleep(60)"
+        "import time\nfor n in range(2000): print('line', n)\nprint('done')\ntime.sleep(600)"
     )
     await rig.until_line(worker_id, "done")
 
