@@ -42,7 +42,7 @@ async def test_workers_of_one_image_share_its_pull(
     rig: DockerWorkers, registry: SmallRegistry
 ) -> None:
     registry.gate.clear()
-    async with registry.serving() as image, asyncio.timeout(30):
+    async with registry.serving() as image, asyncio.timeout(60):
         pulling = asyncio.Semaphore(0)
         orders = [rig.order(image=image) for _ in range(3)]
 

@@ -238,6 +238,6 @@ async def test_a_removed_image_is_told_as_an_event(nats_server: NatsServer) -> N
         await bus.subscribe(subjects.node_event(NODE, "image_removed"), heard.put_nowait)
         await rig.start(FakeRuntime(host, "docker"))
         host.images_removed.append(removed)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             message = await heard.get()
         assert read_message(message) == (NODE_IMAGE_REMOVED, removed)

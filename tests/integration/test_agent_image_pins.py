@@ -174,5 +174,5 @@ async def test_an_agent_tells_the_digest_and_obeys_it(nats_server: NatsServer, r
         status = await agents.scheduler.until_state(worker.worker_id, WorkerState.FAILED, 60)
         assert (status.image_digest, status.exit_code) == (digest, 127)
         await agents.scheduler.unassign(worker.worker_id)
-        await agents.scheduler.until_gone(worker.worker_id, 30)
+        await agents.scheduler.until_gone(worker.worker_id)
         await agent.stop()

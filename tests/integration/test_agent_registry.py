@@ -158,7 +158,7 @@ async def test_an_endpoints_credentials_pull_and_are_seen_nowhere(
             seen.append(await asyncio.to_thread(engine.inspect_container, name))
         await scheduler.want(assignment, DesiredState.STOPPED)
         await scheduler.unassign(assignment.worker_id)
-        await scheduler.until_gone(assignment.worker_id, 30)
+        await scheduler.until_gone(assignment.worker_id)
         await agent.stop()
         seen += [(m.subject, m.data, dict(m.headers or {})) for m in (*told, *stored)]
         assert told

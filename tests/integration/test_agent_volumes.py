@@ -143,7 +143,7 @@ async def test_workers_of_a_node_share_one_mount_by_driver_options(rig: Rig) -> 
     source = DriverOptionsSource(
         type="driver_options", options={"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
     )
-    holding = rig.order(f"{WRITE}; import time; time.sleep(60)", source)
+    holding = rig.order(f"{WRITE}; import time; time.sleep(600)", source)
     await rig.runtime.start(holding)
     wait = "import os, time\nwhile not os.path.exists('/data/x'): time.sleep(0.02)\n"
 
@@ -190,7 +190,7 @@ async def test_raw_options_are_refused_without_the_operators_word(rig: Rig) -> N
 async def test_a_local_volume_larger_than_it_may_be_ends_its_worker(rig: Rig) -> None:
     program = (
         "import os, time; f = open('/scratch/x', 'w'); os.posix_fallocate(f.fileno(), 0, {}); "
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     volumes = (LocalVolume(type="local", size_gb=1, mount_path="/scratch"),)
     large, small = (
@@ -199,7 +199,7 @@ async def test_a_local_volume_larger_than_it_may_be_ends_its_worker(rig: Rig) ->
     for order in (large, small):
         await rig.runtime.start(order)
     waiting = asyncio.create_task(rig.runtime.wait(large.worker_id), name="wait for its end")
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(90):
         while not waiting.done():
             await rig.runtime.tend()
             await asyncio.sleep(0.02)
