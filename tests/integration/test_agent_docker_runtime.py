@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,14 +13,16 @@ from docker.errors import APIError
 
 from penstock_common.specs import LocalVolume
 from penstock_common.states import DesiredState, WorkerReason, WorkerState
+from penstock_node_agent.runtimes import oom_kills
 from penstock_node_agent.runtimes.docker import containers
 from penstock_node_agent.runtimes.docker.containers import DockerSettings, container_name
 from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
-from penstock_node_agent.runtimes.protocol import BoundExceededError, StartFailedError
+from penstock_node_agent.runtimes.protocol import BoundExceededError, Exit, StartFailedError
 from tests.support.agent_rig import NODE, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.docker_workers import DockerWorkers, docker_workers
 from tests.support.nats_server import NatsServer
+from tests.support.requirements import require
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -223,6 +226,26 @@ async def test_an_end_that_the_event_stream_missed_is_found_by_tending(rig: Dock
             await asyncio.sleep(0.01)
 
     assert waiting.result().code == 137
+
+
+async def test_a_kill_for_memory_is_told_though_the_engine_never_hears_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What watches a container's memory may find it gone before it has read why."""
+    require(oom_kills.oom_kill_count() is not None, "a kernel that counts kills for memory")
+    read_exit = containers.read_exit
+
+    def unheard(inspected: Mapping[str, Any]) -> Exit | None:
+        ended = read_exit(inspected)
+        return replace(ended, oom_killed=False) if ended is not None else None
+
+    monkeypatch.setattr(containers, "read_exit", unheard)
+    async with docker_workers(memory_bytes=48 * 1024**2, shm_bytes=1024**2) as rig:
+        monkeypatch.setattr(rig.runtime._ends, "note_oom", lambda _: None)
+        order = rig.order("python3", "-c", "b'x' * 10**9")
+        await rig.runtime.start(order)
+
+        assert await rig.runtime.wait(order.worker_id) == Exit(137, oom_killed=True)
 
 
 async def test_a_container_that_no_worker_has_begun_is_removed(rig: DockerWorkers) -> None:

@@ -17,12 +17,13 @@ from tests.support.docker_engine import IMAGE, docker_host
 class DockerWorkers:
     """A runtime of its own node, and the engine below it."""
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, **settings: Any) -> None:
         self.settings = DockerSettings(
             docker_host=docker_host(),
             node_id=node_id,
             address="127.0.0.1",
             pull_pauses_s=(0.0, 0.0),
+            **settings,
         )
         self.runtime = DockerRuntime(self.settings)
         self.engine = APIClient(base_url=docker_host(), version="auto", timeout=60)
@@ -48,9 +49,9 @@ class DockerWorkers:
 
 
 @contextlib.asynccontextmanager
-async def docker_workers() -> AsyncIterator[DockerWorkers]:
-    """A node without workers; those that are left at the end are stopped and removed."""
-    made = DockerWorkers(f"node-{uuid.uuid4().hex[:8]}")
+async def docker_workers(**settings: Any) -> AsyncIterator[DockerWorkers]:
+    """A node without workers, with these settings of its own; those that are left at the end are stopped and removed."""
+    made = DockerWorkers(f"node-{uuid.uuid4().hex[:8]}", **settings)
     await made.runtime.open()
     try:
         yield made

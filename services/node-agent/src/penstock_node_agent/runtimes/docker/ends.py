@@ -20,6 +20,7 @@ from penstock_node_agent.runtimes.docker.errors import (
     is_status,
 )
 from penstock_node_agent.runtimes.docker.watch import EngineWatch
+from penstock_node_agent.runtimes.oom_kills import OomKills
 from penstock_node_agent.runtimes.protocol import (
     BoundExceededError,
     Exit,
@@ -31,8 +32,11 @@ _END_POLL_S: Final = 1.0
 #: From SIGKILL to the engine's word that the container has ended.
 KILL_WAIT_S: Final = 15.0
 _SIGKILL_CODE: Final = 137
-#: The kernel's word that it killed for want of memory may come behind that of the end; an engine that
-#: hears it then never shows it (`OOMKilled`), but tells of it as an event.
+#: From the kernel's kill for want of memory to the engine's word that the container has ended.
+_OOM_TICKS: Final = 15
+#: That it was for want of memory the engine may hear behind the end, and then never shows it
+#: (`OOMKilled`) but tells of it as an event; when the container is gone by then, it never hears it.
+#: The kernel of this machine is asked itself; for an engine elsewhere the event is waited for.
 _OOM_WORD_S: Final = 1.0
 
 
@@ -44,17 +48,32 @@ class ContainerEnds:
         engine: EngineCalls,
         watch: EngineWatch,
         disk_problem: Callable[[str], str | None],
+        *,
+        local: bool,
     ) -> None:
-        """Nothing known yet; `disk_problem` says what is wrong with a worker's disk."""
+        """Nothing known yet.
+
+        Args:
+            engine: who is asked.
+            watch: knows whether a worker ended with its engine.
+            disk_problem: says what is wrong with a worker's disk.
+            local: the engine runs on this machine.
+        """
         self._engine = engine
         self._watch = watch
         self._disk_problem = disk_problem
+        self._oom_kills = OomKills(_OOM_TICKS) if local else None
         #: workers started or listed by this process; set = look whether it has ended
         self._known: dict[str, asyncio.Event] = {}
         #: those of which the kernel killed a process for want of memory
         self._starved: set[str] = set()
         #: those that this process has sent SIGKILL
         self._killed: set[str] = set()
+
+    def tick(self) -> None:
+        """About a second has passed."""
+        if self._oom_kills is not None:
+            self._oom_kills.tick()
 
     @property
     def known(self) -> set[str]:
@@ -106,10 +125,15 @@ class ContainerEnds:
             await looking.wait()
 
     async def _with_late_word(self, worker_id: str, looking: asyncio.Event, ended: Exit) -> Exit:
-        """The same end, killed for want of memory if the engine says so a moment later."""
+        """The same end, killed for want of memory if the kernel or, later, the engine says so."""
         explained = ended.oom_killed or ended.with_engine or worker_id in self._killed
         if ended.code != _SIGKILL_CODE or explained:
             return ended
+        if worker_id in self._starved:
+            return replace(ended, oom_killed=True)
+        lately = self._oom_kills.lately if self._oom_kills is not None else None
+        if lately is not None:
+            return replace(ended, oom_killed=lately)
         with suppress(TimeoutError):
             async with asyncio.timeout(_OOM_WORD_S):
                 while worker_id not in self._starved:

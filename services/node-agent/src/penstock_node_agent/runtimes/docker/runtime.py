@@ -83,18 +83,19 @@ class DockerRuntime(Runtime):
         self._deaths: DeathWatch | None = None
         self._disks = DiskWatch(settings.node_id, lambda worker_id: self._ends.look_at(worker_id))
         self._maker = ContainerMaker(settings)
+        local = settings.docker_host.startswith("unix://")
         self._watch = EngineWatch(
             self._engine.new_client,
             settings.node_id,
             clock or SystemClock(),
             answer_s=settings.answer_s,
-            local=settings.docker_host.startswith("unix://"),
+            local=local,
             on_listed=self._on_listed,
             # It may be another one now, or differently configured.
             on_back=self._maker.forget_engine,
         )
         self._logs = EngineLogs(settings.docker_host)
-        self._ends = ContainerEnds(self._engine, self._watch, self._disks.problem)
+        self._ends = ContainerEnds(self._engine, self._watch, self._disks.problem, local=local)
         #: workers of the last look whose containers nobody here has begun
         self._strays: set[str] = set()
 
@@ -368,6 +369,7 @@ class DockerRuntime(Runtime):
             lambda clean: self._engine.begin(lambda: clean(self._engine.client))
         )
         self._watch.tend()
+        self._ends.tick()
         return removed
 
     @override

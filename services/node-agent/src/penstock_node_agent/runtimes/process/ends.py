@@ -9,6 +9,7 @@ import signal
 from typing import Final
 
 from penstock_common.daemon_threads import DaemonThreads
+from penstock_node_agent.runtimes.oom_kills import OomKills
 from penstock_node_agent.runtimes.process import table as process_table
 from penstock_node_agent.runtimes.process.ports import is_free
 from penstock_node_agent.runtimes.process.table import Leader, Process
@@ -17,6 +18,8 @@ from penstock_node_agent.runtimes.protocol import Exit, StopFailedError
 
 #: After SIGKILL a process is gone in milliseconds, or hangs in the kernel.
 KILL_WAIT_S: Final = 5.0
+#: From the kernel's kill to its word that the process has ended.
+_OOM_TICKS: Final = 3
 _SIGKILL_CODE: Final = 128 + signal.SIGKILL
 
 
@@ -30,14 +33,14 @@ class Ends:
             threads: where the process table is read.
         """
         self._threads = threads
-        self._oom_kills = process_table.oom_kill_count()
+        self._oom_kills = OomKills(_OOM_TICKS)
         self._table: tuple[Process, ...] = ()
         self._scan = asyncio.Lock()
         self._scans_begun = self._scans_done = 0
 
-    def note_oom_kills(self) -> None:
-        """What the kernel has killed for memory until now was no worker that ends later."""
-        self._oom_kills = process_table.oom_kill_count()
+    def tick(self) -> None:
+        """About a second has passed."""
+        self._oom_kills.tick()
 
     async def end_of(self, worker: ProcessWorker) -> Exit:
         """Wait for its first process, then end what that left behind."""
@@ -85,7 +88,7 @@ class Ends:
         code = worker.code
         if worker.stopping or not code:
             return Exit(code)
-        oom = code == _SIGKILL_CODE and process_table.oom_kill_count() > self._oom_kills
+        oom = code == _SIGKILL_CODE and bool(self._oom_kills.lately)
         return Exit(code, oom_killed=oom, port_taken=not is_free(worker.record.port))
 
     async def _signal_all(

@@ -255,7 +255,7 @@ class ProcessRuntime(Runtime):
     @override
     async def tend(self) -> tuple[ImageRemoved, ...]:
         """Cut long logs, reap orphans; there are no images."""
-        self._ends.note_oom_kills()
+        self._ends.tick()
         folders = [worker.folder for worker in self._workers.values()]
         paths = [path for folder in folders for path in output_paths(folder)]
         await self._threads.run(lambda: [log_files.cut_if_large(path) for path in paths])

@@ -112,12 +112,3 @@ def send_signal(process: Process, number: signal.Signals) -> None:
         return
     finally:
         os.close(pidfd)
-
-
-def oom_kill_count() -> int:
-    """How many processes the kernel has killed for memory since boot; 0 where it does not say."""
-    for line in (_PROC / "vmstat").read_text().splitlines():
-        name, _, value = line.partition(" ")
-        if name == "oom_kill":
-            return int(value)
-    return 0
