@@ -42,14 +42,17 @@ class Changes(list[tuple[str, str | None]]):
         self.append((key, row.value if row else None))
 
 
-def make_table(bus: Bus, changes: Changes | None = None, *, keys: str = ">") -> WatchedTable[str]:
+def make_table(
+    bus: Bus, changes: Changes | None = None, *, keys: str = ">", heartbeat_s: float = 0.2
+) -> WatchedTable[str]:
+    """One that soon notices when its consumer is gone, and may list anew when the server is slow."""
     return WatchedTable(
         bus,
         subjects.NODES,
         bytes.decode,
         keys=keys,
         on_change=changes.note if changes is not None else None,
-        heartbeat_s=0.2,
+        heartbeat_s=heartbeat_s,
     )
 
 
@@ -115,11 +118,12 @@ async def test_a_write_takes_one_expectation(bucket: Bucket) -> None:
 
 
 async def test_a_key_expires(bucket: Bucket) -> None:
+    now = asyncio.get_running_loop().time
+    before = now()
     revision = await bucket.put("a", b"", ttl_s=1)
-    assert await bucket.get("a") is not None
-    deadline = asyncio.get_running_loop().time() + 5
+    assert await bucket.get("a") is not None or now() - before >= 1
     while await bucket.get("a") is not None:
-        assert asyncio.get_running_loop().time() < deadline
+        assert now() - before < 60
         await asyncio.sleep(0.05)
     assert await bucket.last_revision("a") > revision
     with pytest.raises(ValueError, match="at least 1"):
@@ -166,7 +170,7 @@ async def test_a_table_lists_then_follows(bus: Bus, bucket: Bucket) -> None:
     await bucket.put("n.2", b"two")
     await bucket.delete("n.2")
     changes = Changes()
-    table = make_table(bus, changes)
+    table = make_table(bus, changes, heartbeat_s=10)
     await table.start()
     assert table.synced
     assert dict(table.rows) == {"n.1": Row("one", one)}
@@ -176,7 +180,7 @@ async def test_a_table_lists_then_follows(bus: Bus, bucket: Bucket) -> None:
     await bucket.put("n.1", b"uno")
     await eventually(lambda: len(changes) == 3)  # a value that is overwritten sooner may be skipped
     await bucket.delete("n.1")
-    await bucket.put("n.4", b"four", ttl_s=1)
+    await bucket.put("n.4", b"four", ttl_s=3)  # long enough to be seen
     await eventually(lambda: len(changes) == 6)
     assert changes[1:] == [
         ("n.3", "three"),
@@ -204,7 +208,7 @@ async def test_whoever_is_cancelled_as_a_table_gets_whole_is_cancelled(bus: Bus)
 
     tables.append(WatchedTable(bus, subjects.NODES, bytes, on_synced=on_synced))
     starting.append(asyncio.create_task(start(), name="start"))
-    done, _ = await asyncio.wait(starting, timeout=5.0)
+    done, _ = await asyncio.wait(starting, timeout=60)
     assert done
     assert starting[0].cancelled()
 
@@ -214,7 +218,7 @@ async def test_an_empty_bucket_is_synced_at_once(bus: Bus) -> None:
     table = WatchedTable(
         bus, subjects.NODES, bytes.decode, on_synced=lambda: synced.append(table.synced)
     )
-    await table.start(wait_s=2)
+    await table.start(wait_s=60)
     assert synced == [True]
     await table.stop()
     await table.stop()
@@ -261,7 +265,7 @@ async def test_a_listing_among_writes_ends_and_misses_nothing(bus: Bus, bucket: 
         tables = []
         for _ in range(20):
             table = make_table(bus)
-            await table.start(wait_s=3)
+            await table.start(wait_s=60)
             tables.append(table)
         done.set()
     for table in tables:
@@ -344,7 +348,7 @@ async def test_a_deleted_consumer_is_noticed_and_nothing_is_missed(
     await bus.api(f"CONSUMER.DELETE.{stream}.{table._watch.name}")
     await bucket.delete("gone")
     await bucket.put("new", b"1")
-    await eventually(lambda: set(table.rows) == {"kept", "new"}, within_s=5)
+    await eventually(lambda: set(table.rows) == {"kept", "new"})
     assert changes[2:] in (
         [("new", "1"), ("gone", None)],
         [("gone", None), ("new", "1")],
@@ -361,8 +365,9 @@ async def test_a_bucket_that_is_made_anew_is_followed(bus: Bus, bucket: Bucket) 
     await bus.api(f"STREAM.DELETE.{subjects.kv_stream(subjects.NODES)}")
     await ensure_streams(bus)
     await bucket.put("a", b"new")
-    await eventually(lambda: table.rows.get("a") == Row("new", 1) and table.synced, within_s=5)
-    assert changes == [("a", "old"), ("a", "new")]
+    await eventually(lambda: table.rows.get("a") == Row("new", 1) and table.synced)
+    # Between the two it may have been listed empty.
+    assert [told for told in changes if told != ("a", None)] == [("a", "old"), ("a", "new")]
     await table.stop()
 
 
@@ -371,8 +376,8 @@ async def test_a_bucket_that_is_missing_is_made_by_the_ensure_hook(bus: Bus) -> 
     table = make_table(bus)
     await table.start()
     await bus.api(f"STREAM.DELETE.{subjects.kv_stream(subjects.NODES)}")
-    await eventually(lambda: not table.synced, within_s=5)
-    await eventually(lambda: table.synced, within_s=5)
+    await eventually(lambda: not table.synced)
+    await eventually(lambda: table.synced)
     await table.stop()
 
 
@@ -398,7 +403,7 @@ async def test_a_watch_leaves_no_consumer_behind(bus: Bus) -> None:
         await eventually(lambda: not table.synced)
         await eventually(lambda: table.synced)
     await table.stop()
-    deadline = asyncio.get_running_loop().time() + 2  # the server deletes after its answer
+    deadline = asyncio.get_running_loop().time() + 60  # the server deletes after its answer
     while await consumers():
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.01)
