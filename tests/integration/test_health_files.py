@@ -34,10 +34,11 @@ async def running(module: str, folder: Path, nats_url: str, **settings: str) -> 
         yield file
     finally:
         process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(process.wait(), 20)
+        async with asyncio.timeout(60):
+            await process.wait()
 
 
-async def comes_to_say(file: Path, text: str | None, *, within_s: float = 20.0) -> None:
+async def comes_to_say(file: Path, text: str | None, *, within_s: float = 60.0) -> None:
     """Wait until the file tells a problem with this text; None = none."""
 
     async def says() -> bool:
@@ -60,7 +61,7 @@ async def test_scheduler_and_agent_tell_that_nats_is_gone_and_back(
         await comes_to_say(of_agent, None)
         nats_server.kill()
         await comes_to_say(of_scheduler, "NATS is not connected")
-        await comes_to_say(of_agent, "no heartbeat was written for", within_s=TTL_S + 20)
+        await comes_to_say(of_agent, "no heartbeat was written for", within_s=TTL_S + 60)
         nats_server.start()
         await comes_to_say(of_scheduler, None)
         await comes_to_say(of_agent, None)
