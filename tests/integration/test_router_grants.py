@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from penstock_common.states import TicketOutcome
 from penstock_router.app import Router
+from penstock_router.slot_protocol import lending
 from tests.fakes.router_world import (
     RunningRouter,
     World,
@@ -19,7 +20,7 @@ from tests.fakes.router_world import (
     until,
     waiting,
 )
-from tests.support.nats_server import NatsServer
+from tests.support.nats_server import NatsServer, free_port
 from tests.support.upstream import UpstreamServer, running_upstream
 
 pytestmark = pytest.mark.nats
@@ -56,7 +57,7 @@ class Pair:
 async def pair(nats_server: NatsServer) -> AsyncIterator[Pair]:
     async with (
         running_world(nats_server.url) as world,
-        running_upstream() as worker,
+        running_upstream(free_port()) as worker,
         running_router(nats_server.url, router_id="rt-driver") as driver,
         running_router(nats_server.url, router_id="rt-other") as other,
         http_client() as client,
@@ -66,7 +67,7 @@ async def pair(nats_server: NatsServer) -> AsyncIterator[Pair]:
             driver.router,
             other.router,
             workers={"max_concurrency": 2},
-            queue={"max_wait_s": 20},
+            queue={"max_wait_s": 120},
         )
         await world.run_worker(endpoint_id, "wk-1", worker.port, driver.router)
         yield Pair(world, driver, other, worker, client)
@@ -81,8 +82,6 @@ async def test_the_other_router_borrows_a_slot_and_gives_it_back(pair: Pair) -> 
     assert await held == "held"
     await until(lambda: in_use(pair.driver, "ep-echo") == 0)
     assert len(pair.driver.lender) == 0
-    report = pair.world.last_report("rt-driver", "ep-echo")
-    assert report is not None
     await until(
         lambda: (
             (r := pair.world.last_report("rt-driver", "ep-echo")) is not None
@@ -165,11 +164,14 @@ async def test_a_client_that_left_declines_the_offer(pair: Pair) -> None:
     await until(lambda: in_use(pair.driver, "ep-echo") == 0)
 
 
-async def test_a_client_that_leaves_in_flight_gives_the_borrowed_slot_back(pair: Pair) -> None:
+async def test_a_client_that_leaves_in_flight_gives_the_borrowed_slot_back(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lending, "ASK_AGAIN_S", 600.0)  # the driver need not ask
     gone = asyncio.create_task(pair.text(pair.other, "/echo/hold"))
     await until(lambda: pair.worker.in_flight == 1)
     gone.cancel()
-    await until(lambda: in_use(pair.driver, "ep-echo") == 0, timeout_s=2)
+    await until(lambda: in_use(pair.driver, "ep-echo") == 0)
 
 
 async def test_the_driver_hears_of_a_worker_that_took_no_connection(pair: Pair) -> None:
@@ -178,7 +180,7 @@ async def test_the_driver_hears_of_a_worker_that_took_no_connection(pair: Pair) 
     lane = pair.driver.dispatcher.lanes["ep-echo"]
     await until(lambda: not lane.slots.accepting("wk-1"), what="the driver ejects it")
     await pair.worker.start()
-    assert await asyncio.wait_for(waits, 10) == "xxx"
+    assert await waits == "xxx"
 
 
 async def test_tickets_of_a_driver_that_stops_go_to_the_next(pair: Pair) -> None:
@@ -191,6 +193,6 @@ async def test_tickets_of_a_driver_that_stops_go_to_the_next(pair: Pair) -> None
     await until(lambda: in_use(pair.other, "ep-echo") == 2)
     assert not waits.done()
     pair.worker.release.set()
-    assert await asyncio.wait_for(waits, 5) == "slept"
+    assert await waits == "slept"
     await asyncio.gather(*holding)
     assert pair.worker.most_in_flight == 2

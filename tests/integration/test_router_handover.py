@@ -8,7 +8,9 @@ import pytest
 import pytest_asyncio
 
 from penstock_common import subjects
+from penstock_router import heartbeat
 from penstock_router.app import Router
+from penstock_router.slot_protocol import claims, lender
 from tests.fakes.router_world import (
     RunningRouter,
     World,
@@ -53,7 +55,7 @@ class Trio:
     async def prepare(self, n_slots: int) -> None:
         routers = (self.one, self.two, self.three)
         await self.world.put_endpoint(
-            "echo", *routers, workers={"max_concurrency": n_slots}, queue={"max_wait_s": 30}
+            "echo", *routers, workers={"max_concurrency": n_slots}, queue={"max_wait_s": 120}
         )
         await self.world.run_worker("ep-echo", "wk-1", self.worker.port, self.one)
 
@@ -98,19 +100,25 @@ async def test_a_worker_is_handed_from_router_to_router_under_load(trio: Trio) -
         done = trio.worker.n_requests
         await until(
             lambda done=done: trio.worker.n_requests > done + 5,  # type: ignore[misc]  # bound now
-            timeout_s=20,
             what="requests go on",
         )
     assert await asyncio.gather(*asked) == ["slept"] * 180
     assert trio.worker.most_in_flight == 2
 
 
-async def test_a_router_that_leaves_in_order_is_not_waited_for(trio: Trio) -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not answer is waited for for minutes."""
+    monkeypatch.setattr(claims, "LIMIT_S", 600.0)
+    monkeypatch.setattr(heartbeat, "TTL_S", 600)
+
+
+async def test_a_router_that_leaves_in_order_is_not_waited_for(patient: None, trio: Trio) -> None:
     await trio.prepare(2)
     await trio.running[0].router.drain()
     await trio.running[0].close()
     await trio.world.assign("ep-echo", "wk-1", "rt-2")
-    async with asyncio.timeout(5):  # its record would count for ten seconds
+    async with asyncio.timeout(60):
         assert await trio.ask(trio.three, "/echo/sleep?s=0") == "slept"
 
 
@@ -123,7 +131,7 @@ async def test_a_router_that_keeps_asking_needs_no_grant_per_request(trio: Trio)
     for _ in range(10):
         answers = await asyncio.gather(*(trio.ask(trio.two, "/echo/sleep?s=0") for _ in range(8)))
         assert answers == ["slept"] * 8
-    assert len(grants) < 20
+    assert len(grants) < 40  # some more, should this process stand still between two rounds
     # What it keeps unused goes back by itself.
     await until(lambda: in_use(trio.one, "ep-echo") == 0, what="loans are back")
     report = trio.world.last_report("rt-1", "ep-echo")
@@ -136,14 +144,16 @@ async def test_a_router_that_keeps_asking_needs_no_grant_per_request(trio: Trio)
     )
 
 
-async def test_slots_lent_ahead_come_back_when_clients_wait(trio: Trio) -> None:
+async def test_slots_lent_ahead_come_back_when_clients_wait(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lender, "KEEP_S", 600.0)  # none comes back by itself
     await trio.prepare(8)
     for _ in range(4):  # the second router now keeps slots that it does not use
         await asyncio.gather(*(trio.ask(trio.two, "/echo/sleep?s=0") for _ in range(3)))
     await until(lambda: in_use(trio.one, "ep-echo") > 0)
     held = [trio.ask(trio.one, "/echo/hold") for _ in range(8)]
-    # Well before the kept slots would go back by themselves.
-    await until(lambda: trio.worker.in_flight == 8, timeout_s=5)
+    await until(lambda: trio.worker.in_flight == 8)
     trio.worker.release.set()
     assert await asyncio.gather(*held) == ["held"] * 8
     assert trio.worker.most_in_flight == 8
