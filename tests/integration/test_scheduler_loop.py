@@ -80,7 +80,7 @@ async def test_a_report_is_acted_on_without_waiting_for_the_tick(nats_server: Na
             await site.wait(name)
             took_s += await eventually(partial(site.of, name))
             site.waiting = 0
-        assert took_s < tick_s  # eight by the tick would take several
+        assert took_s < 3 * tick_s  # eight by the tick would take eight, each begun behind one
 
 
 async def test_min_workers_run_and_no_capacity_is_said(nats_server: NatsServer) -> None:
@@ -118,10 +118,11 @@ async def test_a_lost_nodes_workers_are_replaced(nats_server: NatsServer) -> Non
         await site.join(make_node("node-a", n_gpus=1))
         await site.put(make_record(workers={"min": 1}))
         await eventually(lambda: site.running() == 1)
+        began = site.clock.monotonic()
         await site.join(make_node("node-b", n_gpus=1))
         del site.nodes["node-a"]  # its key expires after 10 s
-        took_s = await eventually(lambda: [a.node_id for a in site.of()] == ["node-b"], within_s=20)
-        assert took_s > 8
+        await eventually(lambda: [a.node_id for a in site.of()] == ["node-b"])
+        assert site.clock.monotonic() - began > 8
 
 
 async def test_the_workers_of_a_router_that_leaves_get_another_driver_at_once(
@@ -135,24 +136,28 @@ async def test_the_workers_of_a_router_that_leaves_get_another_driver_at_once(
         assert {a.driver for a in site.of()} == {"rt-1", "rt-2"}
         site.routers.remove("rt-2")
         await Bucket(site.bus, subjects.ROUTERS).delete("rt-2")
-        await eventually(lambda: [a.driver for a in site.of()] == ["rt-1", "rt-1"], within_s=5)
+        await eventually(lambda: [a.driver for a in site.of()] == ["rt-1", "rt-1"])
 
 
 async def test_a_scheduler_that_is_told_to_stop_gives_the_lease_up(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
+    lasting = {"PENSTOCK_SCHEDULER_LEASE_TTL_S": "60"}
     async with site_at(nats_server.url) as site:
         await site.join(make_node("node-a"))
         with (
-            scheduler_process(nats_server.url, tmp_path / "1.log") as first,
-            scheduler_process(nats_server.url, tmp_path / "2.log") as second,
+            scheduler_process(nats_server.url, tmp_path / "1.log", **lasting) as first,
+            scheduler_process(nats_server.url, tmp_path / "2.log", **lasting) as second,
         ):
             await first.wait_says("service_ready")
             await second.wait_says("service_ready")
-            assert first.says("lead_gained") != second.says("lead_gained")
+            await eventually(lambda: first.says("lead_gained") or second.says("lead_gained"))
+            assert not (first.says("lead_gained") and second.says("lead_gained"))
             leader, standby = (first, second) if first.says("lead_gained") else (second, first)
             assert await asyncio.to_thread(leader.terminate) == 0
-            await eventually(lambda: standby.says("lead_gained"), within_s=2)
+            await eventually(
+                lambda: standby.says("lead_gained"), within_s=30
+            )  # not its lease's life
             await site.put(make_record(workers={"min": 1}))
             await eventually(lambda: site.running() == 1)
             assert await asyncio.to_thread(standby.terminate) == 0
@@ -215,7 +220,8 @@ async def test_a_slow_write_holds_up_its_own_endpoint_alone(nats_server: NatsSer
             stopping.set()
             poked.set()
             store.taken.set()
-            await asyncio.wait_for(task, 10)
+            async with asyncio.timeout(60):
+                await task
             await store.stop()
             await lease.release()
 
