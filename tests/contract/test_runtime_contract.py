@@ -116,7 +116,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
     await host.close()
 
 
-async def get(address: Started, *, within_s: float = 20.0) -> str:
+async def get(address: Started, *, within_s: float = 60.0) -> str:
     """Body of the server's answer, once it answers."""
     async with asyncio.timeout(within_s):
         while True:
@@ -220,7 +220,7 @@ async def test_stop_lets_a_worker_end_by_itself(rig: Rig) -> None:
     address = await rig.runtime.start(order)
     await get(address)
 
-    ended = await rig.runtime.stop(order.worker_id, 20)
+    ended = await rig.runtime.stop(order.worker_id, 60)
 
     assert ended is not None
     assert ended.code == 143
@@ -246,7 +246,7 @@ async def test_a_wait_ends_with_the_worker_that_another_task_stops(rig: Rig) -> 
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(rig.runtime.wait(order.worker_id))
         await asyncio.sleep(0)
-        stopped = group.create_task(rig.runtime.stop(order.worker_id, 20))
+        stopped = group.create_task(rig.runtime.stop(order.worker_id, 60))
 
     assert waiting.result() == stopped.result()
 
@@ -258,7 +258,7 @@ async def test_a_cancelled_wait_takes_nothing_away(rig: Rig) -> None:
         async with asyncio.timeout(0.05):
             await rig.runtime.wait(order.worker_id)
 
-    await rig.runtime.stop(order.worker_id, 20)
+    await rig.runtime.stop(order.worker_id, 60)
 
     assert (await rig.runtime.wait(order.worker_id)).code == 143
 
@@ -278,7 +278,7 @@ async def test_the_last_lines_are_kept_until_removal(rig: Rig) -> None:
     await get(address)
 
     assert await rig.runtime.log_tail(order.worker_id, 2) == ("line 28", "line 29")
-    await rig.runtime.stop(order.worker_id, 20)
+    await rig.runtime.stop(order.worker_id, 60)
     assert len(await rig.runtime.log_tail(order.worker_id, 20)) == 20
     await rig.runtime.remove(order.worker_id)
     assert await rig.runtime.log_tail(order.worker_id, 20) == ()
@@ -292,7 +292,7 @@ async def test_a_running_worker_is_not_removed(rig: Rig) -> None:
         await rig.runtime.remove(order.worker_id)
 
     await get(address)
-    await rig.runtime.stop(order.worker_id, 20)
+    await rig.runtime.stop(order.worker_id, 60)
     await rig.runtime.remove(order.worker_id)
     assert await rig.runtime.list_workers() == ()
 
@@ -313,7 +313,7 @@ async def test_workers_outlive_the_agent_and_are_found_again(rig: Rig) -> None:
     # Only an engine remembers how a worker ended that was not its child.
     assert again.exit is not None
     assert again.exit.code == (None if rig.kind == "process" else 7)
-    stopped = await rig.runtime.stop(serving.worker_id, 20)
+    stopped = await rig.runtime.stop(serving.worker_id, 60)
     assert stopped is not None
     assert await refuses(address)
 
@@ -323,7 +323,7 @@ async def test_an_end_while_the_agent_is_away_is_found(rig: Rig) -> None:
     await get(await rig.runtime.start(order))
     await rig.restart()
 
-    await rig.runtime.stop(order.worker_id, 20)
+    await rig.runtime.stop(order.worker_id, 60)
 
     assert (await rig.runtime.wait(order.worker_id)).oom_killed is False
     assert (await found(rig, order.worker_id)).address is None
@@ -354,7 +354,7 @@ async def test_where_a_worker_listens_is_seen_as_it_sees_it_itself(rig: Rig) -> 
     require(shown, "an engine whose processes it shows")
     host = "127.0.0.1" if rig.kind == "fake" else "0.0.0.0"
     assert seen == (Listener(host, 8123 if rig.kind == "docker" else address.port),)
-    await rig.runtime.stop(order.worker_id, 20)
+    await rig.runtime.stop(order.worker_id, 60)
     assert not await rig.runtime.listeners(order.worker_id)
     await rig.runtime.remove(order.worker_id)
     assert await rig.runtime.listeners(order.worker_id) is None
