@@ -188,8 +188,9 @@ class ApiServer:
 async def running_api(nats: NatsServer, folder: Path, **settings: Any) -> AsyncIterator[ApiServer]:
     """An api that serves within the block."""
     server = ApiServer(nats, folder, **settings)
-    await server.start()
     try:
+        await server.start()
         yield server
     finally:
-        await server.stop()
+        if server.task is not None:
+            await server.stop()

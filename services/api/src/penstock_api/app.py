@@ -301,8 +301,9 @@ async def _serve_http(api: Api, bus: Bus, streams: OpenStreams, stopping: asynci
     await runner.setup()
     server = runner.server
     assert server is not None
-    reports = await bus.subscribe(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
-    used_keys = await bus.subscribe(KEY_USES_ALL, api.key_uses.hear, queue=KEY_USES_QUEUE)
+    # What comes a moment later is as good: a server that is slow to confirm ends no start.
+    reports = bus.subscribe_nowait(QUEUE_METRICS_ALL, lambda message: _note_load(api, message))
+    used_keys = bus.subscribe_nowait(KEY_USES_ALL, api.key_uses.hear, queue=KEY_USES_QUEUE)
     calls = CallService(api, bus)
     try:
         try:

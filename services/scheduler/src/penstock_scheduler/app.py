@@ -75,7 +75,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         )
         events = EventPublisher(bus, clock, Service.SCHEDULER)
         loop = SchedulerLoop(events, store, leadership, clock, agenda=agenda, poked=poked)
-        subscription = await bus.subscribe(QUEUE_METRICS_ALL, loop.hear)
+        subscription = bus.subscribe_nowait(QUEUE_METRICS_ALL, loop.hear)
         stack.push_async_callback(subscription.close)
         await store.start()
         stack.push_async_callback(store.stop)

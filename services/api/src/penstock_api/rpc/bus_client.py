@@ -21,7 +21,12 @@ from typing import Final
 
 from penstock_api.problems import RefusedError
 from penstock_api.rpc.replies import error_answer
-from penstock_common.errors import BusDisconnectedError, MessageTooLargeError, PenstockError
+from penstock_common.errors import (
+    BusDisconnectedError,
+    BusTimeoutError,
+    MessageTooLargeError,
+    PenstockError,
+)
 from penstock_common.nats.connection import Bus, Received, Subscription
 from penstock_common.subjects import CALLS_ALL, CALLS_QUEUE, is_inbox
 
@@ -29,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 #: Calls under way at once; those that write take turns anyway.
 MAX_CALLS: Final = 256
+_START_TRIES: Final = 5
+_START_PAUSE_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -105,14 +112,25 @@ class BusClient:
     # ---- for us
 
     async def start(self) -> None:
-        """Take calls.
+        """Take calls; asks a server that is slow to confirm, or gone for a moment, some times.
 
         Raises:
             BusDisconnectedError, BusTimeoutError: the server did not confirm.
         """
-        self._subscription = await self._bus.subscribe(
-            CALLS_ALL, self._on_message, queue=CALLS_QUEUE
-        )
+        for attempt in range(_START_TRIES):
+            try:
+                self._subscription = await self._bus.subscribe(
+                    CALLS_ALL, self._on_message, queue=CALLS_QUEUE
+                )
+                return
+            except (BusDisconnectedError, BusTimeoutError) as error:
+                if attempt == _START_TRIES - 1:
+                    raise
+                logger.warning(
+                    "calls not taken yet, trying again",
+                    extra={"action": "calls_not_taken", "error": str(error)},
+                )
+                await asyncio.sleep(_START_PAUSE_S)
 
     async def stop(self, grace_s: float) -> None:
         """Take no more calls (other apis get them), and answer those under way.
