@@ -1,14 +1,16 @@
 """Calls are taken from the start on, also from a server that is slow at that moment."""
 
 from collections import deque
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from penstock_api.rpc import bus_client
 from penstock_api.rpc.bus_client import BusClient
 from penstock_common.errors import BusDisconnectedError, BusTimeoutError
-from penstock_common.nats.connection import Bus
+
+if TYPE_CHECKING:
+    from penstock_common.nats.connection import Bus
 
 
 class SlowBus:
