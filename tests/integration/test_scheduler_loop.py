@@ -24,7 +24,7 @@ from tests.fakes.clock import EPOCH
 from tests.fakes.scheduler_records import make_node, make_record
 from tests.fakes.scheduler_site import scheduler_process, scheduling, site_at
 from tests.support.bus import connected, eventually
-from tests.support.cloud_events import read_message
+from tests.support.events import stored_events
 from tests.support.nats_server import NatsServer
 
 pytestmark = pytest.mark.nats
@@ -34,10 +34,6 @@ async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
     nats_server: NatsServer,
 ) -> None:
     async with site_at(nats_server.url) as site, scheduling(nats_server.url):
-        verbs: list[str] = []
-        await site.bus.subscribe(
-            subjects.EVENTS_ALL, lambda message: verbs.append(read_message(message)[0].name)
-        )
         await site.join(make_node("node-a"))
         await site.put(make_record(workers={"idle_timeout_s": 1}))
         await eventually(site.status)
@@ -60,8 +56,7 @@ async def test_a_waiting_request_gets_its_worker_and_the_worker_goes_when_idle(
         status = site.status()
         assert status is not None
         assert status.state is EndpointState.SERVING
-        await eventually(lambda: len(verbs) == 3)
-        assert verbs == [
+        assert [row.name for row, _ in await stored_events(site.bus, at_least=3)] == [
             "penstock.scale.decided",
             "penstock.worker.assigned",
             "penstock.scale.decided",
@@ -230,11 +225,6 @@ async def test_a_drain_ordered_in_the_bucket_empties_the_node_and_is_told_of(
     nats_server: NatsServer,
 ) -> None:
     async with site_at(nats_server.url) as site, scheduling(nats_server.url):
-        drained: list[str] = []
-        await site.bus.subscribe(
-            subjects.node_event("*", "drained"),
-            lambda message: drained.append(read_message(message)[1].model_dump()["node_id"]),
-        )
         await site.join(make_node("node-a", n_gpus=1))
         await site.put(make_record(workers={"min": 1, "max": 1}))
         await eventually(lambda: site.running() == 1)
@@ -244,6 +234,7 @@ async def test_a_drain_ordered_in_the_bucket_empties_the_node_and_is_told_of(
             order = NodeOrder(node_id=node_id, wish=NodeWish.DRAINING, at=EPOCH)
             await Bucket(site.bus, subjects.NODE_ORDERS).put(node_id, order.encode())
         # The empty one is told of although there is nothing to write.
-        await eventually(lambda: sorted(drained) == ["node-a", "node-c"])
+        told = await stored_events(site.bus, subjects.node_event("*", "drained"), at_least=2)
+        assert sorted(data.model_dump()["node_id"] for _, data in told) == ["node-a", "node-c"]
         assert [a.node_id for a in site.of()] == ["node-b"]
         assert site.running() == 1
