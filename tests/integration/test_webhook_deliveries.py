@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from penstock_api.webhooks.deliveries import DeliveryLog
-from penstock_common.clock import SystemClock
 from penstock_common.messages import DeliveryRecord, DeliveryState
 from penstock_common.nats.connection import Bus
 from penstock_common.nats.streams import ensure_streams
-from penstock_common.settings import NatsSettings
+from tests.support.bus import connected
 from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.nats]
@@ -21,12 +20,9 @@ NOW = datetime(2030, 1, 2, tzinfo=UTC)
 
 @pytest.fixture
 async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
-    connected = await Bus.connect(
-        NatsSettings(nats_url=nats_server.url), name="test", clock=SystemClock()
-    )
-    await ensure_streams(connected)
-    yield connected
-    await connected.close()
+    async with connected(nats_server.url) as bus:
+        await ensure_streams(bus)
+        yield bus
 
 
 def record(webhook_id: str, n: int, event_sequence: int = 0) -> DeliveryRecord:

@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock_common import entropy, ids, subjects
 from penstock_common.clock import SystemClock
+from penstock_common.errors import PenstockError
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.nats.connection import Bus
 from penstock_common.nats.kv import Bucket, WatchedTable
@@ -22,6 +23,7 @@ from penstock_node_agent.node.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.node.host_facts import HostFacts
 from penstock_node_agent.runtimes.protocol import Runtime
 from penstock_node_agent.workers.advice import advised
+from tests.support.bus import PatientBus
 from tests.support.nats_server import NatsServer
 
 NODE = "node-test"
@@ -148,9 +150,11 @@ class SchedulerStandIn:
         self, condition: Callable[[NodeRecord], bool], within_s: float = 60.0
     ) -> NodeRecord:
         """The node's record, once it satisfies the condition."""
+        record: NodeRecord | None = None
         async with asyncio.timeout(within_s):
             while True:
-                record = await self.node()
+                with contextlib.suppress(PenstockError):  # its connection may be lost and found
+                    record = await self.node()
                 if record is not None and condition(record):
                     return record
                 await asyncio.sleep(0.02)
@@ -186,8 +190,9 @@ class AgentRig:
         self._agents: list[RunningAgent] = []
         self.scheduler: SchedulerStandIn
 
-    async def bus(self, name: str) -> Bus:
-        bus = await Bus.connect(self._settings, name=name, clock=self._clock)
+    async def bus(self, name: str, kind: type[Bus] = PatientBus) -> Bus:
+        """One that is closed at the end; by default for the test itself."""
+        bus = await kind.connect(self._settings, name=name, clock=self._clock)
         self._stack.push_async_callback(bus.close)
         return bus
 
@@ -210,7 +215,7 @@ class AgentRig:
         engine_patience_s: float = 30.0,
     ) -> RunningAgent:
         """Start an agent and wait until it serves."""
-        bus, beats = await self.bus("agent"), await self.bus("agent beats")
+        bus, beats = await self.bus("agent", Bus), await self.bus("agent beats", Bus)
         await ensure_streams(bus)
         await ensure_streams(beats)
 
