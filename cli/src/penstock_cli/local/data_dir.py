@@ -151,6 +151,11 @@ class DataDir:
         for user, file in self.nats_password_files.items():
             yield user_config(user, file.read_text().strip(), USERS[user])
 
+    @property
+    def workers(self) -> Path:
+        """Where the process runtime keeps a folder for each of its workers."""
+        return self.path / "node" / "workers"
+
     def log_path(self, name: str) -> Path:
         """Where the log of a child lies."""
         return self.path / "logs" / f"{name}.log"

@@ -24,6 +24,7 @@ from penstock_cli.local.child_log import ChildLog
 from penstock_cli.local.data_dir import DataDir, DataDirBusyError
 from penstock_cli.local.nats_server import MissingServerError, server_binary, storage_ailment
 from penstock_cli.local.supervisor import MISCONFIGURED, ChildFailedError, ChildSpec, Supervisor
+from penstock_cli.local.terminal import Terminal
 from penstock_common.clock import SystemClock
 
 #: Longest wait for NATS, and for the services, to be ready.
@@ -303,22 +304,25 @@ async def _up(options: UpOptions, folder: DataDir) -> None:
     nats, services = child_specs(options, addresses, folder)
     announced = False
 
+    terminal = Terminal(sys.stderr.fileno())
+    show = functools.partial(_show, terminal)
+
     def on_change() -> None:
         if not announced:
             return
         try:
             folder.write_ready(addresses.urls, supervisor.pids)
         except OSError as error:  # a full disk; what runs goes on
-            _echo("up", f"ready.json is not up to date: {error}")
+            show("up", f"ready.json is not up to date: {error}")
 
     def open_log(name: str) -> ChildLog:
-        return ChildLog(folder.log_path(name), clock, functools.partial(_echo, "up"))
+        return ChildLog(folder.log_path(name), clock, functools.partial(show, "up"))
 
     with tempfile.TemporaryDirectory(prefix="penstock-") as notify_folder:
         supervisor = Supervisor(
             clock=clock,
             open_log=open_log,
-            echo=_echo,
+            echo=show,
             on_change=on_change,
             notify_folder=Path(notify_folder),
         )
@@ -334,14 +338,18 @@ async def _up(options: UpOptions, folder: DataDir) -> None:
                 await _until(stopping, _raise_failure(supervisor))
         finally:
             await supervisor.stop()
-            await _end_leftovers(folder, services)
+            if not await _end_leftovers(folder, services):
+                show("up", f"workers may be left running; their folders are in {folder.workers}")
+            terminal.close()
 
 
-async def _end_leftovers(folder: DataDir, services: list[ChildSpec]) -> None:
-    """End process workers that nobody looks after: their agent was killed just before the end."""
-    workers = folder.path / "node" / "workers"
-    if not workers.is_dir() or not any(workers.iterdir()):
-        return
+async def _end_leftovers(folder: DataDir, services: list[ChildSpec]) -> bool:
+    """End process workers that nobody looks after: their agent was killed just before the end.
+
+    False = some may be left.
+    """
+    if not folder.workers.is_dir() or not any(folder.workers.iterdir()):
+        return True
     agent = next(spec for spec in services if spec.name == "node-agent")
     process = await asyncio.create_subprocess_exec(
         *agent.argv, "stop-workers", env=agent.env, start_new_session=True
@@ -352,8 +360,7 @@ async def _end_leftovers(folder: DataDir, services: list[ChildSpec]) -> None:
     except TimeoutError:
         process.kill()
         code = await process.wait()
-    if code:
-        _echo("up", f"workers may have been left running; their folders are in {workers}")
+    return code == 0
 
 
 async def _raise_failure(supervisor: Supervisor) -> None:
@@ -375,11 +382,10 @@ async def _until(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> No
                 await future
 
 
-def _echo(name: str, line: str) -> None:
+def _show(terminal: Terminal, name: str, line: str) -> None:
+    """Show a line of a child, or of `penstock up` itself ("up"), as a person wants to read it."""
     if name == "nats":
         line = from_nats(line) or ""
         if not line:
             return
-    with contextlib.suppress(OSError):  # the terminal may be gone; the log files are not
-        sys.stderr.write(for_person(name, line) + "\n")
-        sys.stderr.flush()
+    terminal.show(for_person(name, line))
