@@ -14,6 +14,7 @@ import pytest
 
 from penstock_common import entropy, ids
 from penstock_common.clock import SystemClock
+from penstock_common.errors import BusTimeoutError
 from penstock_common.log_stream import LogStream, StoredBatch
 from penstock_common.messages import LogGap, LogLine
 from penstock_common.nats.connection import Bus
@@ -117,15 +118,19 @@ class Rig:
         """The worker's lines in the stream, once that says there are no more."""
         async with asyncio.timeout(60):
             while True:
-                found = await self.batches(worker_id)
-                if found and found[-1].batch.ended:
-                    return [entry for stored in found for entry in stored.batch.entries]
+                with contextlib.suppress(BusTimeoutError):  # it is asked again
+                    found = await self.batches(worker_id)
+                    if found and found[-1].batch.ended:
+                        return [entry for stored in found for entry in stored.batch.entries]
                 await asyncio.sleep(0.01)
 
     async def until_texts(self, worker_id: str, *texts: str) -> None:
         """Wait until the stream has exactly these lines, in whatever order."""
         async with asyncio.timeout(60):
-            while sorted(texts_of(await self.lines(worker_id))) != sorted(texts):  # noqa: ASYNC110
+            while True:
+                with contextlib.suppress(BusTimeoutError):  # it is asked again
+                    if sorted(texts_of(await self.lines(worker_id))) == sorted(texts):
+                        return
                 await asyncio.sleep(0.01)
 
     async def stop(self, worker_id: str) -> None:
