@@ -9,6 +9,9 @@ from penstock_common.clock import Clock, SystemClock
 from penstock_common.nats.connection import Bus
 from penstock_common.settings import NatsSettings
 
+#: What a test writes in another's place waits so long for a disk that stalls.
+PATIENT_S = 30.0
+
 
 @asynccontextmanager
 async def connected(
@@ -16,7 +19,11 @@ async def connected(
 ) -> AsyncIterator[Bus]:
     """A bus that is closed afterwards."""
     bus = await Bus.connect(
-        NatsSettings(nats_url=url), name=name, clock=clock or SystemClock(), wait_s=10.0
+        NatsSettings(nats_url=url),
+        name=name,
+        clock=clock or SystemClock(),
+        wait_s=60.0,
+        answer_s=PATIENT_S,
     )
     try:
         yield bus
