@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,6 +130,16 @@ class Installation:
         """Pid of one of its children, as ready.json says."""
         pid: int = json.loads((self.data / "ready.json").read_text())["children"][name]
         return pid
+
+    @contextlib.contextmanager
+    def starting_nothing(self) -> Iterator[None]:
+        """Whatever part dies meanwhile stays dead until the end of the block."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     async def api(self, method: str, path: str, document: object = None) -> Any:
         """The JSON answer of an api call that must succeed."""
