@@ -1,6 +1,7 @@
 """The supervisor with real child processes."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from penstock_cli.local.child_log import ChildLog
 from penstock_cli.local.supervisor import ChildFailedError, ChildSpec, Supervisor
 from penstock_common.clock import SystemClock
 
@@ -36,9 +38,10 @@ class World:
 async def world(folder: Path) -> AsyncIterator[World]:
     lines: list[str] = []
     starts: asyncio.Queue[int] = asyncio.Queue()
+    clock = SystemClock()
     supervisor = Supervisor(
-        clock=SystemClock(),
-        open_log=lambda name: (folder / f"{name}.log").open("ab"),
+        clock=clock,
+        open_log=lambda name: ChildLog(folder / f"{name}.log", clock, lines.append),
         echo=lambda name, line: lines.append(f"{name}: {line}"),
         on_change=lambda: starts.put_nowait(max(supervisor.pids.values())),
         notify_folder=folder,
@@ -154,3 +157,31 @@ async def test_a_child_that_is_just_being_started_is_told_to_end_as_well(
         async with asyncio.timeout(60):
             await begun.wait()
     assert [process.returncode for process in started] == [-signal.SIGTERM]
+
+
+async def test_a_child_that_ails_is_ended_and_started_again(tmp_path: Path) -> None:
+    ails = ["it forgets everything"]
+
+    async def ailment() -> str | None:
+        return ails.pop() if ails else None
+
+    async with world(tmp_path) as w:
+        spec = dataclasses.replace(child("a", READY), ailment=ailment)
+        await w.supervisor.start([spec], wait_s=30)
+        first = await w.starts.get()
+        async with asyncio.timeout(30):
+            assert await w.starts.get() != first
+        assert "a: it forgets everything" in w.lines
+        assert any("ended with SIGTERM" in line for line in w.lines)
+
+
+async def test_a_log_that_cannot_be_written_ends_no_child(tmp_path: Path) -> None:
+    (tmp_path / "a.log").symlink_to("/dev/full")
+    code = READY.replace("time.sleep(60)", "print('goes on', flush=True); time.sleep(60)")
+    async with world(tmp_path) as w:
+        await w.supervisor.start([child("a", code)], wait_s=30)
+        async with asyncio.timeout(30):
+            while "a: goes on" not in w.lines:  # noqa: ASYNC110 - nothing tells us but looking
+                await asyncio.sleep(0.01)
+        assert w.supervisor.pids["a"] == w.starts.get_nowait()
+        assert any("lines are dropped" in line for line in w.lines)
