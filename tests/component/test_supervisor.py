@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,32 @@ async def test_its_end_is_seen_although_a_grandchild_holds_its_output(tmp_path: 
         await w.supervisor.start([child("a", code)], wait_s=10)
         os.kill(w.starts.get_nowait(), signal.SIGKILL)
         assert await asyncio.wait_for(w.starts.get(), 5)
+
+
+async def test_a_child_that_is_just_being_started_is_told_to_end_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def start_slowly(*argv: Any, **options: Any) -> asyncio.subprocess.Process:
+        """Return only some turns after the supervisor was told to stop."""
+        started.append(await start(*argv, **options))
+        begun.set()
+        while not w.supervisor._stopping:  # noqa: ASYNC110 - it has no event of its own
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return started[-1]
+
+    async with world(tmp_path) as w:
+        await w.supervisor.start([child("a", READY)], wait_s=60)
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", start_slowly)
+        os.kill(w.supervisor.pids["a"], signal.SIGKILL)
+        async with asyncio.timeout(60):
+            await begun.wait()
+    assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
 async def test_a_child_that_ails_is_ended_and_started_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.support.installation import (
@@ -22,7 +23,7 @@ from tests.support.installation import (
 
 PARTS = ("scheduler", "api", "nats", "node-agent")
 SECONDS = 25.0
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -88,9 +89,9 @@ async def test_requests_are_answered_whatever_part_is_killed(tmp_path: Path, see
                     not await penstock.workers("bursty")
                     and len(await penstock.workers("warm")) == 1
                 )
-            except (OSError, AssertionError):
+            except (OSError, aiohttp.ClientError, AssertionError):
                 return False
 
-        await eventually(settled, "one worker of warm, none of bursty", within_s=60)
+        await eventually(settled, "one worker of warm, none of bursty", within_s=120)
         assert len(processes_with(str(program))) == 1
     assert not processes_with(str(program))

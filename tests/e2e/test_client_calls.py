@@ -50,11 +50,18 @@ async def test_an_endpoint_is_called_from_zero_streamed_and_refused(tmp_path: Pa
         assert events[-1] == "[DONE]"
         assert (await echo.call("POST", CHAT, json={})).status == 400  # the worker's own word
         await _refusals(penstock, client)
+        await eventually(lambda: _wrote(client), "what the worker wrote is stored")
         await asyncio.to_thread(_synchronously, penstock)
         await client.endpoints.pause("echo")
         with pytest.raises(EndpointClosedError) as closed:
             await echo.call("GET", "/v1/models")
         assert (closed.value.reason, closed.value.retry_after_s) == ("paused", 60.0)
+
+
+async def _wrote(client: PenstockClient) -> bool:
+    """Whether the first request stands in the worker's lines, which come after it was answered."""
+    lines = [line async for line in client.endpoints.logs("echo")]
+    return any("POST" in line.text for line in lines if isinstance(line, LogLineDocument))
 
 
 async def _refusals(penstock: Installation, client: PenstockClient) -> None:

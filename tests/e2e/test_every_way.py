@@ -37,7 +37,7 @@ async def running(penstock: Installation, app: str, n: int, revision: int) -> li
         found = [w["id"] for w in workers if (w["state"], w["revision"]) == ("running", revision)]
         return found if len(found) == len(workers) == n else None
 
-    return await eventually(there, f"{n} workers of revision {revision} run", within_s=40)
+    return await eventually(there, f"{n} workers of revision {revision} run", within_s=60)
 
 
 async def state(penstock: Installation, app: str, wanted: str) -> None:
@@ -72,7 +72,7 @@ async def test_an_endpoint_lives_its_life(
         if isinstance(way, PausingWay):
             await way.pause(app)
             await state(penstock, app, "paused")
-            await penstock.no_workers(app, within_s=40)
+            await penstock.no_workers(app, within_s=60)
             await way.resume(app)
             await running(penstock, app, 2, 2)
             await ask(penstock, app)
@@ -83,8 +83,8 @@ async def test_an_endpoint_lives_its_life(
             async with penstock.session.get(f"{penstock.urls['api']}/v1/endpoints/{app}") as answer:
                 return answer.status == 404
 
-        await eventually(gone, f"{app} is gone", within_s=40)
-        async with asyncio.timeout(20):
+        await eventually(gone, f"{app} is gone", within_s=60)
+        async with asyncio.timeout(60):
             url = f"{penstock.urls['router']}/{app}/v1/models"
             while True:
                 async with penstock.session.get(url) as answer:

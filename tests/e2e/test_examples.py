@@ -80,7 +80,8 @@ async def test_the_demo_holds_every_step_and_ends_by_itself(tmp_path: Path, runt
         stderr=asyncio.subprocess.STDOUT,
         cwd=ROOT,
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 200)
+    async with asyncio.timeout(220):
+        out, _ = await process.communicate()
     text = out.decode()
     assert process.returncode == 0, text
     assert "You said: Hi there!" in text
@@ -97,7 +98,8 @@ async def test_the_demo_names_the_step_that_failed(tmp_path: Path) -> None:
         stderr=asyncio.subprocess.STDOUT,
         cwd=ROOT,
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    async with asyncio.timeout(60):
+        out, _ = await process.communicate()
     assert process.returncode == 1
     assert "start Penstock" in out.decode()
 
@@ -117,7 +119,7 @@ async def test_a_request_at_zero_workers_through_docker(tmp_path: Path) -> None:
                 "app_name": "echo",
                 "image": {"image": image},
                 "gpu": {"count": 0},
-                "workers": {"min": 0, "max": 1, "max_concurrency": 4, "idle_timeout_s": 1},
+                "workers": {"min": 0, "max": 1, "max_concurrency": 4, "idle_timeout_s": 300},
             },
         )
         async with openai.AsyncOpenAI(
@@ -128,6 +130,7 @@ async def test_a_request_at_zero_workers_through_docker(tmp_path: Path) -> None:
             )
         assert answer.choices[0].message.content == "You said: from a container"
         worker = (await penstock.workers("echo"))[0]
-        await penstock.no_workers("echo", within_s=30)
+        await penstock.api("PATCH", "/v1/endpoints/echo", {"workers": {"idle_timeout_s": 1}})
+        await penstock.no_workers("echo")
         names = docker("ps", "-a", "--format", "{{.Names}}").stdout
         assert worker["id"] not in names

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.nats,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 
@@ -89,11 +89,14 @@ class Fleet:
     async def watch_assignments(self) -> None:
         """Look for a GPU that two workers were given, for ever."""
         while True:
-            workers = [w for w in await self.penstock.workers("busy") if w["state"] != "stopped"]
-            held = Counter((w["node_id"], gpu) for w in workers for gpu in w["gpus"])
-            self.assigned_twice += [f"{gpu} in {workers}" for gpu, n in held.items() if n > 1]
-            self.most_assigned = max(self.most_assigned, len(held))
+            self._note_held(await self.penstock.workers("busy"))
             await asyncio.sleep(0.1)
+
+    def _note_held(self, shown: Sequence[dict[str, Any]]) -> None:
+        workers = [w for w in shown if w["state"] != "stopped"]
+        held = Counter((w["node_id"], gpu) for w in workers for gpu in w["gpus"])
+        self.assigned_twice += [f"{gpu} in {workers}" for gpu, n in held.items() if n > 1]
+        self.most_assigned = max(self.most_assigned, len(held))
 
     async def tell(self) -> None:
         """Print what a failed test leaves to look at."""
@@ -108,7 +111,16 @@ class Fleet:
     async def all_run(self) -> bool:
         """Whether as many workers run as there may be."""
         workers = await self.penstock.workers("busy")
+        self._note_held(workers)
         return [w["state"] for w in workers].count("running") == MOST
+
+    async def killed(self, more: int, before: int) -> None:
+        """Wait until agents have died so many times more than before."""
+
+        async def so_often() -> bool:
+            return self.kills.total() >= before + more
+
+        await eventually(so_often, f"agents died {more} times", within_s=120)
 
 
 async def to_its_end(step: Coroutine[Any, Any, None]) -> None:
@@ -152,7 +164,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
                 free: int = sum(node["gpus_free"] for node in nodes)
                 return free == HOSTS * GPUS
 
-            await eventually(joined, "three hosts have joined", within_s=30)
+            await eventually(joined, "three hosts have joined", within_s=120)
             try:
                 yield made
             except BaseException:
@@ -201,10 +213,14 @@ async def test_a_fleet_grows_and_falls_idle_while_agents_die(tmp_path: Path) -> 
         async with meanwhile(made.keep_asking("warm", 50), made.watch_assignments()):
             for _ in range(2):
                 load = [made.keep_asking("busy", 200) for _ in range(clients)]
+                before = made.kills.total()
                 async with meanwhile(made.kill_agents(rng, 6), *load):
-                    await eventually(made.all_run, "twelve workers run", within_s=90)
+                    await eventually(made.all_run, "twelve workers run", within_s=120)
+                    await made.killed(2, before)  # however fast they came
+                before = made.kills.total()
                 async with meanwhile(made.kill_agents(rng, 4)):
-                    await penstock.no_workers("busy", within_s=60)
+                    await penstock.no_workers("busy", within_s=120)
+                    await made.killed(1, before)
 
         assert {status for _, status, _ in made.answers} == {200}, made.answers
         assert made.kills.total() > 5
@@ -217,7 +233,7 @@ async def test_a_fleet_grows_and_falls_idle_while_agents_die(tmp_path: Path) -> 
             left = [await asyncio.to_thread(host.leftovers) for host in made.hosts]
             return not any(found for each in left for found in each.values())
 
-        await eventually(nothing_left, "no container, volume or network is left", within_s=60)
+        await eventually(nothing_left, "no container, volume or network is left", within_s=120)
         assert [gpu for host in made.hosts for gpu in shared_gpus(host)] == []
         started = [life for host in made.hosts for life in host.lives.values() if life.started_ns]
         assert len(started) >= 2 * MOST + 1

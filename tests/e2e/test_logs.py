@@ -43,20 +43,19 @@ async def test_a_worker_that_dies_at_once_is_read_after_its_end(
     program.write_text("import sys\nprint('loading')\nsys.exit('no model here')\n")
     await penstock.deploy("dies", f"{sys.executable} {program}", workers={"min": 1, "max": 1})
 
-    async def failed() -> bool:
-        shown = await penstock.api("GET", "/v1/endpoints/dies")
-        return bool(shown["log_tail"])
+    async def failed() -> list[str]:
+        tail: list[str] = (await penstock.api("GET", "/v1/endpoints/dies"))["log_tail"]
+        return tail
 
-    await eventually(failed, "a worker has failed")
-    shown = await penstock.api("GET", "/v1/endpoints/dies")
-    assert sorted(shown["log_tail"]) == ["loading", "no model here"]
+    tail = await eventually(failed, "a worker has failed")
+    assert sorted(tail) == ["loading", "no model here"]
 
     code, out, err = await command(penstock, "endpoint", "logs", "dies", "--tail", "2")
     assert (code, err) == (0, "")
-    assert sorted(line.partition(" ")[2] for line in out.splitlines()) == [
-        "loading",
-        "no model here",
-    ]
+    # The next worker may be writing the same at this moment.
+    texts = [line.partition(" ")[2] for line in out.splitlines()]
+    assert len(texts) == 2
+    assert set(texts) <= {"loading", "no model here"}
     worker_id = out.partition(" ")[0]
     code, out, err = await command(penstock, "worker", "logs", worker_id, "--follow")
     assert (code, err) == (0, "")

@@ -64,8 +64,12 @@ async def test_a_broken_revision_rolls_back_and_fails_no_request(penstock: Insta
     assert "revision 2 could not start" in shown["message"]
     listed = await penstock.api("GET", "/v1/endpoints/gauge/revisions")
     assert [r["cause"] for r in listed["revisions"]] == ["rolled_back", "updated", "created"]
-    workers = await penstock.workers("gauge")
-    assert sorted(w["id"] for w in workers if w["desired"] == "running") == before
+
+    async def as_before() -> bool:
+        workers = await penstock.workers("gauge")
+        return sorted(w["id"] for w in workers if w["desired"] == "running") == before
+
+    await eventually(as_before, "the workers of before run, and no other is wanted")
 
 
 async def test_an_update_on_the_only_gpu_fails_nobody_who_waits_for_it(tmp_path: Path) -> None:
@@ -80,15 +84,28 @@ async def test_an_update_on_the_only_gpu_fails_nobody_who_waits_for_it(tmp_path:
         )
         status, _ = await penstock.get("gauge", "/")
         assert status == 200
-        long = asyncio.create_task(penstock.get("gauge", "/?ms=3000"))
+        gate = tmp_path / "gate"
+        long = asyncio.create_task(penstock.get("gauge", f"/?until={gate}"))
+
+        async def serves() -> bool:
+            return [w["in_flight"] for w in await penstock.workers("gauge")] == [1]
+
+        await eventually(serves, "the old worker serves the long request")
         await penstock.api("PATCH", "/v1/endpoints/gauge", {"env": {"A": "2"}})
 
         async def drains() -> bool:
-            shown = await penstock.api("GET", "/v1/endpoints/gauge")
-            return bool(shown["workers_draining"] or shown["revision"] == 2)
+            return bool((await penstock.api("GET", "/v1/endpoints/gauge"))["workers_draining"])
 
         await eventually(drains, "the old worker gives way")
         asked = [asyncio.create_task(penstock.get("gauge", "/")) for _ in range(3)]
+
+        async def all_wait() -> bool:
+            shown = await penstock.api("GET", "/v1/endpoints/gauge")
+            return bool(shown["load"]["waiting"] == 3) or any(task.done() for task in asked)
+
+        await eventually(all_wait, "three wait for its place")
+        assert not any(task.done() for task in asked)
+        gate.touch()
         answers = await asyncio.gather(long, *asked)
         assert [status for status, _ in answers] == [200] * 4
         workers = {answer["worker"] for _, answer in answers}

@@ -32,7 +32,7 @@ def client(penstock: Installation, app: str) -> openai.AsyncOpenAI:
 async def test_a_request_at_zero_workers_is_answered_and_the_fleet_falls_idle(
     penstock: Installation,
 ) -> None:
-    made = await penstock.deploy("echo", ECHO, workers={"min": 0, "max": 2, "idle_timeout_s": 1})
+    made = await penstock.deploy("echo", ECHO, workers={"min": 0, "max": 2, "idle_timeout_s": 300})
     assert made["url"] == f"{penstock.urls['router']}/echo"
     assert await penstock.workers("echo") == []
 
@@ -59,6 +59,8 @@ async def test_a_request_at_zero_workers_is_answered_and_the_fleet_falls_idle(
         assert len(words) > 3
 
     assert (await penstock.api("GET", "/v1/endpoints/echo"))["state"] == "serving"
+    # Not idle for so long before: the worker is looked at above.
+    await penstock.api("PATCH", "/v1/endpoints/echo", {"workers": {"idle_timeout_s": 1}})
     await penstock.no_workers("echo")
     assert (await penstock.api("GET", "/v1/endpoints/echo"))["state"] == "serving"
 
@@ -75,11 +77,19 @@ async def test_a_hundred_at_once_never_see_more_than_their_slots(
             workers={"min": 0, "max": 2, "max_concurrency": 2, "idle_timeout_s": 1},
             scaling={"type": "request_count", "value": 2},
         )
-        answers = await asyncio.gather(
-            *(penstock.get("gauge", f"/work?ms=50&n={n}") for n in range(100))
-        )
+        gate = tmp_path / "gate"
+        paths = [f"/work?ms=50&n={n}&until={gate}" for n in range(100)]
+        asked = [asyncio.create_task(penstock.get("gauge", path)) for path in paths]
+
+        async def all_slots_are_taken() -> bool:
+            return [w["in_flight"] for w in await penstock.workers("gauge")] == [2, 2]
+
+        # Else one might have served all before the other, on a busy machine, has started.
+        await eventually(all_slots_are_taken, "both workers have two requests in flight")
+        gate.touch()
+        answers = await asyncio.gather(*asked)
         assert [status for status, _ in answers] == [200] * 100
-        assert {body["path"] for _, body in answers} == {f"/work?ms=50&n={n}" for n in range(100)}
+        assert {body["path"] for _, body in answers} == set(paths)
         assert max(body["most_in_flight"] for _, body in answers) == 2
         assert len({body["worker"] for _, body in answers}) == 2
         await penstock.no_workers("gauge")
@@ -141,11 +151,16 @@ async def test_a_command_that_crashes_fails_the_request_with_its_last_words(
     penstock: Installation,
 ) -> None:
     await penstock.deploy("broken", "sh -c 'echo no model here >&2; exit 7'")
-    status, problem = await penstock.get("broken", "/")
-    assert status == 503
-    assert problem["reason"] == "crash_backoff"
-    shown = await penstock.api("GET", "/v1/endpoints/broken")
-    assert shown["state"] == "failed"
+
+    async def failed() -> dict[str, Any] | None:
+        """The endpoint while its next try is put off; each try that fails puts it off longer."""
+        status, problem = await penstock.get("broken", "/")
+        assert status == 503
+        assert problem["reason"] == "crash_backoff"
+        shown: dict[str, Any] = await penstock.api("GET", "/v1/endpoints/broken")
+        return shown if shown["state"] == "failed" else None
+
+    shown = await eventually(failed, "the endpoint has failed")
     assert "7" in shown["message"]
 
 

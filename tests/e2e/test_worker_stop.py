@@ -88,7 +88,13 @@ async def test_a_worker_is_stopped_by_hand(tmp_path: Path) -> None:
 
         # The next one takes over while the first has a request in flight.
         second = await running(penstock, but=first)
-        assert (await penstock.get("gauge", "/"))[1]["worker"] == second
+
+        async def is_served_by_the_second() -> bool:  # the router may hear of it after the api
+            status, answer = await penstock.get("gauge", "/")
+            assert status == 200
+            return bool(answer["worker"] == second)
+
+        await eventually(is_served_by_the_second, f"{second} serves")
         shown = await penstock.api("GET", f"/v1/workers/{first}")
         assert (shown["desired"], shown["order"]["reason"]) == ("draining", "hangs")
         assert (shown["reason"], shown["in_flight"]) == ("stop_ordered", 1)
@@ -99,8 +105,12 @@ async def test_a_worker_is_stopped_by_hand(tmp_path: Path) -> None:
         out, err = await waiting
         assert (stop.returncode, err.decode()) == (0, "")
         assert out.decode().splitlines()[-1] == f"{first} is gone"
-        endpoint = await penstock.api("GET", "/v1/endpoints/gauge")
-        assert (endpoint["state"], endpoint["reason"]) == ("serving", None)
+
+        async def is_well() -> bool:
+            endpoint = await penstock.api("GET", "/v1/endpoints/gauge")
+            return (endpoint["state"], endpoint["reason"]) == ("serving", None)
+
+        await eventually(is_well, "the endpoint serves as before")
 
         # With --now nothing is waited for.
         held = await hold(penstock, second)

@@ -31,7 +31,7 @@ from penstock_common.specs import parse_endpoint
 from penstock_common.states import DesiredState, EndpointState, WorkerState
 from penstock_router.app import Router
 from penstock_router.settings import RouterSettings
-from tests.support.bus import PatientBus
+from tests.support.bus import PATIENT_S
 
 CLOCK = SystemClock()
 NODE = "node-test"
@@ -230,7 +230,7 @@ def nats_settings(url: str) -> NatsSettings:
 
 @contextlib.asynccontextmanager
 async def running_world(nats_url: str) -> AsyncIterator[World]:
-    bus = await PatientBus.connect(nats_settings(nats_url), name="world", clock=CLOCK)
+    bus = await Bus.connect(nats_settings(nats_url), name="world", clock=CLOCK, answer_s=PATIENT_S)
     world = World(bus)
     try:
         await world.start()

@@ -68,19 +68,19 @@ async def test_its_worker_is_replaced_and_the_last_ones_is_stopped(
             gpu={"count": 1}, image={"command": GAUGE}, workers={"min": 1, "max": 1}
         )
         await Bucket(bus, subjects.ENDPOINTS).put(record.endpoint_id, record.encode())
-        await eventually(gpus, within_s=20)
+        await eventually(gpus)
         ((first, bad),) = gpus().items()
 
         nvml.tell_xid(int(bad[-1]), 95)
-        await eventually(lambda: gpus() and first not in gpus(), within_s=20)
+        await eventually(lambda: gpus() and first not in gpus())
         ((second, good),) = gpus().items()
         assert {bad, good} == {"GPU-0", "GPU-1"}
         await rig.scheduler.until_gone(first)
         history = [(s.worker_id, s.state) for s in rig.scheduler.history]
-        # The second ran before the first took no more.
-        assert history.index((second, WorkerState.RUNNING)) < history.index(
-            (first, WorkerState.STOPPED)
-        )
+        before = history[: history.index((second, WorkerState.RUNNING))]
+        # The second ran before the first took no more; of what is overwritten not all is seen.
+        assert (first, WorkerState.RUNNING) in before
+        assert (first, WorkerState.STOPPED) not in before
 
         nvml.tell_xid(int(good[-1]), 79)
         await rig.scheduler.until_gone(second)

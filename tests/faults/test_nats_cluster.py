@@ -1,6 +1,7 @@
 """Three nats-servers, one of which is killed (SIGKILL): nothing is lost, doubled or stopped."""
 
 import asyncio
+import contextlib
 import itertools
 import sys
 from collections import Counter
@@ -12,7 +13,12 @@ from typing import Any
 import pytest
 
 from penstock_common import subjects
-from penstock_common.errors import BusDisconnectedError, BusRefusedError, BusTimeoutError
+from penstock_common.errors import (
+    BusDisconnectedError,
+    BusRefusedError,
+    BusTimeoutError,
+    NoRespondersError,
+)
 from penstock_common.nats.connection import Bus
 from penstock_common.nats.kv import Bucket, WatchedTable
 from penstock_common.nats.streams import STREAMS, ensure_streams
@@ -22,18 +28,25 @@ from tests.support.installation import ROOT, eventually
 from tests.support.nats_cluster import NAMES, running_cluster
 
 WORKERS = kv_stream(subjects.WORKERS)
+#: What a question may meet while leaders change.
+AWAY = (BusDisconnectedError, BusTimeoutError, BusRefusedError, NoRespondersError)
 #: What a whole path needs in every moment, and what makes a mass stop when it is taken for lost.
 BUSY = (WORKERS, kv_stream(subjects.NODES), kv_stream(subjects.ROUTERS), subjects.TICKETS)
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(480)]
 
 
 async def asked(bus: Bus, verb: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     """JetStream's answer; {} = none, as while leaders change."""
     try:
         return await bus.api(verb, body, timeout_s=1)
-    except (BusDisconnectedError, BusTimeoutError, BusRefusedError):
+    except AWAY:
         return {}
+
+
+async def told(bus: Bus, verb: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """JetStream's answer to a question, asked again while leaders change."""
+    return await eventually(lambda: asked(bus, verb, body), verb, within_s=60)
 
 
 async def placed(bus: Bus, stream: str) -> Mapping[str, Any]:
@@ -52,7 +65,7 @@ async def lead(bus: Bus, stream: str, server: str) -> None:
             await asked(bus, f"STREAM.LEADER.STEPDOWN.{stream}", body)
         return bool(leader == server)
 
-    await eventually(leads, f"{server} leads {stream}")
+    await eventually(leads, f"{server} leads {stream}", within_s=60)
 
 
 async def copies_are_current(bus: Bus) -> bool:
@@ -69,20 +82,20 @@ async def test_every_stream_has_a_copy_on_each_server(tmp_path: Path) -> None:
     async with running_cluster(tmp_path / "nats") as cluster, cluster.connected("api") as bus:
         await ensure_streams(bus, replicas=1, may_change=True)
         await ensure_streams(bus, replicas=3, may_change=True)  # as an installation that grew
-        logs = await bus.api(f"STREAM.INFO.{subjects.LOGS}")
+        logs = await told(bus, f"STREAM.INFO.{subjects.LOGS}")
         assert logs["config"]["num_replicas"] == 1, "docs/operations.md says that the logs keep one"
         async with cluster.connected() as operator:
-            await operator.api(f"STREAM.DELETE.{subjects.LOGS}")
+            await operator.api(f"STREAM.DELETE.{subjects.LOGS}", timeout_s=30)
         await ensure_streams(bus, replicas=3, may_change=True)
-        await eventually(lambda: copies_are_current(bus), "three copies of each", within_s=60)
+        await eventually(lambda: copies_are_current(bus), "three copies of each", within_s=120)
         before = {}
         for declared in STREAMS:
-            info = await bus.api(f"STREAM.INFO.{declared['name']}")
+            info = await told(bus, f"STREAM.INFO.{declared['name']}")
             assert info["config"]["num_replicas"] == 3
             before[declared["name"]] = (info["created"], info["config"])
         await ensure_streams(bus, replicas=3, may_change=True)
         for name, same in before.items():
-            info = await bus.api(f"STREAM.INFO.{name}")
+            info = await told(bus, f"STREAM.INFO.{name}")
             assert (info["created"], info["config"]) == same
 
 
@@ -91,15 +104,32 @@ async def test_a_table_takes_nothing_from_a_server_that_lags_behind(tmp_path: Pa
     keys = [f"k{i}" for i in range(1_000)]
     declared = next(d for d in STREAMS if d["name"] == WORKERS)
     async with running_cluster(tmp_path / "nats") as cluster, cluster.connected() as operator:
-        await operator.api(f"STREAM.CREATE.{WORKERS}", {**declared, "num_replicas": 3})
-        where = await placed(operator, WORKERS)
+        create = f"STREAM.CREATE.{WORKERS}"
+        await operator.api(create, {**declared, "num_replicas": 3}, timeout_s=30)
+
+        async def led() -> Mapping[str, Any]:
+            where = await placed(operator, WORKERS)
+            return where if where.get("leader") and len(where.get("replicas", ())) == 2 else {}
+
+        where = await eventually(led, "the stream has a leader and two others", within_s=60)
         meta = await cluster.leader()
         late = next(r["name"] for r in where["replicas"] if r["name"] != meta)
         async with cluster.connected(server=where["leader"]) as bus:
             bucket = Bucket(bus, subjects.WORKERS)
             cluster.servers[late].kill()
+
+            async def write(key: str) -> None:
+                """Until it is acknowledged, however often leaders change."""
+
+                async def written() -> bool:
+                    with contextlib.suppress(*AWAY):
+                        return await bucket.put(key, b"x" * 600) > 0
+                    return False
+
+                await eventually(written, f"{key} is written", within_s=60)
+
             for i in range(0, len(keys), 50):
-                await asyncio.gather(*(bucket.put(key, b"x" * 600) for key in keys[i : i + 50]))
+                await asyncio.gather(*(write(key) for key in keys[i : i + 50]))
             await asyncio.to_thread(cluster.servers[late].start)
             listed: Counter[int] = Counter()
 
@@ -158,7 +188,7 @@ async def test_requests_are_served_while_a_server_is_down(tmp_path: Path) -> Non
             """Start a server that was killed; it has caught up with the others."""
             await asyncio.to_thread(cluster.servers[server].start)
             await cluster.agree()
-            await eventually(lambda: copies_are_current(operator), "three copies", within_s=60)
+            await eventually(lambda: copies_are_current(operator), "three copies", within_s=120)
 
         for app in ("follower", "election", "elected", "again"):
             one = {"min": 0, "max": 1, "max_concurrency": 2}
@@ -188,9 +218,8 @@ async def test_requests_are_served_while_a_server_is_down(tmp_path: Path) -> Non
             assert [status for status, _ in answers] == [200] * 6, app
             assert len({answer["worker"] for _, answer in answers}) == 1, app
             assert len(await site.workers(app)) <= 1
-        info = await operator.api(
-            f"STREAM.INFO.{subjects.EVENTS}", {"subjects_filter": "penstock.v1.events.node.>"}
-        )
+        verb = f"STREAM.INFO.{subjects.EVENTS}"
+        info = await told(operator, verb, {"subjects_filter": "penstock.v1.events.node.>"})
         assert not [s for s in info["state"]["subjects"] if s.endswith(".lost")]
         assert not site.said("nats_denied")
     sent = [

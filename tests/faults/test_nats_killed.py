@@ -1,6 +1,7 @@
 """nats-server is killed (SIGKILL) and started again, empty-handed where it kept to memory."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -17,10 +18,11 @@ from tests.support.nats_server import NatsServer
 pytestmark = pytest.mark.nats
 
 
-async def restart(server: NatsServer, bus: Bus, *, down_s: float = 0.0) -> None:
+async def restart(server: NatsServer, bus: Bus, *, down: Callable[[], None] = lambda: None) -> None:
+    """Kill and start the server; `down` is called when the bus knows that it is away."""
     server.kill()
-    await eventually(lambda: not bus.connected, within_s=5)
-    await asyncio.sleep(down_s)
+    await eventually(lambda: not bus.connected)
+    down()
     await asyncio.to_thread(server.start)
 
 
@@ -38,7 +40,7 @@ async def test_the_bus_returns_with_its_subscriptions(nats_server: NatsServer) -
         remove = bus.on_connect(lambda: told.append("connect"))
         for generation in (2, 3):
             await restart(nats_server, bus)
-            await eventually(lambda: len(told) % 3 == 0, within_s=10)
+            await eventually(lambda: len(told) % 3 == 0)
             assert told[-3:] == ["disconnect", "ensure", "connect"]
             assert bus.generation == generation
             await bus.publish("a", b"%d" % generation)
@@ -65,7 +67,7 @@ async def test_nothing_is_sent_later(nats_server: NatsServer) -> None:
             with pytest.raises(BusDisconnectedError):
                 await bus.subscribe("x", lambda _: None)
         await asyncio.to_thread(nats_server.start)
-        await eventually(lambda: bus.connected, within_s=5)
+        await eventually(lambda: bus.connected)
         await bus.wait_ready()
         assert await bucket.last_revision("a") == before
 
@@ -76,8 +78,10 @@ async def test_what_waits_for_an_answer_fails_at_once(nats_server: NatsServer) -
         waiting = asyncio.create_task(bus.request("mute", b"", timeout_s=30))
         await asyncio.sleep(0)
         nats_server.kill()
+        # Long before its own time is up, whose end would read otherwise.
         with pytest.raises(BusTimeoutError, match="broke"):
-            await asyncio.wait_for(waiting, 1)
+            async with asyncio.timeout(20):
+                await waiting
 
 
 async def test_acknowledged_writes_survive(nats_server: NatsServer) -> None:
@@ -86,14 +90,14 @@ async def test_acknowledged_writes_survive(nats_server: NatsServer) -> None:
         bucket = Bucket(bus, subjects.WORKERS)
         written = {f"k{i}": await bucket.put(f"k{i}", b"%d" % i) for i in range(100)}
         await restart(nats_server, bus)
-        await eventually(lambda: bus.connected, within_s=5)
+        await eventually(lambda: bus.connected)
         for key, revision in written.items():
             entry = await bucket.get(key)
             assert entry is not None
             assert entry.revision == revision
 
 
-async def test_tables_recover_within_a_second_of_the_server(nats_server: NatsServer) -> None:
+async def test_tables_recover_soon_after_the_server(nats_server: NatsServer) -> None:
     """nats-py's watch was blind for 13 s (engineering.md, fact 6)."""
     async with connected(nats_server.url) as bus:
         await ensure_streams(bus)
@@ -114,16 +118,16 @@ async def test_tables_recover_within_a_second_of_the_server(nats_server: NatsSer
         changes.clear()
 
         nats_server.kill()
-        await eventually(lambda: not any(t.synced for t in tables), within_s=5)
+        await eventually(lambda: not any(t.synced for t in tables))
         assert [set(t.rows) for t in tables] == [{"kept"}, {"gone"}]  # as last seen
         await asyncio.to_thread(nats_server.start)
-        await eventually(lambda: bus.connected, within_s=10)
-        await eventually(lambda: all(t.synced for t in tables), within_s=5)
+        await eventually(lambda: bus.connected)
+        await eventually(lambda: all(t.synced for t in tables), within_s=10)
         assert changes == [("memory gone", None)]  # what stayed is not told again
 
         await on_file.put("new", b"2")
         await in_memory.put("new", b"2")
-        await eventually(lambda: len(changes) == 3, within_s=5)
+        await eventually(lambda: len(changes) == 3)
         assert {"file new", "memory new"} == {c[0] for c in changes[1:]}
         for table in tables:
             await table.stop()
@@ -147,11 +151,16 @@ async def test_a_pull_loop_goes_on(nats_server: NatsServer) -> None:
         )
         await loop.start()
         for round_ in range(3):
-            await eventually(lambda: loop.asked == 5, within_s=10)
+            await eventually(lambda: loop.asked == 5)
             await bus.store(subjects.tickets("ep-1"), b"%d" % round_)
             await eventually(lambda: got == [b"%d" % i for i in range(round_ + 1)])  # noqa: B023
-            await restart(nats_server, bus)
-            assert loop.asked == 0
+            asked_while_down: list[int] = []
+
+            def note(noted: list[int] = asked_while_down) -> None:
+                noted.append(loop.asked)
+
+            await restart(nats_server, bus, down=note)
+            assert asked_while_down == [0]
         # Settling what came from the server that died is no error.
         nats_server.kill()
         await eventually(lambda: not bus.connected)
@@ -175,15 +184,14 @@ async def test_a_long_outage_is_no_hot_loop_and_no_end(nats_server: NatsServer) 
             handler=lambda _: None,
         )
         await loop.start()
-        import time
-
         nats_server.kill()
         await eventually(lambda: not bus.connected)
         began = time.process_time()
         await asyncio.sleep(4)
-        assert time.process_time() - began < 0.4
+        # A loop that never waits would have taken all of it.
+        assert time.process_time() - began < 2
         await asyncio.to_thread(nats_server.start)
-        await eventually(lambda: table.synced and loop.asked == 5, within_s=4)
+        await eventually(lambda: table.synced and loop.asked == 5)
         await loop.stop()
         await table.stop()
 
@@ -218,7 +226,7 @@ async def test_an_ensure_hook_that_fails_is_tried_again_and_holds_nobody_up(
         bus.ensure("test", fail_twice)
         bus.on_connect(lambda: connects.append(len(calls)))
         await restart(nats_server, bus)
-        await eventually(lambda: len(calls) == 3, within_s=5)
+        await eventually(lambda: len(calls) == 3)
         assert connects == [1]
 
 
@@ -236,7 +244,7 @@ async def test_a_callback_that_raises_keeps_no_other_from_its_call(
         bus.on_connect(explode)
         bus.on_connect(lambda: called.append("connect"))
         await restart(nats_server, bus)
-        await eventually(lambda: called == ["disconnect", "connect"], within_s=4)
+        await eventually(lambda: called == ["disconnect", "connect"])
 
 
 async def test_a_subscription_begun_or_ended_while_down(nats_server: NatsServer) -> None:
@@ -248,7 +256,7 @@ async def test_a_subscription_begun_or_ended_while_down(nats_server: NatsServer)
         bus.subscribe_nowait("new", got.append)
         await old.close()
         await asyncio.to_thread(nats_server.start)
-        await eventually(lambda: bus.connected, within_s=5)
+        await eventually(lambda: bus.connected)
         await bus.publish("old", b"")
         await bus.publish("new", b"")
         await eventually(lambda: [m.subject for m in got] == ["new"])

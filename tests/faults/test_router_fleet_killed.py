@@ -57,14 +57,15 @@ class Clients:
     async def stop(self) -> dict[tuple[str, object], int]:
         """Let every request end; gives what was no success."""
         self.stopping = True
-        await asyncio.wait_for(asyncio.gather(*self.tasks), 90)
+        async with asyncio.timeout(90):
+            await asyncio.gather(*self.tasks)
         return {key: n for key, n in self.answers.items() if key[1] != 200}
 
 
 async def expired(world: World, router_id: str) -> None:
     """Wait until the router's record is gone: then a scheduler takes it for lost."""
     routers = Bucket(world.bus, subjects.ROUTERS)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await routers.get(router_id) is not None:  # noqa: ASYNC110  # a plain read
             await asyncio.sleep(0.1)
 
@@ -108,7 +109,7 @@ async def test_slots_hold_and_nobody_else_fails_when_a_router_is_killed_and_one_
         await expired(world, "rt-1")
         before = workers[0].n_requests
         await world.assign(endpoint_id, "wk-1", "rt-4")
-        await until(lambda: workers[0].n_requests >= before + 50, timeout_s=30)
+        await until(lambda: workers[0].n_requests >= before + 50, timeout_s=60)
         await clients.served(60, *living)
         failed = await clients.stop()
         assert {name for name, _ in failed} <= {"rt-1"}, failed

@@ -6,7 +6,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.fakes.router_world import http_client, running_world, until
+from penstock_router import liveness
+from tests.fakes.router_world import CLOCK, http_client, running_world, until
 from tests.support.nats_server import NatsServer
 from tests.support.router_process import router_process
 from tests.support.upstream import running_upstream
@@ -40,7 +41,7 @@ async def test_no_warm_request_fails_while_nats_is_gone(
             asyncio.create_task(_ask(session, f"{url}/echo/sleep?s=0.02", stop))
             for _ in range(N_CLIENTS)
         ]
-        await until(lambda: worker.n_requests > 100, timeout_s=20)
+        await until(lambda: worker.n_requests > 100, timeout_s=60)
         if how == "killed":
             nats_server.kill()
         else:
@@ -53,9 +54,10 @@ async def test_no_warm_request_fails_while_nats_is_gone(
         else:
             nats_server.thaw()
         after = worker.n_requests
-        await until(lambda: worker.n_requests > after + 100, timeout_s=20)
+        await until(lambda: worker.n_requests > after + 100, timeout_s=60)
         stop.set()
-        answers = sum(await asyncio.wait_for(asyncio.gather(*clients), 30))
+        async with asyncio.timeout(60):
+            answers = sum(await asyncio.gather(*clients))
         assert answers == worker.n_requests  # each one answered with 200
         assert during > 100
         assert worker.most_in_flight == N_CLIENTS // 2
@@ -80,23 +82,30 @@ async def test_a_router_that_fences_stops_when_others_may_take_it_for_dead(
         endpoint_id = await world.put_endpoint("echo", queue={"max_wait_s": 1})
         await world.assign(endpoint_id, "wk-1", "rt-1")
         await world.put_worker_status("wk-1", worker.port)
-        await until(lambda: world.last_report("rt-1", endpoint_id))
+
+        def accepted() -> bool:
+            report = world.last_report("rt-1", endpoint_id)
+            return report is not None and any(load.accepting for load in report.workers)
+
+        await until(accepted)
 
         async def status() -> int:
             async with session.get(f"{url}/echo/sleep?s=0") as response:
                 return response.status
 
         assert await status() == 200
+        killed_at = CLOCK.monotonic()
         nats_server.kill()
-        assert await status() == 200  # nobody takes it for dead yet
-        async with asyncio.timeout(30):
+        # Nobody takes it for dead yet, unless the machine stalls for as long as that takes.
+        assert await status() == 200 or CLOCK.monotonic() - killed_at > liveness.LOST_S / 2
+        async with asyncio.timeout(60):
             while await status() == 200:  # noqa: ASYNC110  # asked over HTTP
                 await asyncio.sleep(0.1)
         n_before = worker.n_requests
         assert await status() == 503
         assert worker.n_requests == n_before
         nats_server.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await status() != 200:  # noqa: ASYNC110  # asked over HTTP
                 await asyncio.sleep(0.1)
 

@@ -70,6 +70,20 @@ async def test_a_drained_subscription_handles_what_was_sent_before(nats_server: 
         assert len(got) == 1000
 
 
+async def test_a_question_waits_as_long_as_its_connection_says(nats_server: NatsServer) -> None:
+    settings = NatsSettings(nats_url=nats_server.url)
+    bus = await Bus.connect(settings, name="t", clock=SystemClock(), answer_s=0.2)
+    try:
+        await bus.subscribe("mute", lambda _: None)
+        for ask in (bus.request, bus.store):
+            with pytest.raises(BusTimeoutError, match=r"within 0\.2 s"):
+                await ask("mute", b"")
+        with pytest.raises(BusTimeoutError, match=r"within 0\.1 s"):
+            await bus.request("mute", b"", timeout_s=0.1)
+    finally:
+        await bus.close()
+
+
 async def test_a_queue_group_shares_messages(nats_server: NatsServer) -> None:
     async with connected(nats_server.url) as bus:
         got: list[int] = []

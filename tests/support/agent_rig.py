@@ -9,7 +9,7 @@ from penstock_common import entropy, ids, subjects
 from penstock_common.clock import SystemClock
 from penstock_common.errors import PenstockError
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
-from penstock_common.nats.connection import Bus
+from penstock_common.nats.connection import ANSWER_S, Bus
 from penstock_common.nats.kv import Bucket, WatchedTable
 from penstock_common.nats.streams import ensure_streams
 from penstock_common.sealing import Sealer
@@ -23,7 +23,7 @@ from penstock_node_agent.node.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.node.host_facts import HostFacts
 from penstock_node_agent.runtimes.protocol import Runtime
 from penstock_node_agent.workers.advice import advised
-from tests.support.bus import PatientBus
+from tests.support.bus import PATIENT_S
 from tests.support.nats_server import NatsServer
 
 NODE = "node-test"
@@ -190,9 +190,9 @@ class AgentRig:
         self._agents: list[RunningAgent] = []
         self.scheduler: SchedulerStandIn
 
-    async def bus(self, name: str, kind: type[Bus] = PatientBus) -> Bus:
-        """One that is closed at the end; by default for the test itself."""
-        bus = await kind.connect(self._settings, name=name, clock=self._clock)
+    async def bus(self, name: str, *, answer_s: float = PATIENT_S) -> Bus:
+        """A connection of the test's; an agent's own has the `answer_s` of agents."""
+        bus = await Bus.connect(self._settings, name=name, clock=self._clock, answer_s=answer_s)
         self._stack.push_async_callback(bus.close)
         return bus
 
@@ -215,7 +215,8 @@ class AgentRig:
         engine_patience_s: float = 30.0,
     ) -> RunningAgent:
         """Start an agent and wait until it serves."""
-        bus, beats = await self.bus("agent", Bus), await self.bus("agent beats", Bus)
+        bus = await self.bus("agent", answer_s=ANSWER_S)
+        beats = await self.bus("agent beats", answer_s=ANSWER_S)
         await ensure_streams(bus)
         await ensure_streams(beats)
 

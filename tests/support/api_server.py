@@ -19,7 +19,7 @@ from penstock_common.nats.connection import Bus, Received
 from penstock_common.nats.kv import Bucket
 from penstock_common.settings import NatsSettings
 from penstock_common.states import EndpointState
-from tests.support.bus import PatientBus
+from tests.support.bus import PATIENT_S
 from tests.support.nats_server import NatsServer, free_port
 
 CLOCK = SystemClock()
@@ -73,7 +73,7 @@ class ApiServer:
         self.bus: Bus
 
     async def start(self) -> None:
-        self.bus = await PatientBus.connect(
+        self.bus = await Bus.connect(
             NatsSettings(
                 nats_url=self.nats.url,
                 nats_user=self.settings.nats_user,
@@ -81,6 +81,7 @@ class ApiServer:
             ),
             name="test",
             clock=CLOCK,
+            answer_s=PATIENT_S,
         )
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60))
         self.task = asyncio.create_task(serve(self.settings, self.stopping), name="api")

@@ -2,51 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
-
-from typing_extensions import override
 
 from penstock_common.clock import Clock, SystemClock
-from penstock_common.nats.connection import Bus, Received, Stored
+from penstock_common.nats.connection import Bus
 from penstock_common.settings import NatsSettings
 
-
-class PatientBus(Bus):
-    """Waits a minute for an answer.
-
-    A service gives up after two seconds and tries again; a test that writes or asks does it once,
-    also of a server whose disk takes three seconds to sync.
-    """
-
-    @override
-    async def request(
-        self,
-        subject: str,
-        data: bytes,
-        *,
-        timeout_s: float = 60.0,
-        headers: Mapping[str, str] | None = None,
-    ) -> Received:
-        return await super().request(subject, data, timeout_s=timeout_s, headers=headers)
-
-    @override
-    async def store(
-        self,
-        subject: str,
-        data: bytes,
-        *,
-        timeout_s: float = 60.0,
-        headers: Mapping[str, str] | None = None,
-    ) -> Stored:
-        return await super().store(subject, data, timeout_s=timeout_s, headers=headers)
-
-    @override
-    async def api(
-        self, verb: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0
-    ) -> Mapping[str, Any]:
-        return await super().api(verb, body, timeout_s=timeout_s)
+#: What a test writes in another's place waits so long for a disk that stalls.
+PATIENT_S = 60.0
 
 
 @asynccontextmanager
@@ -54,8 +18,12 @@ async def connected(
     url: str, *, name: str = "test", clock: Clock | None = None
 ) -> AsyncIterator[Bus]:
     """A bus that is closed afterwards."""
-    bus = await PatientBus.connect(
-        NatsSettings(nats_url=url), name=name, clock=clock or SystemClock(), wait_s=60.0
+    bus = await Bus.connect(
+        NatsSettings(nats_url=url),
+        name=name,
+        clock=clock or SystemClock(),
+        wait_s=60.0,
+        answer_s=PATIENT_S,
     )
     try:
         yield bus

@@ -71,7 +71,7 @@ class ClusterSite:
                 stdout=log,
                 stderr=log,
             )
-        await eventually(lambda: self._is_ready(service), f"{service} ready", within_s=60)
+        await eventually(lambda: self._is_ready(service), f"{service} ready", within_s=120)
 
     async def _is_ready(self, service: str) -> bool:
         assert self._processes[service].returncode is None, self._log(service).read_text()
@@ -87,7 +87,8 @@ class ClusterSite:
     def lines(self, service: str) -> list[dict[str, Any]]:
         """What a service has written to its log so far."""
         text = self._log(service).read_text(errors="replace")
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        whole = text.rpartition("\n")[0]  # the last line may be half written
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def said(self, action: str) -> list[dict[str, Any]]:
         """Lines of all logs that tell of this."""

@@ -1,6 +1,7 @@
 """A worker that counts how many requests it serves at once. Standard library only.
 
-GET /health → 200. Anything else waits `ms` milliseconds (query) and answers with what it saw:
+GET /health → 200. Anything else waits `ms` milliseconds (query), and until the file `until` (query)
+is there, and answers with what it saw:
 {"worker", "in_flight", "most_in_flight", "path"}.
 """
 
@@ -33,8 +34,11 @@ class Handler(BaseHTTPRequestHandler):
             in_flight += 1
             most_in_flight = max(most_in_flight, in_flight)
             seen = in_flight
+        asked = parse_qs(url.query)
         try:
-            time.sleep(float(parse_qs(url.query).get("ms", ["0"])[0]) / 1000)
+            time.sleep(float(asked.get("ms", ["0"])[0]) / 1000)
+            while "until" in asked and not os.path.exists(asked["until"][0]):  # noqa: PTH110
+                time.sleep(0.02)
         finally:
             with lock:
                 in_flight -= 1

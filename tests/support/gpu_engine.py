@@ -94,7 +94,11 @@ def dockerd(folder: Path, netns: str, *options: str) -> Iterator["subprocess.Pop
             yield process
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             # What the engine keeps mounted would hold the folder.
             for mount in Path("/proc/self/mounts").read_text().splitlines():
                 if (path := mount.split()[1]).startswith(f"{folder}/"):

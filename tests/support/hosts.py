@@ -7,7 +7,10 @@ here is each engine's default, so that it writes down every container that is ev
 
 import asyncio
 import contextlib
+import ipaddress
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -91,7 +94,8 @@ class Host:
         assert self._agent is not None
         if self._agent.returncode is None:
             self._agent.send_signal(number)
-        code = await asyncio.wait_for(self._agent.wait(), 30)
+        async with asyncio.timeout(60):
+            code = await self._agent.wait()
         self._health.unlink(missing_ok=True)
         return code
 
@@ -141,7 +145,8 @@ def hosts(count: int) -> Iterator[tuple[str, list[Host]]]:
     require(os.geteuid() == 0 and not missing, f"root and {' '.join(_TOOLS)}")
     source = docker_host()
     mark = uuid.uuid4().hex[:6]
-    subnet = f"10.{200 + os.getpid() % 50}.{int(mark[:2], 16)}"
+    network = _free_network()
+    here, *others = (str(address) for address in network.hosts())
     bridge = f"psb-{mark}"
     with contextlib.ExitStack() as stack:
         # Short, since sockets of an engine lie deep below it; a path holds 108 characters.
@@ -150,14 +155,12 @@ def hosts(count: int) -> Iterator[tuple[str, list[Host]]]:
         subprocess.run(["docker", "-H", source, "save", "-o", image, IMAGE], check=True)
         _ip("link", "add", bridge, "type", "bridge")
         stack.callback(_ip, "link", "del", bridge)
-        _ip("addr", "add", f"{subnet}.1/24", "dev", bridge)
+        _ip("addr", "add", f"{here}/{network.prefixlen}", "dev", bridge)
         _ip("link", "set", bridge, "up")
         made = []
         for number in range(1, count + 1):
-            host = Host(
-                number, f"psn-{mark}-{number}", f"{subnet}.{10 + number}", folder / str(number)
-            )
-            _join(stack, host, bridge, f"ps{mark}{number}")
+            host = Host(number, f"psn-{mark}-{number}", others[number], folder / str(number))
+            _join(stack, host, network, bridge, f"ps{mark}{number}")
             made.append(host)
         starting = [(host, stack.enter_context(_engine(host))) for host in made]
         with ThreadPoolExecutor(count) as pool:
@@ -166,13 +169,34 @@ def hosts(count: int) -> Iterator[tuple[str, list[Host]]]:
             stack.callback(host.engine.client.close)
             stack.enter_context(_lives_noted(host))
         try:
-            yield f"{subnet}.1", made
+            yield here, made
         finally:
             for host in made:
                 _kill(host._agent)
 
 
-def _join(stack: contextlib.ExitStack, host: Host, bridge: str, link: str) -> None:
+def _free_network() -> ipaddress.IPv4Network:
+    """One of the upper half of 198.18.0.0/15, which is for tests alone; own engines have the other.
+
+    Not one of a run beside this one, or of one that was cut off.
+    """
+    shown = subprocess.run(["ip", "-o", "addr"], check=True, capture_output=True, text=True)
+    taken = {
+        ipaddress.ip_address(word.partition("/")[0])
+        for word in re.findall(r"\binet (\S+)", shown.stdout)
+    }
+    networks = list(ipaddress.IPv4Network("198.19.0.0/16").subnets(new_prefix=26))
+    random.SystemRandom().shuffle(networks)
+    return next(n for n in networks if not any(address in n for address in taken))
+
+
+def _join(
+    stack: contextlib.ExitStack,
+    host: Host,
+    network: ipaddress.IPv4Network,
+    bridge: str,
+    link: str,
+) -> None:
     """Make the host's namespace, with one link to the bridge."""
     netns = host._netns
     host.folder.mkdir()
@@ -180,7 +204,7 @@ def _join(stack: contextlib.ExitStack, host: Host, bridge: str, link: str) -> No
     stack.callback(_ip, "netns", "del", netns)
     _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", netns)
     _ip("link", "set", link, "master", bridge, "up")
-    _ip("-n", netns, "addr", "add", f"{host.address}/24", "dev", "eth0")
+    _ip("-n", netns, "addr", "add", f"{host.address}/{network.prefixlen}", "dev", "eth0")
     _ip("-n", netns, "link", "set", "lo", "up")
     _ip("-n", netns, "link", "set", "eth0", "up")
 

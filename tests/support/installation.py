@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ PENSTOCK = str(Path(sys.executable).with_name("penstock"))
 
 
 async def eventually(
-    ask: Callable[[], Awaitable[T | None]], what: str, *, within_s: float = 20.0
+    ask: Callable[[], Awaitable[T | None]], what: str, *, within_s: float = 60.0
 ) -> T:
     """Ask until the answer is true, or fail after `within_s` seconds."""
     deadline = CLOCK.monotonic() + within_s
@@ -53,7 +53,16 @@ class Installation:
         await self.stop()
 
     async def start(self) -> None:
-        """Start it and wait for the ready line."""
+        """Start it and wait for the ready line; where that does not come, nothing is left of it."""
+        try:
+            await self._start()
+        except BaseException:
+            if self._process is not None and self._process.returncode is None:
+                self._process.terminate()  # its children end with it, also when it is killed
+                await self._ended()
+            raise
+
+    async def _start(self) -> None:
         log = (self.data.parent / f"{self.data.name}.log").open("ab")
         # fmt: off
         self._process = await asyncio.create_subprocess_exec(
@@ -64,13 +73,16 @@ class Installation:
         # fmt: on
         log.close()
         assert self._process.stdout is not None
-        line = (await asyncio.wait_for(self._process.stdout.readline(), 60)).decode()
+        # Longer than it waits for its parts itself: then it says which was late.
+        async with asyncio.timeout(150):
+            line = (await self._process.stdout.readline()).decode()
         assert line.startswith("ready "), self.log_text()[-4000:]
         self.urls = dict(part.split("=", 1) for part in line.split()[1:])
         self.key = (self.data / "admin.key").read_text().strip()
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {self.key}"},
-            timeout=aiohttp.ClientTimeout(total=60),
+            # Who waits for a worker on a busy machine waits for long; each test has an end.
+            timeout=aiohttp.ClientTimeout(total=180),
             connector=aiohttp.TCPConnector(limit=0),
         )
 
@@ -82,13 +94,19 @@ class Installation:
         assert process is not None
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
-        try:
-            code = await asyncio.wait_for(process.wait(), 20)
-        except TimeoutError:
-            process.kill()
-            raise
+        code = await self._ended()
         assert not self.denied(), "a NATS user lacks a permission (nats/permissions.py)"
         return code
+
+    async def _ended(self) -> int:
+        """Its exit code. It ends within the graces of its parts, which are 20 s together."""
+        assert self._process is not None
+        try:
+            async with asyncio.timeout(60):
+                return await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            raise
 
     def denied(self) -> list[str]:
         """Lines of the services' logs that tell of something that NATS did not let them do."""
@@ -112,6 +130,16 @@ class Installation:
         """Pid of one of its children, as ready.json says."""
         pid: int = json.loads((self.data / "ready.json").read_text())["children"][name]
         return pid
+
+    @contextlib.contextmanager
+    def starting_nothing(self) -> Iterator[None]:
+        """Whatever part dies meanwhile stays dead until the end of the block."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     async def api(self, method: str, path: str, document: object = None) -> Any:
         """The JSON answer of an api call that must succeed."""
@@ -143,7 +171,7 @@ class Installation:
         async with self.session.get(f"{self.urls['router']}/{app}{path}") as answer:
             return answer.status, await answer.json(content_type=None)
 
-    async def no_workers(self, app: str, *, within_s: float = 20.0) -> None:
+    async def no_workers(self, app: str, *, within_s: float = 60.0) -> None:
         """Wait until the endpoint has no worker any more."""
 
         async def none_left() -> bool:

@@ -121,7 +121,7 @@ class NatsCluster:
             )
             return all(answer.get("status") == "ok" for answer in answers)
 
-        await eventually(healthy, "all servers of the cluster healthy", within_s=60)
+        await eventually(healthy, "all servers of the cluster healthy", within_s=120)
 
     async def leader(self) -> str:
         """The server that leads the whole: it places streams and consumers."""
@@ -132,7 +132,7 @@ class NatsCluster:
             leader: str = found.get("meta_cluster", {}).get("leader", "")
             return leader
 
-        return await eventually(told, "a leader of the cluster")
+        return await eventually(told, "a leader of the cluster", within_s=60)
 
     @property
     def url(self) -> str:

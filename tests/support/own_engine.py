@@ -210,10 +210,13 @@ def own_engine(folder: Path) -> Iterator[OwnEngine]:
 
 @contextlib.contextmanager
 def _network_namespace() -> Iterator[tuple[str, str]]:
-    """A namespace's name, and its address as seen from here; of 198.18.0.0/15, for tests alone."""
+    """A namespace's name, and its address as seen from here; of 198.18.0.0/15, for tests alone.
+
+    Of its lower half: `hosts.py` has the other.
+    """
     token = uuid.uuid4()
     netns, cable = f"penstock-{token.hex[:8]}", f"ps{token.hex[:8]}"
-    ours = ipaddress.IPv4Address("198.18.0.0") + token.int % 2**15 * 4 + 1
+    ours = ipaddress.IPv4Address("198.18.0.0") + token.int % 2**14 * 4 + 1
     theirs = ours + 1
     _run("ip", "netns", "add", netns)
     try:

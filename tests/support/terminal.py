@@ -22,10 +22,18 @@ _CONTROL = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()].|[@-Z=>])
 class TerminalRun:
     """A process whose stdin, stdout and stderr are one terminal."""
 
-    def __init__(self, process: asyncio.subprocess.Process, master: int, slave: int) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        master: int,
+        slave: int,
+        settings_before: list[Any],
+    ) -> None:
         self.process = process
         self._master = master
         self._slave = slave
+        #: as the terminal was when it began
+        self.settings_before = settings_before
         self._raw = b""
         self._come = asyncio.Event()
         asyncio.get_running_loop().add_reader(master, self._read)
@@ -111,6 +119,7 @@ async def on_terminal(
     """Run a command on a terminal of this size; it is killed at the end, if it still runs."""
     master, slave = pty.openpty()
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    settings_before = termios.tcgetattr(slave)
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=slave,
@@ -121,7 +130,7 @@ async def on_terminal(
         env=_without_size(env) | {"TERM": "xterm-256color"},
         cwd=cwd,
     )
-    run = TerminalRun(process, master, slave)
+    run = TerminalRun(process, master, slave, settings_before)
     try:
         yield run
     finally:

@@ -1,10 +1,13 @@
 """What the doctor makes of what it sees."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from penstock_cli.doctor.findings import (
     Answer,
     Finding,
+    clock_skew_s,
     judge_api,
     judge_disk,
     judge_driver,
@@ -52,6 +55,16 @@ def test_an_api_that_is_not(ready: Answer, nodes: Answer, seen: str) -> None:
 def test_clocks_may_differ_by_a_second(skew_s: float, level: str) -> None:
     ready = Answer(200, skew_s=skew_s)
     assert levels(judge_api(URL, ready, NODES))["clock"] == level
+
+
+@pytest.mark.parametrize(
+    ("told_s", "skew_s"),
+    [(0, 0.0), (3, 0.0), (9, 0.0), (-4, -3.5), (14, 4.5)],
+)
+def test_an_answer_that_takes_long_is_no_other_time(told_s: int, skew_s: float) -> None:
+    asked = datetime(2026, 1, 1, tzinfo=UTC)
+    told, answered = asked + timedelta(seconds=told_s), asked + timedelta(seconds=10)
+    assert clock_skew_s(told, asked=asked, answered=answered) == skew_s
 
 
 def test_an_installation_without_nodes_starts_nothing() -> None:

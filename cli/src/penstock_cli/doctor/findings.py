@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from penstock_client.documents import NodeDocument
@@ -65,6 +66,18 @@ def judge_api(url: str, ready: Answer, nodes: Answer) -> list[Finding]:
     if ready.skew_s is not None:
         findings.append(_judge_clock(ready.skew_s))
     return findings
+
+
+def clock_skew_s(told: datetime, *, asked: datetime, answered: datetime) -> float:
+    """Seconds by which the clock of an answer is ahead of ours; 0 = it may show the same.
+
+    Args:
+        told: the answer's date, whose fraction of a second was cut off: on average half of one.
+        asked: when we asked, by our clock; it was told at some time after that,
+        answered: and before this.
+    """
+    at = told + timedelta(seconds=0.5)
+    return (at - min(max(at, asked), answered)).total_seconds()
 
 
 def _judge_clock(skew_s: float) -> Finding:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from penstock_cli.doctor.findings import (
     Answer,
     Finding,
+    clock_skew_s,
     judge_api,
     judge_disk,
     judge_driver,
@@ -69,6 +70,7 @@ async def _get(
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     connector = aiohttp.UnixConnector(socket) if socket else None
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    asked = clock.utc()
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
@@ -78,8 +80,7 @@ async def _get(
             skew_s = None
             if "Date" in answer.headers:
                 told = parsedate_to_datetime(answer.headers["Date"])
-                # The server cut the second's fraction off: on average half of one.
-                skew_s = (told - clock.utc()).total_seconds() + 0.5
+                skew_s = clock_skew_s(told, asked=asked, answered=clock.utc())
             status = answer.status
     except TimeoutError:
         return Answer(error=f"no answer within {_TIMEOUT_S:g} s")

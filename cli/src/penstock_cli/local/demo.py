@@ -8,7 +8,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,7 +128,7 @@ async def _tour(
             answer, cold_s = await _ask(url, key, example.request)
         _show_answer(console, answer, cold_s)
         with _step(console, "ask for its worker's cold start, phase by phase"):
-            worker = await _one_worker(client, app)
+            worker = await _one_worker(client, app, lambda: _ask(url, key, example.request))
         _show_phases(console, worker)
         with _step(console, "send it again while the worker runs"):
             _, warm_s = await _ask(url, key, example.request)
@@ -258,16 +258,22 @@ def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
     return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
 
 
-async def _one_worker(client: PenstockClient, app: str) -> WorkerDocument:
+async def _one_worker(
+    client: PenstockClient, app: str, ask: Callable[[], Awaitable[object]]
+) -> WorkerDocument:
     """The worker that has just answered, once the api has heard of each phase of its start.
 
-    The router may hear of them before the api does.
+    The router may hear of them before the api does. On a machine that stalls it may have been
+    idle for long enough to be gone: then `ask` has another one start.
     """
     deadline = CLOCK.monotonic() + STEP_TIMEOUT_S
     while CLOCK.monotonic() < deadline:
-        async for worker in client.workers.list(app):
+        workers = (await client.workers.list(app).whole()).workers
+        for worker in workers:
             if Phase.HEALTHY in worker.phases_ms:
                 return worker
+        if not workers:
+            await ask()
         await asyncio.sleep(0.05)
     raise RuntimeError("the api shows no worker, though one has answered")
 

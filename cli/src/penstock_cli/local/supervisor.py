@@ -63,6 +63,8 @@ class _Child:
     spec: ChildSpec
     log: ChildLog
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    #: held while it is being started, which takes its time on a busy machine
+    starting: asyncio.Lock = field(default_factory=asyncio.Lock)
     process: asyncio.subprocess.Process | None = None
     #: last error that it logged and last line that it wrote, for the one line that says why
     #: everything stops
@@ -208,7 +210,7 @@ class Supervisor:
             child.ready.clear()
             started_at = self._clock.monotonic()
             code = await self._run_once(child)
-            if self._stopping:
+            if code is None or self._stopping:
                 return
             lived_s = self._clock.monotonic() - started_at
             if code == MISCONFIGURED and not child.ready.is_set():
@@ -227,32 +229,16 @@ class Supervisor:
             deaths = decision.deaths
             await asyncio.sleep(decision.delay_s)
 
-    async def _run_once(self, child: _Child) -> int:
-        """Start the child, relay its output, and give its exit code when it ended."""
+    async def _run_once(self, child: _Child) -> int | None:
+        """Start the child, relay its output, and give its exit code when it ended.
+
+        None: it was not started, since all are to stop.
+        """
         spec = child.spec
-        env = {
-            **spec.env,
-            SUPERVISOR_VARIABLE: str(os.getpid()),
-            "NOTIFY_SOCKET": self._socket_path(spec.name),
-        }
-        # A pipe of our own: with asyncio's, `wait` would also wait until the output is closed by
-        # whatever the child has started.
-        reading, writing = os.pipe()
-        try:
-            child.process = await asyncio.create_subprocess_exec(
-                *spec.argv,
-                env=env,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=writing,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
-        except OSError:
-            os.close(reading)
-            raise
-        finally:
-            os.close(writing)
+        async with child.starting:
+            if self._stopping:
+                return None
+            child.process, reading = await self._start_process(spec)
         self._on_change()
         relay = asyncio.create_task(self._relay(child, reading), name=f"relay {spec.name}")
         beside = [relay]
@@ -268,6 +254,33 @@ class Supervisor:
         finally:
             for task in beside:
                 task.cancel()
+
+    async def _start_process(self, spec: ChildSpec) -> tuple[asyncio.subprocess.Process, int]:
+        """The process, and where what it writes is read."""
+        env = {
+            **spec.env,
+            SUPERVISOR_VARIABLE: str(os.getpid()),
+            "NOTIFY_SOCKET": self._socket_path(spec.name),
+        }
+        # A pipe of our own: with asyncio's, `wait` would also wait until the output is closed by
+        # whatever the child has started.
+        reading, writing = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *spec.argv,
+                env=env,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        return process, reading
 
     async def _relay(self, child: _Child, reading: int) -> None:
         stdout = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
@@ -309,7 +322,8 @@ class Supervisor:
         await self._stop(child)
 
     async def _stop(self, child: _Child) -> None:
-        process = child.process
+        async with child.starting:  # else one that is just being started would be passed over
+            process = child.process
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):

@@ -160,13 +160,14 @@ def choose_addresses(options: UpOptions) -> Addresses:
             raise UpError(
                 f"port {port} is in use; choose another with --{name}-port, or 0 for a free one"
             )
-        chosen[name] = port or ports.free_port(options.host)
+        taken = {*chosen.values(), options.api_port, options.router_port, options.nats_port}
+        chosen[name] = port or ports.free_port(options.host, but=taken)
     return Addresses(
         host=options.host,
         api_port=chosen["api"],
         router_port=chosen["router"],
         nats_port=chosen["nats"],
-        nats_monitor_port=ports.free_port("127.0.0.1"),
+        nats_monitor_port=ports.free_port("127.0.0.1", but=chosen.values()),
     )
 
 

@@ -128,6 +128,9 @@ LINGER_S: Final = 1.0
 _AFTER_S: Final = 0.01
 #: Events announced before the stop get so long to be published.
 FLUSH_S: Final = 1.0
+#: How long NATS may take over a write: a disk that stalls has it wait for seconds, and who asked
+#: for a change would have to find out whether it was made.
+ANSWER_S: Final = 5.0
 
 
 def build_app(api: Api, sweep: ConnectionSweep) -> web.Application:
@@ -237,7 +240,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
     admin_key = auth.read_admin_key(settings.admin_key_file)
     sealer = _sealer(settings)
     clock = SystemClock()
-    bus = await Bus.connect(settings, name="api", clock=clock)
+    bus = await Bus.connect(settings, name="api", clock=clock, answer_s=ANSWER_S)
     try:
         await ensure_streams(bus, replicas=settings.nats_replicas, may_change=True)
         await check_durability(bus, settings.nats_monitor_url)

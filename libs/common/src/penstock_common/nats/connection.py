@@ -32,10 +32,12 @@ from penstock_common.nats.link import Link, without_login
 from penstock_common.nats.wire import Received, WireClient, status_of
 from penstock_common.settings import NatsSettings
 
-__all__ = ["Bus", "Received", "Stored", "Subscription", "parse_api_answer"]
+__all__ = ["ANSWER_S", "Bus", "Received", "Stored", "Subscription", "parse_api_answer"]
 
 #: `close` lets the server have what was published last for so long.
 _FAREWELL_S: Final = 0.5
+#: A question waits so long for its answer, unless it or its connection is told otherwise.
+ANSWER_S: Final = 2.0
 #: Publishers wait while more than this has not been taken by the kernel …
 _MAX_UNSENT_BYTES: Final = 4 * 1024 * 1024
 #: … for at most so long, looking so often.
@@ -58,14 +60,23 @@ class Stored:
 class Bus:
     """A connection to NATS: reconnects for ever, never deaf, no exception out of a callback."""
 
-    def __init__(self, settings: NatsSettings, *, name: str, clock: Clock) -> None:
+    def __init__(
+        self, settings: NatsSettings, *, name: str, clock: Clock, answer_s: float = ANSWER_S
+    ) -> None:
         """Not connected yet; use `connect`."""
+        self._answer_s = answer_s
         self._exchange = Exchange(settings.nats_user)
         self._link = Link(self._exchange, settings, name=name, clock=clock)
 
     @classmethod
     async def connect(
-        cls, settings: NatsSettings, *, name: str, clock: Clock, wait_s: float = 30.0
+        cls,
+        settings: NatsSettings,
+        *,
+        name: str,
+        clock: Clock,
+        wait_s: float = 30.0,
+        answer_s: float = ANSWER_S,
     ) -> "Bus":
         """A connected bus; waits up to `wait_s` for the first connection.
 
@@ -74,12 +85,15 @@ class Bus:
             name: of the connection, shown in the server's monitor.
             clock: tells a frozen server from a stalled process.
             wait_s: seconds to keep trying.
+            answer_s: seconds that a question waits for its answer where it does not say itself.
+                Short for who asks again by itself, longer for who cannot; while a server is gone
+                or frozen nothing waits for longer than it takes to notice that.
 
         Raises:
             BusDisconnectedError: no server took the connection in time; the message says why.
             MisconfiguredError: `settings.nats_url` cannot be one, or what TLS takes is amiss.
         """
-        bus = cls(settings, name=name, clock=clock)
+        bus = cls(settings, name=name, clock=clock, answer_s=answer_s)
         try:
             await bus._link.open(wait_s)
         except TimeoutError:
@@ -181,7 +195,7 @@ class Bus:
         subject: str,
         data: bytes,
         *,
-        timeout_s: float = 2.0,
+        timeout_s: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Received:
         """The answer of one responder.
@@ -189,7 +203,7 @@ class Bus:
         Args:
             subject: where to ask.
             data: the question.
-            timeout_s: seconds to wait for the answer.
+            timeout_s: seconds to wait for the answer; None = the connection's own.
             headers: of the question.
 
         Raises:
@@ -199,7 +213,8 @@ class Bus:
             NoRespondersError: nobody subscribes to `subject`.
             MessageTooLargeError: headers and payload together exceed the server's limit.
         """
-        answer = await self._exchange.ask(subject, data, timeout_s, headers)
+        wait_s = self._answer_s if timeout_s is None else timeout_s
+        answer = await self._exchange.ask(subject, data, wait_s, headers)
         if status_of(answer) == 503 and not answer.data:
             raise NoRespondersError(f"nobody serves the NATS subject {subject}")
         return answer
@@ -209,7 +224,7 @@ class Bus:
         subject: str,
         data: bytes,
         *,
-        timeout_s: float = 2.0,
+        timeout_s: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Stored:
         """Publish into a stream and wait for its acknowledgement.
@@ -227,7 +242,7 @@ class Bus:
         return Stored(sequence=int(ack["seq"]), duplicate=bool(ack.get("duplicate", False)))
 
     async def api(
-        self, verb: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = 2.0
+        self, verb: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> Mapping[str, Any]:
         """The answer of JetStream's API to `$JS.API.<verb>`.
 

@@ -12,7 +12,11 @@ class PortPicker:
     """
 
     def __init__(self, ports: range, *, offset: int) -> None:
-        """Begin at `offset`, modulo the range's size; agents of one host begin apart."""
+        """Begin at `offset`, modulo the range's size.
+
+        Agents of one host begin far apart: between the pick and the worker's bind a port looks
+        free to the others.
+        """
         self._ports = ports
         self._next = offset
 

@@ -8,7 +8,6 @@ pidfd. Starts stand in `spawn.py`, ends in `ends.py`.
 import asyncio
 import functools
 import logging
-import os
 import shutil
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 from typing_extensions import override
 
 from penstock_common.daemon_threads import DaemonThreads
+from penstock_common.entropy import random_ratio
 from penstock_common.messages import ImageRemoved, RuntimeKind
 from penstock_common.states import WorkerReason
 from penstock_node_agent.runtimes import log_files, proc_net
@@ -61,7 +61,8 @@ class ProcessRuntime(Runtime):
         self._boot_id = boot_id()
         self._spawner = Spawner(settings, self._boot_id)
         self._ends = Ends(self._threads)
-        self._ports = PortPicker(settings.ports, offset=os.getpid())
+        offset = int(random_ratio() * len(settings.ports))
+        self._ports = PortPicker(settings.ports, offset=offset)
 
     @property
     @override
