@@ -23,7 +23,8 @@ from penstock_common.subjects import ENDPOINT_STATUS, NODES, SCALE_HISTORY
 from tests.fakes.scheduler_records import make_node
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
 from tests.support.command_inside import Outcome, run_inside
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
 

@@ -14,7 +14,7 @@ from penstock_cli.input.yaml_text import parse_text
 from tests.component.test_cli_commands import Penstock, penstock
 from tests.support.api_server import ADMIN_KEY
 from tests.support.command_inside import Outcome
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 
 __all__ = ["penstock"]
 

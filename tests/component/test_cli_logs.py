@@ -15,7 +15,8 @@ from penstock_common.states import WorkerState
 from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
 from tests.support.commands import command, run
 from tests.support.log_writer import Writer, writer_of
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
 

@@ -11,7 +11,8 @@ from penstock_client.client import PenstockClient
 from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
 from penstock_common.states import EndpointState
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.nats]
 

@@ -19,7 +19,7 @@ from penstock_node_agent.workers.probes import (
     speaks_tls,
 )
 from tests.support.certificates import self_signed
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

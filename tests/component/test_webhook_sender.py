@@ -10,7 +10,7 @@ from penstock_api.webhooks.addresses import AddressPolicy, parse_networks
 from penstock_api.webhooks.sender import USER_AGENT, Sender
 from penstock_api.webhooks.verdicts import Answered, Unanswered
 from penstock_common.clock import SystemClock
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 from tests.support.webhook_receiver import Receiver, running_receiver
 
 LOOPBACK = AddressPolicy(parse_networks("127.0.0.0/8,::1/128"))

@@ -23,7 +23,8 @@ from penstock_node_agent.runtimes.docker.runtime import DockerRuntime
 from tests.support.agent_rig import NODE, AgentRig, agent_rig, endpoint_spec
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.docker_registry import PrivateRegistry
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(120)]
 

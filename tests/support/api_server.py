@@ -19,7 +19,8 @@ from penstock_common.nats.connection import Bus, Received
 from penstock_common.nats.kv import Bucket
 from penstock_common.settings import NatsSettings
 from penstock_common.states import EndpointState
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 CLOCK = SystemClock()
 ADMIN_KEY = "admin-key-of-the-tests-0123456789"

@@ -13,7 +13,7 @@ from typing import Any
 
 from docker import APIClient
 
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 from tests.support.requirements import require
 
 USERNAME = "robot"

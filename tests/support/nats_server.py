@@ -10,13 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support.ports import free_port
 
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+#: A hundredth of a second between two; one that hangs is given up after a minute.
+_START_LOOKS = 6_000
 
 
 def nats_server_binary() -> str:
@@ -31,7 +28,16 @@ def nats_server_binary() -> str:
 class NatsServer:
     """One server; `kill` and `start` keep port and store."""
 
-    def __init__(self, folder: Path, *, max_payload: int = 1_048_576, sync: bool = True) -> None:
+    def __init__(self, folder: Path, *, max_payload: int = 1_048_576, sync: bool = False) -> None:
+        """A server that does not run yet.
+
+        Args:
+            folder: of its own.
+            max_payload: bytes of the largest message.
+            sync: have on disk what it acknowledges. Else the kernel has it, which is as much as a test
+                can tell, since it kills the server and not the machine; and no disk that others keep
+                busy for seconds makes a write fail that the product waits 2 s for.
+        """
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._configured = False
@@ -95,16 +101,17 @@ class NatsServer:
             [nats_server_binary(), "-c", str(self._config)], stdout=log, stderr=log
         )
         log.close()
-        for _ in range(500):
+        for _ in range(_START_LOOKS):
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", self.port), timeout=0.2),
+                socket.create_connection(("127.0.0.1", self.port), timeout=1),
             ):
                 if self._process.poll() is None:
                     return True
             if self._process.poll() is not None:
                 return False
             time.sleep(0.01)
+        self.kill()
         return False
 
     def kill(self) -> None:

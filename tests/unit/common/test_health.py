@@ -21,7 +21,7 @@ from penstock_common.health import (
     keep_health_file,
     read_problem,
 )
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 
 CHECK = [sys.executable, "-m", "penstock_common.health"]
 
