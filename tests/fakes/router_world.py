@@ -36,7 +36,9 @@ CLOCK = SystemClock()
 NODE = "node-test"
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 5.0, what: str = "") -> None:
+async def until(
+    condition: Callable[[], object], *, timeout_s: float = 60.0, what: str = ""
+) -> None:
     """Return once `condition()` holds; fail after the timeout."""
     try:
         async with asyncio.timeout(timeout_s):
@@ -289,7 +291,7 @@ async def running_router(nats_url: str, **settings: Any) -> AsyncIterator[Runnin
 
 
 @contextlib.asynccontextmanager
-async def http_client(*, total_s: float = 30) -> AsyncIterator[aiohttp.ClientSession]:
+async def http_client(*, total_s: float = 60) -> AsyncIterator[aiohttp.ClientSession]:
     """A client with a connection per request, which asks for exactly what it is told."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),

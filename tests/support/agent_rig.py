@@ -28,13 +28,13 @@ NODE = "node-test"
 
 
 def endpoint_spec(command: str, **sections: Any) -> EndpointSpec:
-    """A spec that runs this command, probed often; `sections` replace whole sections."""
+    """A spec that runs this command, probed often and with patience; `sections` replace whole ones."""
     document: dict[str, Any] = {
         "name": "test",
         "app_name": "test",
         "image": {"image": "fake:1", "command": command},
-        "workers": {"start_timeout_s": 20, "stop_grace_s": 2},
-        "health": {"interval_s": 0.1, "timeout_s": 1},
+        "workers": {"start_timeout_s": 120, "stop_grace_s": 2},
+        "health": {"interval_s": 0.1, "timeout_s": 30},
         "gpu": {"count": 0},
     }
     return EndpointSpec.model_validate(document | sections)
@@ -113,7 +113,7 @@ class SchedulerStandIn:
                 states.append(status.state)
         return states
 
-    async def until(self, condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], within_s: float = 60.0) -> None:
         """Wait until the statuses that have come satisfy the condition."""
         async with asyncio.timeout(within_s):
             while not condition():
@@ -123,7 +123,7 @@ class SchedulerStandIn:
                         await self._changed.wait()
 
     async def until_state(
-        self, worker_id: str, state: WorkerState, within_s: float = 10.0
+        self, worker_id: str, state: WorkerState, within_s: float = 60.0
     ) -> WorkerStatus:
         def reached() -> bool:
             status = self.status(worker_id)
@@ -137,7 +137,7 @@ class SchedulerStandIn:
         assert status is not None
         return status
 
-    async def until_gone(self, worker_id: str, within_s: float = 10.0) -> None:
+    async def until_gone(self, worker_id: str, within_s: float = 60.0) -> None:
         await self.until(lambda: self.status(worker_id) is None, within_s)
 
     async def node(self) -> NodeRecord | None:
@@ -145,7 +145,7 @@ class SchedulerStandIn:
         return NodeRecord.decode(entry.value) if entry is not None else None
 
     async def until_node(
-        self, condition: Callable[[NodeRecord], bool], within_s: float = 10.0
+        self, condition: Callable[[NodeRecord], bool], within_s: float = 60.0
     ) -> NodeRecord:
         """The node's record, once it satisfies the condition."""
         async with asyncio.timeout(within_s):
@@ -164,7 +164,7 @@ class RunningAgent:
         self._stopping = stopping
         self._task = task
 
-    async def stop(self, within_s: float = 10.0) -> None:
+    async def stop(self, within_s: float = 60.0) -> None:
         """As by SIGTERM."""
         self._stopping.set()
         async with asyncio.timeout(within_s):
@@ -244,7 +244,7 @@ class AgentRig:
         stopping, ready = asyncio.Event(), asyncio.Event()
         task = asyncio.create_task(agent.run(stopping, ready), name="agent under test")
         waiting = asyncio.create_task(ready.wait(), name="agent ready")
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
         waiting.cancel()
         if task.done():
             task.result()

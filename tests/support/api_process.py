@@ -55,7 +55,7 @@ class ApiProcess:
         """Start one, and wait until it says that it is ready."""
         started = cls(await start_api(env))
         assert started.process.stderr is not None
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while b"service_ready" not in started.log:
                 line = await started.process.stderr.readline()
                 assert line, started.log.decode()
@@ -72,7 +72,7 @@ class ApiProcess:
         """End it; gives its exit code."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             code = await self.process.wait()
             if self._reading is not None:
                 await self._reading
@@ -95,7 +95,7 @@ async def api_process(nats: NatsServer, folder: Path, **changes: str) -> AsyncIt
         notify.bind(path)
         notify.setblocking(False)
         process = await start_api(api_settings(nats, folder) | {"NOTIFY_SOCKET": path} | changes)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             ready = (await asyncio.get_running_loop().sock_recv(notify, 4096)).decode()
     url = dict(line.split("=", 1) for line in ready.splitlines())["X_URL"]
     try:
@@ -106,5 +106,5 @@ async def api_process(nats: NatsServer, folder: Path, **changes: str) -> AsyncIt
     finally:
         with contextlib.suppress(ProcessLookupError):  # a test may have killed it
             process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await told

@@ -36,7 +36,7 @@ class Answer:
     document: Any
 
 
-async def eventually(ask: Callable[[], Awaitable[T]], *, within_s: float = 10.0) -> T:
+async def eventually(ask: Callable[[], Awaitable[T]], *, within_s: float = 60.0) -> T:
     """Ask until the answer is true, or fail."""
     deadline = CLOCK.monotonic() + within_s
     while True:
@@ -82,10 +82,10 @@ class ApiServer:
             name="test",
             clock=CLOCK,
         )
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60))
         self.task = asyncio.create_task(serve(self.settings, self.stopping), name="api")
         # The first one of a process describes itself from the models, which takes seconds of CPU.
-        await eventually(self._is_ready, within_s=18)
+        await eventually(self._is_ready)
 
     async def stop(self) -> None:
         if self._session is not None:
@@ -93,7 +93,8 @@ class ApiServer:
         self.stopping.set()
         assert self.task is not None
         try:
-            await asyncio.wait_for(self.task, 15)
+            async with asyncio.timeout(60):
+                await self.task
         finally:
             await self.bus.close()
 

@@ -23,14 +23,14 @@ class Stream:
         """The last id that it told."""
         return self._reader.last_id
 
-    async def next(self, *, within_s: float = 10.0) -> ServerEvent:
+    async def next(self, *, within_s: float = 60.0) -> ServerEvent:
         """The next event."""
         async with asyncio.timeout(within_s):
             while not self._events:
                 await self._read()
         return self._events.pop(0)
 
-    async def begun(self, *, within_s: float = 10.0) -> None:
+    async def begun(self, *, within_s: float = 60.0) -> None:
         """Return once it has told an id, so that what happens from now on is in it."""
         async with asyncio.timeout(within_s):
             while not self._reader.last_id:
@@ -38,7 +38,7 @@ class Stream:
 
     async def rest(self) -> list[ServerEvent]:
         """All further events of a stream that ends."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while data := await self.answer.content.readany():
                 self._events += self._reader.feed(data)
         return self._events

@@ -16,7 +16,7 @@ async def connected(
 ) -> AsyncIterator[Bus]:
     """A bus that is closed afterwards."""
     bus = await Bus.connect(
-        NatsSettings(nats_url=url), name=name, clock=clock or SystemClock(), wait_s=10.0
+        NatsSettings(nats_url=url), name=name, clock=clock or SystemClock(), wait_s=60.0
     )
     try:
         yield bus
@@ -24,7 +24,7 @@ async def connected(
         await bus.close()
 
 
-async def eventually(condition: Callable[[], object], *, within_s: float = 10.0) -> float:
+async def eventually(condition: Callable[[], object], *, within_s: float = 60.0) -> float:
     """Wait until `condition` is true; gives the seconds it took, fails after `within_s`."""
     started = time.monotonic()  # noqa: TID251  # real time, of a real server
     while not condition():

@@ -31,7 +31,7 @@ def _listen_to_ctrl_c() -> None:
 async def run(api: ApiServer, *arguments: str) -> tuple[int, str, str]:
     """The command, ended: its exit code, stdout and stderr."""
     process = await command(api, *arguments)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()

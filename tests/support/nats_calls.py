@@ -40,7 +40,7 @@ class Caller:
         *,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = 10,
+        timeout_s: float = 60,
     ) -> Reply:
         """The answer to `penstock.v1.api.<name>`; the body is `data`, or the document as JSON."""
         if data is None:

@@ -35,7 +35,7 @@ def parent_pid(pid: int) -> int:
     return int(stat[stat.rindex(")") + 2 :].split()[1])
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     """Wait for something of the kernel's that no event tells."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - there is nothing to await

@@ -5,7 +5,18 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
+#: What comes at once on a machine that runs; a longer wait is a hang.
+_HANGS_S = 60.0
+
+
+async def within(awaitable: Awaitable[T]) -> T:
+    """Its result, unless it hangs."""
+    async with asyncio.timeout(_HANGS_S):
+        return await awaitable
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -26,18 +37,18 @@ class RawConnection:
 
     async def head(self) -> bytes:
         """The next request's head."""
-        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+        return await within(self.reader.readuntil(b"\r\n\r\n"))
 
     async def read(self, n: int) -> bytes:
-        return await asyncio.wait_for(self.reader.readexactly(n), 5)
+        return await within(self.reader.readexactly(n))
 
     async def until(self, end: bytes) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(end), 5)
+        return await within(self.reader.readuntil(end))
 
     async def ended(self) -> bytes:
         """What came until the router closed it, or cut it."""
         try:
-            return await asyncio.wait_for(self.reader.read(), 5)
+            return await within(self.reader.read())
         except ConnectionResetError:
             return b""
 
@@ -64,7 +75,7 @@ class RawWorker:
         self._all: list[RawConnection] = []
 
     async def connection(self) -> RawConnection:
-        return await asyncio.wait_for(self._connections.get(), 5)
+        return await within(self._connections.get())
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = RawConnection(reader, writer)
@@ -99,18 +110,18 @@ class RawClient:
         self.writer.write(data)
 
     async def head(self) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+        return await within(self.reader.readuntil(b"\r\n\r\n"))
 
     async def read(self, n: int) -> bytes:
-        return await asyncio.wait_for(self.reader.readexactly(n), 5)
+        return await within(self.reader.readexactly(n))
 
     async def until(self, end: bytes) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(end), 5)
+        return await within(self.reader.readuntil(end))
 
     async def ended(self) -> bytes:
         """What came until the router closed the connection, or cut it."""
         try:
-            return await asyncio.wait_for(self.reader.read(), 5)
+            return await within(self.reader.read())
         except ConnectionResetError:
             return b"(cut)"
 

@@ -22,14 +22,16 @@ class Process:
     async def ready(self) -> dict[str, str]:
         loop = asyncio.get_running_loop()
         while True:
-            data = await asyncio.wait_for(loop.sock_recv(self._told, 4096), 20)
+            async with asyncio.timeout(60):
+                data = await loop.sock_recv(self._told, 4096)
             fields = dict(line.split("=", 1) for line in data.decode().splitlines())
             if fields.get("READY") == "1":
                 return fields
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 10)
+        async with asyncio.timeout(60):
+            return await self.process.wait()
 
 
 @contextlib.asynccontextmanager

@@ -55,7 +55,7 @@ class TerminalRun:
         """The last frame of a program that draws on a screen of its own."""
         return _CONTROL.sub("", self.raw.rpartition("\x1b[H")[2]).replace("\r\n", "\n")
 
-    async def until(self, seen: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+    async def until(self, seen: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
         """Wait until something was seen."""
         try:
             async with asyncio.timeout(within_s):
@@ -65,7 +65,7 @@ class TerminalRun:
         except TimeoutError:
             raise AssertionError(f"not seen: {what}\n{self.text[-3000:]}") from None
 
-    async def sees(self, part: str, within_s: float = 30.0) -> None:
+    async def sees(self, part: str, within_s: float = 60.0) -> None:
         """Wait until this text has come."""
         await self.until(lambda: part in self.text, part, within_s)
 
@@ -81,7 +81,7 @@ class TerminalRun:
         """How the terminal is set: echo, lines, keys."""
         return termios.tcgetattr(self._slave)
 
-    async def ends(self, within_s: float = 30.0) -> int:
+    async def ends(self, within_s: float = 60.0) -> int:
         """The exit code, once it has ended."""
         try:
             async with asyncio.timeout(within_s):

@@ -60,7 +60,7 @@ class Receiver:
             self._came.notify_all()
         return await self.respond(taken)
 
-    async def until(self, count: int, *, within_s: float = 20.0) -> list[Taken]:
+    async def until(self, count: int, *, within_s: float = 60.0) -> list[Taken]:
         """What came, once it is so many requests."""
         async with asyncio.timeout(within_s), self._came:
             await self._came.wait_for(lambda: len(self.taken) >= count)
