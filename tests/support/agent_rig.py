@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from penstock_common import entropy, ids, subjects
-from penstock_common.clock import SystemClock
+from penstock_common.clock import Clock, SystemClock
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.nats.connection import Bus
 from penstock_common.nats.kv import Bucket, WatchedTable
@@ -208,8 +208,9 @@ class AgentRig:
         stop_workers_on_exit: bool = True,
         restart_grace_s: int = 30,
         engine_patience_s: float = 30.0,
+        clock: Clock | None = None,
     ) -> RunningAgent:
-        """Start an agent and wait until it serves."""
+        """Start an agent and wait until it serves; `clock` tells the ages of its workers."""
         bus, beats = await self.bus("agent"), await self.bus("agent beats")
         await ensure_streams(bus)
         await ensure_streams(beats)
@@ -234,7 +235,7 @@ class AgentRig:
                 bus=bus,
                 runtime=runtime,
                 heartbeat=heartbeat,
-                clock=self._clock,
+                clock=clock or self._clock,
                 sealer=sealer,
                 stop_workers_on_exit=stop_workers_on_exit,
                 restart_grace_s=restart_grace_s,
