@@ -54,7 +54,7 @@ async def test_the_pages_of_the_api_open_without_a_key(
         assert over_nats.status == 200
         assert over_nats.document["asyncapi"] == "3.0.0"
         for path in ("/docs", "/docs/asyncapi"):
-            async with asyncio.timeout(5), api.session.get(api.url + path) as page:
+            async with api.session.get(api.url + path) as page:
                 assert page.status == 200
                 assert page.content_type == "text/html"
                 assert "default-src 'none'" in page.headers["Content-Security-Policy"]

@@ -70,7 +70,7 @@ async def test_following_goes_on_until_one_leaves(api: ApiServer) -> None:
     await writer.write("one")
     process = await command(api, "worker", "logs", "wk-1", "--follow")
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await process.stdout.readline() == b"one\n"
         await writer.write("two")
         assert await process.stdout.readline() == b"two\n"
@@ -85,7 +85,7 @@ async def test_following_ends_with_the_worker(api: ApiServer) -> None:
     await writer.write("one")
     process = await command(api, "worker", "logs", "wk-1", "-f")
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await process.stdout.readline() == b"one\n"
         await writer.write("two", ended=True)
         await writer.say(WorkerState.FAILED)
