@@ -251,7 +251,8 @@ async def scheduling(url: str, **settings: object) -> AsyncIterator[None]:
         yield
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 10)
+        async with asyncio.timeout(60):
+            await task
 
 
 class SchedulerProcess:
@@ -270,7 +271,7 @@ class SchedulerProcess:
         return f'"action": "{action}"' in self.log.read_text()
 
     async def wait_says(self, action: str) -> None:
-        await eventually(lambda: self.says(action), within_s=20)
+        await eventually(lambda: self.says(action), within_s=60)
 
     def kill(self) -> None:
         self.process.kill()
@@ -278,7 +279,7 @@ class SchedulerProcess:
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(60)
 
 
 @contextmanager
