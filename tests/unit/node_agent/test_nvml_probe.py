@@ -79,6 +79,15 @@ async def test_gpus_behind_one_switch_or_nvlink_form_a_group(
     assert [gpu.numa_node for gpu in inventory.gpus] == [0, 0, 0, 1]
 
 
+async def test_many_may_ask_at_once(nvml: FakeNvml, probe: NvmlProbe) -> None:
+    """As when a node's workers end together, and each looks whether its GPUs are to blame."""
+    whole = await probe.inventory()
+    assert await asyncio.gather(*(probe.inventory() for _ in range(5))) == [whole] * 5
+    nvml.gpus[1].error = pynvml.NVML_ERROR_GPU_IS_LOST
+    for inventory in await asyncio.gather(*(probe.inventory() for _ in range(5))):
+        assert reasons(inventory)["GPU-1"] is GpuReason.LOST
+
+
 async def test_no_driver_means_no_gpus(nvml: FakeNvml, probe: NvmlProbe) -> None:
     nvml.driver = False
     assert await probe.inventory() == GpuInventory()
@@ -254,6 +263,7 @@ async def test_a_driver_that_hangs_makes_its_gpus_unhealthy_and_holds_nobody_up(
     # A moment is no hang: what is known is told meanwhile.
     assert await probe.inventory() == whole
     probe._timeout_s = 0.05
+    assert await probe.inventory() == whole, "once may be a stall of our own"
     for _ in range(2):
         hung = await probe.inventory()
         assert set(reasons(hung).values()) == {GpuReason.NOT_ANSWERING}
@@ -264,6 +274,23 @@ async def test_a_driver_that_hangs_makes_its_gpus_unhealthy_and_holds_nobody_up(
     probe._patience_s = 60
     assert await probe.inventory() == whole
     await probe.close()
+
+
+async def test_a_process_that_stood_still_takes_no_driver_for_one_that_hangs(
+    nvml: FakeNvml,
+) -> None:
+    """As after a pause of the machine in the middle of a reading."""
+    probe = NvmlProbe(lambda: nvml, timeout_s=60, patience_s=0.05)
+    whole = await probe.inventory()
+    for _ in range(3):
+        nvml.answers.clear()
+        probe._timeout_s, probe._patience_s = 0.05, 0.05
+        assert await probe.inventory() == whole
+        nvml.answers.set()
+        probe._timeout_s, probe._patience_s = 60, 60
+        assert await probe.inventory() == whole
+    await probe.close()
+    await let_go(nvml)
 
 
 async def test_nvml_that_fails_as_a_whole_is_opened_again(nvml: FakeNvml, probe: NvmlProbe) -> None:
