@@ -1,6 +1,7 @@
 """The supervisor with real child processes."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock_cli.local.child_log import ChildLog
 from penstock_cli.local.supervisor import ChildFailedError, ChildSpec, Supervisor
 from penstock_common.clock import SystemClock
 
@@ -35,9 +37,10 @@ class World:
 async def world(folder: Path) -> AsyncIterator[World]:
     lines: list[str] = []
     starts: asyncio.Queue[int] = asyncio.Queue()
+    clock = SystemClock()
     supervisor = Supervisor(
-        clock=SystemClock(),
-        open_log=lambda name: (folder / f"{name}.log").open("ab"),
+        clock=clock,
+        open_log=lambda name: ChildLog(folder / f"{name}.log", clock, lines.append),
         echo=lambda name, line: lines.append(f"{name}: {line}"),
         on_change=lambda: starts.put_nowait(max(supervisor.pids.values())),
         notify_folder=folder,
@@ -136,3 +139,31 @@ async def test_its_end_is_seen_although_a_grandchild_holds_its_output(tmp_path: 
                 assert await w.starts.get()
     finally:
         os.close(holding)
+
+
+async def test_a_child_that_ails_is_ended_and_started_again(tmp_path: Path) -> None:
+    ails = ["it forgets everything"]
+
+    async def ailment() -> str | None:
+        return ails.pop() if ails else None
+
+    async with world(tmp_path) as w:
+        spec = dataclasses.replace(child("a", READY), ailment=ailment)
+        await w.supervisor.start([spec], wait_s=60)
+        first = await w.starts.get()
+        async with asyncio.timeout(60):
+            assert await w.starts.get() != first
+        assert "a: it forgets everything" in w.lines
+        assert any("ended with SIGTERM" in line for line in w.lines)
+
+
+async def test_a_log_that_cannot_be_written_ends_no_child(tmp_path: Path) -> None:
+    (tmp_path / "a.log").symlink_to("/dev/full")
+    code = READY.replace("time.sleep(60)", "print('goes on', flush=True); time.sleep(60)")
+    async with world(tmp_path) as w:
+        await w.supervisor.start([child("a", code)], wait_s=60)
+        async with asyncio.timeout(60):
+            while "a: goes on" not in w.lines:  # noqa: ASYNC110 - nothing tells us but looking
+                await asyncio.sleep(0.01)
+        assert w.supervisor.pids["a"] == w.starts.get_nowait()
+        assert any("lines are dropped" in line for line in w.lines)

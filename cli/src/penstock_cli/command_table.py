@@ -20,6 +20,10 @@ COMMANDS: Final[Mapping[str, Row | Group]] = {
         "local.init:init",
         "Make the keys and the NATS configuration that `penstock up` makes, and start nothing.",
     ),
+    "nats": Row(
+        "local.nats:nats",
+        "Run the nats-server that `penstock init` configured; ends when it must be started again.",
+    ),
     "demo": Row(
         "local.demo:demo",
         "Start everything, show a request start a worker, and the worker go away.",

@@ -81,8 +81,10 @@ def _next_step(error: ApiError, named_by: str, names: Sequence[str]) -> str:
             meant = f"; did you mean '{nearest}'?" if nearest else ";"
             shows = LISTS.get(error.reason)
             return f"{meant} `{shows}` shows what there is" if shows else ""
-        case 429 | 503:
+        case 429:
             return "; try again in a moment"
+        case 503:
+            return "; try again in a moment; if it stays so, `penstock doctor` looks for the cause"
         case _:
             return ""
 

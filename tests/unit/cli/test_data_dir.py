@@ -30,6 +30,7 @@ def test_the_servers_configuration_is_private_and_syncs_every_write(tmp_path: Pa
     with DataDir(tmp_path) as folder:
         path = folder.write_nats_config("::1", 4222, 8222)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert folder.nats_monitor_url() == "http://127.0.0.1:8222"
     text = path.read_text()
     assert 'listen: "[::1]:4222"' in text
     assert "sync_interval: always" in text

@@ -24,7 +24,8 @@ from penstock_cli.doctor.findings import (
     judge_server,
 )
 from penstock_cli.local import ports
-from penstock_cli.local.up import SECRET_KEY_VARIABLE, UpError, nats_server_binary
+from penstock_cli.local.nats_server import MissingServerError, server_binary
+from penstock_cli.local.up import SECRET_KEY_VARIABLE
 from penstock_cli.target import Target
 from penstock_client.documents import NodeList
 from penstock_common.clock import Clock
@@ -169,6 +170,6 @@ def _look_at_disks(data: Path, info: Answer) -> list[Finding]:
 
 def _server() -> str | None:
     try:
-        return nats_server_binary()
-    except UpError:
+        return server_binary()
+    except MissingServerError:
         return None

@@ -8,7 +8,7 @@ nats.<user>.password
 nats.conf      the server's configuration, written at each start (mode 600)
 nats/          its store: endpoints, workers, events
 node/          the node agent's: its id, the process runtime's workers
-logs/          what each service wrote, as JSON lines
+logs/          what each service wrote, as JSON lines; the last 16 to 32 MiB of each
 ready.json     addresses and pids while it runs
 up.lock        held by the one `penstock up` that uses the directory
 """
@@ -16,18 +16,18 @@ up.lock        held by the one `penstock up` that uses the directory
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Final
 
 from penstock_cli.private_files import write_private
 from penstock_common.entropy import random_secret
 from penstock_common.nats.permissions import USERS, user_config
 from penstock_common.sealing import new_key
 
-#: A log larger than this is started anew when the service starts.
-LOG_LIMIT_BYTES = 16 * 1024 * 1024
+_MONITOR_LINE: Final = re.compile(r'^http: "(.+)"$', re.MULTILINE)
 
 
 class DataDirBusyError(Exception):
@@ -35,7 +35,7 @@ class DataDirBusyError(Exception):
 
 
 class DataDir:
-    """An open, locked data directory; use it as a context manager."""
+    """A data directory; as a context manager, made and locked."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
@@ -98,11 +98,23 @@ class DataDir:
         """NATS user → where its password lies; made at first use."""
         return {user: self._secret(nats_password_name(user), random_secret) for user in USERS}
 
+    @property
+    def nats_config(self) -> Path:
+        """Where the embedded server's configuration lies."""
+        return self.path / "nats.conf"
+
+    @property
+    def nats_store(self) -> Path:
+        """Where the embedded server keeps its streams."""
+        return self.path / "nats"
+
     def write_nats_config(self, host: str, port: int, monitor_port: int) -> Path:
         """Write the embedded server's configuration; gives its path.
 
         `sync_interval: always` makes an acknowledgement mean "on disk" (the server's own default
-        syncs every two minutes).
+        syncs every two minutes). `max_file_store` stands for "what the disk has": the server's own
+        default is three quarters of what is free when it starts, so that one which was started on
+        a full disk would refuse every write, also when there is room again.
         """
         listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         config = (
@@ -111,28 +123,42 @@ class DataDir:
             "server_name: penstock\n"
             "max_payload: 8MB\n"
             "jetstream {\n"
-            f"  store_dir: {json.dumps(str(self.path / 'nats'))}\n"
+            f"  store_dir: {json.dumps(str(self.nats_store))}\n"
             "  sync_interval: always\n"
+            "  max_file_store: 1TB\n"
             "  limits { default_max_consumers: -1 }\n"
             "}\n"
             "authorization { users: [\n"
             + "".join(f"  {user}\n" for user in self._users())
             + "] }\n"
         )
-        path = self.path / "nats.conf"
-        write_private(path, config)
-        return path
+        write_private(self.nats_config, config)
+        return self.nats_config
+
+    def nats_monitor_url(self) -> str:
+        """HTTP monitoring of the server, as its configuration has it.
+
+        Raises:
+            OSError: there is no configuration that can be read.
+            ValueError: it names none.
+        """
+        found = _MONITOR_LINE.search(self.nats_config.read_text())
+        if found is None:
+            raise ValueError(f"{self.nats_config} has no `http` line")
+        return f"http://{found[1]}"
 
     def _users(self) -> Iterator[str]:
         for user, file in self.nats_password_files.items():
             yield user_config(user, file.read_text().strip(), USERS[user])
 
-    def open_log(self, name: str) -> IO[bytes]:
-        """The log of one child, to append to."""
-        path = self.path / "logs" / f"{name}.log"
-        if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
-            path.unlink()
-        return path.open("ab")
+    @property
+    def workers(self) -> Path:
+        """Where the process runtime keeps a folder for each of its workers."""
+        return self.path / "node" / "workers"
+
+    def log_path(self, name: str) -> Path:
+        """Where the log of a child lies."""
+        return self.path / "logs" / f"{name}.log"
 
     def write_ready(self, urls: Mapping[str, str], pids: Mapping[str, int]) -> None:
         """Say what runs: read by the CLI and by operators' scripts."""

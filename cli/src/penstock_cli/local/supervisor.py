@@ -19,13 +19,15 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
+from penstock_cli.local.child_log import ChildLog
 from penstock_cli.local.restart import Deaths, GiveUp, decide_restart
 from penstock_common.clock import Clock
 from penstock_common.lifecycle import SUPERVISOR_VARIABLE
 
 _PR_SET_PDEATHSIG = 1
+#: Pause between two looks whether a child that serves must be started again.
+AILMENT_LOOK_S = 5.0
 _LONGEST_LINE_BYTES = 1 << 20
 #: Exit code by which a service says that its settings cannot work; it is not started again.
 MISCONFIGURED = 2
@@ -52,12 +54,14 @@ class ChildSpec:
     stop_grace_s: float
     #: for a child that does not notify: true once it serves
     probe: Callable[[], Awaitable[bool]] | None = None
+    #: asked every few seconds while it serves: why it has to be started again; None = it need not
+    ailment: Callable[[], Awaitable[str | None]] | None = None
 
 
 @dataclass(slots=True)
 class _Child:
     spec: ChildSpec
-    log: IO[bytes]
+    log: ChildLog
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
     #: last error that it logged and last line that it wrote, for the one line that says why
@@ -73,7 +77,7 @@ class Supervisor:
         self,
         *,
         clock: Clock,
-        open_log: Callable[[str], IO[bytes]],
+        open_log: Callable[[str], ChildLog],
         echo: Callable[[str, str], None],
         on_change: Callable[[], None],
         notify_folder: Path,
@@ -82,7 +86,7 @@ class Supervisor:
 
         Args:
             clock: how long children lived.
-            open_log: opens the log file of a child by name.
+            open_log: gives the log of a child by name.
             echo: shows one line of a child's output (name, line).
             on_change: called when a child was started (its pid is new).
             notify_folder: a private folder for the notify sockets.
@@ -242,7 +246,7 @@ class Supervisor:
                 stdout=writing,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         except OSError:
             os.close(reading)
@@ -250,19 +254,20 @@ class Supervisor:
         finally:
             os.close(writing)
         self._on_change()
-        probing = None
-        if spec.probe is not None:
-            probing = asyncio.create_task(self._probe_until_ready(child), name=f"probe {spec.name}")
         relay = asyncio.create_task(self._relay(child, reading), name=f"relay {spec.name}")
+        beside = [relay]
+        if spec.probe is not None:
+            beside.append(asyncio.create_task(self._probe_until_ready(child)))
+        if spec.ailment is not None:
+            beside.append(asyncio.create_task(self._end_when_ailing(child)))
         try:
             code = await child.process.wait()
             # Take what it has written, but wait no longer for those it has started.
             await asyncio.wait((relay,), timeout=0.5)
             return code
         finally:
-            for task in (relay, probing):
-                if task is not None:
-                    task.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _relay(self, child: _Child, reading: int) -> None:
         stdout = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
@@ -283,7 +288,6 @@ class Supervisor:
             if not line:
                 return
             child.log.write(line)
-            child.log.flush()
             text = line.decode(errors="replace").rstrip()
             child.last_error = error_in(text) or child.last_error
             child.last_line = text or child.last_line
@@ -294,6 +298,15 @@ class Supervisor:
         while not await child.spec.probe():  # noqa: ASYNC110 - nothing tells us but asking
             await asyncio.sleep(0.02)
         child.ready.set()
+
+    async def _end_when_ailing(self, child: _Child) -> None:
+        """End the child once it must be started again, which is then done as after any end."""
+        assert child.spec.ailment is not None
+        await child.ready.wait()
+        while (why := await child.spec.ailment()) is None:  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(AILMENT_LOOK_S)
+        self._echo(child.spec.name, why)
+        await self._stop(child)
 
     async def _stop(self, child: _Child) -> None:
         process = child.process
@@ -325,7 +338,7 @@ def error_in(line: str) -> str:
     return str(record.get("error") or (exception[-1] if exception else record.get("message", "")))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child, before exec: end when the supervisor does (kept over exec; Linux only)."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

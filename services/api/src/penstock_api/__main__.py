@@ -10,6 +10,7 @@ from penstock_api.app import serve
 from penstock_api.settings import ApiSettings
 from penstock_common import lifecycle
 from penstock_common.logs import configure_logs
+from penstock_common.open_files import raise_open_files
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ def main() -> None:
         logger.error("service misconfigured", extra={"action": "service_failed", "settings": wrong})
         sys.exit(2)
     configure_logs("api", settings.log_level)
+    raise_open_files()
     sys.exit(lifecycle.run(partial(serve, settings)))
 
 

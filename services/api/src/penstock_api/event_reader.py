@@ -1,6 +1,5 @@
 """Reads the stream of events for clients: as they come, or the newest first, page by page."""
 
-import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
@@ -15,7 +14,7 @@ from penstock_api.event_reading import (
     find_gap,
     find_gap_since,
 )
-from penstock_api.following import Pause, follow_stream, resume_behind
+from penstock_api.following import Following, follow_stream, resume_behind
 from penstock_api.open_streams import OpenStreams
 from penstock_client.documents import EventEndDocument, EventGapDocument
 from penstock_common import subjects
@@ -53,7 +52,7 @@ class EventReader:
         self._stream = StreamReader(bus, subjects.EVENTS)
         self._opened = opened
 
-    async def read(self, wanted: WantedEvents) -> AsyncGenerator[Answer, None]:
+    def read(self, wanted: WantedEvents) -> AsyncGenerator[Answer, None]:
         """What happens as it does; about once a second, while nothing does, nothing.
 
         The first answer tells the position. Where nothing is followed the last one is an end;
@@ -63,25 +62,19 @@ class EventReader:
             TooManyStreamsError: before the first answer.
             PenstockError: NATS is away, before the first answer; later it is waited for.
         """
-        found = follow_stream(
+        return follow_stream(
             self._stream,
-            wanted.filter.pattern,
             self._opened,
-            begin=lambda: self._begin(wanted),
-            fetch=lambda after, gap: self._page(after, wanted.filter, gap),
-            find_gap=find_gap,
+            Following(
+                pattern=wanted.filter.pattern,
+                begin=lambda: self._begin(wanted),
+                fetch=lambda after, gap: self._page(after, wanted.filter, gap),
+                find_gap=find_gap,
+                show=lambda page: Shown(page.gap, page.events, page.upto),
+                nothing=Shown(),
+                end=None if wanted.follow else EventEndDocument(),
+            ),
         )
-        async with contextlib.aclosing(found):
-            async for one in found:
-                if isinstance(one, Shown):
-                    yield one
-                elif isinstance(one, EventPage):
-                    yield Shown(one.gap, one.events, one.upto)
-                elif one is Pause.CAUGHT_UP and not wanted.follow:
-                    yield EventEndDocument()
-                    return
-                else:
-                    yield Shown()
 
     async def newest(
         self,

@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from penstock_api.open_streams import OpenStreams
 from penstock_common.errors import PenstockError
@@ -47,7 +48,8 @@ class Beginning(Protocol):
 
 
 P = TypeVar("P", bound=FollowedPage)
-B = TypeVar("B", bound=Beginning)
+A = TypeVar("A", bound=Beginning)
+E = TypeVar("E")
 G = TypeVar("G")
 
 
@@ -60,24 +62,37 @@ class Pause(Enum):
     AWAY = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Following(Generic[A, P, E, G]):
+    """How one client follows a stream."""
+
+    #: of the subjects that are wanted
+    pattern: str
+    #: finds where to begin; what is stored meanwhile comes in the first page
+    begin: Callable[[], Awaitable[A]]
+    #: gives the page behind a sequence, with what is missing before it
+    fetch: Callable[[int, G | None], Awaitable[P]]
+    #: what a reader that has seen up to a sequence cannot see any more
+    find_gap: Callable[[int, Bounds], G | None]
+    #: the answer that a page makes
+    show: Callable[[P], A]
+    #: the answer when there is no page
+    nothing: A
+    #: the last answer, once all that there is was given; None = it goes on then
+    end: E | None
+
+
 async def follow_stream(
-    stream: StreamReader,
-    pattern: str,
-    opened: OpenStreams,
-    *,
-    begin: Callable[[], Awaitable[B]],
-    fetch: Callable[[int, G | None], Awaitable[P]],
-    find_gap: Callable[[int, Bounds], G | None],
-) -> AsyncGenerator[B | P | Pause, None]:
-    """The beginning, then pages and pauses as `follow` gives them, over reconnects.
+    stream: StreamReader, opened: OpenStreams, how: Following[A, P, E, G]
+) -> AsyncGenerator[A | E, None]:
+    """The beginning, then answers as they come, over reconnects.
+
+    About once a second, while there is no page, `nothing`. Without an end it ends when the api stops.
 
     Args:
         stream: is read.
-        pattern: of the subjects that are wanted.
         opened: counts this reader while it reads.
-        begin: finds where to begin; what is stored meanwhile comes in the first page.
-        fetch: gives the page behind a sequence, with what is missing before it.
-        find_gap: what a reader that has seen up to a sequence cannot see any more.
+        how: what it is given, and when it ends.
 
     Raises:
         TooManyStreamsError: before the beginning.
@@ -85,10 +100,10 @@ async def follow_stream(
     """
     woken = asyncio.Event()
     with opened.opened(woken.set):
-        subscription = stream.on_append(pattern, woken.set)
+        subscription = stream.on_append(how.pattern, woken.set)
         try:
             generation = stream.generation
-            beginning = await begin()
+            beginning = await how.begin()
             yield beginning
 
             async def fetch_on(after: int) -> P:
@@ -96,8 +111,8 @@ async def follow_stream(
                 connected, gap = stream.generation, None
                 if connected != generation:  # the stream may be another one now
                     bounds = await stream.bounds()
-                    gap, after = find_gap(after, bounds), resume_behind(after, bounds)
-                page = await fetch(after, gap)
+                    gap, after = how.find_gap(after, bounds), resume_behind(after, bounds)
+                page = await how.fetch(after, gap)
                 generation = connected
                 return page
 
@@ -105,7 +120,13 @@ async def follow_stream(
             pages = follow(fetch_on, beginning.position, woken=woken, streams=opened, answered=True)
             async with contextlib.aclosing(pages):
                 async for page in pages:
-                    yield page
+                    if not isinstance(page, Pause):
+                        yield how.show(page)
+                    elif page is Pause.CAUGHT_UP and how.end is not None:
+                        yield how.end
+                        return
+                    else:
+                        yield how.nothing
         finally:
             await subscription.close()
 

@@ -11,6 +11,7 @@ from penstock_common import lifecycle
 from penstock_common.clock import SystemClock
 from penstock_common.lifecycle import MisconfiguredError
 from penstock_common.logs import configure_logs
+from penstock_common.open_files import raise_open_files
 from penstock_router.app import serve
 from penstock_router.settings import RouterSettings
 
@@ -29,6 +30,7 @@ def main() -> None:
     configure_logs("router", settings.log_level)
 
     async def serve_until(stopping: asyncio.Event) -> None:
+        raise_open_files()
         # What is loaded by now stays, so the collector need not look at it again; requests make no
         # cycles, so it need not look after every 700 of them that are under way either.
         gc.collect()

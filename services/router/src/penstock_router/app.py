@@ -41,6 +41,9 @@ from penstock_router.tables import Tables
 
 logger = logging.getLogger(__name__)
 
+#: Read once: when it is told there may be no file left to open.
+_VERSION: Final = version("penstock-router")
+
 TICK_S: Final = 1.0
 #: Between looks for borrowed slots that were kept for too long.
 SWEEP_S: Final = 0.25
@@ -345,7 +348,7 @@ class Router:
             router_id=self.router_id,
             hostname=socket.gethostname(),
             url=self.url,
-            version=version("penstock-router"),
+            version=_VERSION,
             started_at=self._started_at,
             beat=beat,
         )

@@ -46,6 +46,10 @@ class RouterSettings(ServiceSettings):
     first_byte_timeout_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     #: longest pause of a worker within a response; null = only `workers.request_timeout_s` counts
     stream_idle_timeout_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    #: connections of clients at once; more are answered 503 `too_many_connections` and closed. null =
+    #: half of the files that this process may open (its hard limit), less some: each request in
+    #: flight takes a second one, to its worker
+    max_connections: Annotated[int, Field(ge=1)] | None = None
     #: an idle connection of a client is closed after so long
     client_keepalive_s: Annotated[float, Field(gt=0, le=3600)] = 75.0
     #: longest time that a client takes for a request's head

@@ -265,8 +265,8 @@ STREAMS: Final = (
         writers=(SCHEDULER,),
         readers=(API,),
         meaning="what a worker that has ended has held, once",
-        # A record is some 400 bytes, so this is room for two million ended workers. The server sets
-        # it aside, so that a disk which is full of something else loses none.
+        # A record is some 400 bytes, so this is room for two million ended workers. On a full disk
+        # none is lost: the scheduler forgets a worker once its record is stored.
         max_age_s=USAGE_KEPT_DAYS * _DAY_S,
         max_bytes=1024 * _MIB,
         max_msg_bytes=16 * 1024,

@@ -1,7 +1,6 @@
 """Follows the audit trail for clients, as `event_reader.py` does the events."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
 from typing import Final
 
@@ -19,7 +18,7 @@ from penstock_api.audit.reader import (
     StoredRecord,
     decode_records,
 )
-from penstock_api.following import Pause, follow_stream, resume_behind
+from penstock_api.following import Following, follow_stream, resume_behind
 from penstock_api.open_streams import OpenStreams
 from penstock_client.documents import AuditEndDocument, AuditGapDocument
 from penstock_common import subjects
@@ -41,9 +40,7 @@ class AuditFollower:
         self._opened = opened
         self._clock = clock
 
-    async def read(
-        self, wanted: WantedRecords
-    ) -> AsyncGenerator[ShownRecords | AuditEndDocument, None]:
+    def read(self, wanted: WantedRecords) -> AsyncGenerator[ShownRecords | AuditEndDocument, None]:
         """The records as they come; about once a second, while none does, nothing.
 
         The first answer tells the position. Where nothing is followed the last one is an end;
@@ -53,25 +50,19 @@ class AuditFollower:
             TooManyStreamsError: before the first answer.
             PenstockError: NATS is away, before the first answer; later it is waited for.
         """
-        found = follow_stream(
+        return follow_stream(
             self._stream,
-            wanted.filter.pattern,
             self._opened,
-            begin=lambda: self._begin(wanted),
-            fetch=lambda after, gap: self._settled(after, wanted.filter, gap),
-            find_gap=find_trail_gap,
+            Following(
+                pattern=wanted.filter.pattern,
+                begin=lambda: self._begin(wanted),
+                fetch=lambda after, gap: self._settled(after, wanted.filter, gap),
+                find_gap=find_trail_gap,
+                show=lambda page: ShownRecords(page.gap, page.stored, page.upto),
+                nothing=ShownRecords(),
+                end=None if wanted.follow else AuditEndDocument(),
+            ),
         )
-        async with contextlib.aclosing(found):
-            async for one in found:
-                if isinstance(one, ShownRecords):
-                    yield one
-                elif isinstance(one, TrailPage):
-                    yield ShownRecords(one.gap, one.stored, one.upto)
-                elif one is Pause.CAUGHT_UP and not wanted.follow:
-                    yield AuditEndDocument()
-                    return
-                else:
-                    yield ShownRecords()
 
     async def _begin(self, wanted: WantedRecords) -> ShownRecords:
         bounds = await self._stream.bounds()

@@ -20,7 +20,7 @@ from penstock_router.proxy.bodies import ChunkedBody, FixedBody
 from penstock_router.proxy.context import Context
 from penstock_router.proxy.downstream import Due
 from penstock_router.proxy.exchange import Exchange
-from penstock_router.proxy.failures import body_too_large
+from penstock_router.proxy.failures import body_too_large, too_many_connections
 from penstock_router.proxy.heads import (
     HEAD_END,
     HttpError,
@@ -38,6 +38,8 @@ _LINGER_S: Final = 2.0
 #: While a client's bytes are not read, it is looked whether it is still there.
 _LOOK_S: Final = 1.0
 _NEVER: Final = float("inf")
+#: So many of those who are turned away are told why; the others' connections are cut.
+_TURNED_AWAY: Final = 32
 #: Reads a body of no bytes, or one that is here already; has no state.
 _NO_BODY: Final = FixedBody(0)
 
@@ -104,8 +106,21 @@ class ClientConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self._client = self._context.gate.client(peer[0] if peer else "unknown", "http")
         self._context.connections.add(self)
+        if len(self._context.connections) > self._context.max_connections:
+            self._turn_away()
+            return
         # A client that connects is about to ask; one that has asked may take its time.
         self._await_request(self._context.settings.header_timeout_s)
+
+    def _turn_away(self) -> None:
+        """This connection is one too many."""
+        context = self._context
+        context.note_turned_away()
+        if len(context.connections) > context.max_connections + _TURNED_AWAY:
+            self._closing = True
+            self.transport.abort()  # even a word would take a file for too long
+        else:
+            self._reject(too_many_connections(context.max_connections))
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

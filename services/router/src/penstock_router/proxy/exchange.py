@@ -44,6 +44,7 @@ from penstock_router.proxy.failures import (
     bad_gateway,
     body_timeout,
     body_too_large,
+    overloaded,
     worker_timeout,
 )
 from penstock_router.proxy.heads import (
@@ -57,6 +58,8 @@ from penstock_router.proxy.heads import (
 from penstock_router.proxy.upstream import (
     HIGH_WATER_BYTES,
     BrokenError,
+    ConnectResult,
+    OverloadedError,
     UnreachableError,
     WorkerConnection,
 )
@@ -195,9 +198,12 @@ class Exchange:
         self._first_byte_until = 0.0
         self._connecting = self._context.upstream.connect(lease.address, self._on_connected)
 
-    def _on_connected(self, result: WorkerConnection | UnreachableError) -> None:
+    def _on_connected(self, result: ConnectResult) -> None:
         self._connecting = None
-        if isinstance(result, UnreachableError):
+        if isinstance(result, OverloadedError):
+            self._finish("cancelled")  # the worker is not to blame
+            self._client.refuse(overloaded(result), self._call.request_id)
+        elif isinstance(result, UnreachableError):
             self._fail_try("connect_failed", bad_gateway(result), again=True)
         else:
             self._send(result)

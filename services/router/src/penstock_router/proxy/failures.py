@@ -2,7 +2,7 @@
 
 from penstock_router.admission import Refusal
 from penstock_router.proxy.heads import HttpError
-from penstock_router.proxy.upstream import BrokenError, UnreachableError
+from penstock_router.proxy.upstream import BrokenError, OverloadedError, UnreachableError
 from penstock_router.settings import RouterSettings
 
 
@@ -10,6 +10,17 @@ def body_too_large(most: int) -> HttpError:
     """The error of a body beyond `max_body_bytes`."""
     detail = f"The request's body is longer than {most} bytes (max_body_bytes)."
     return HttpError(413, "body_too_large", detail)
+
+
+def too_many_connections(most: int) -> Refusal:
+    """The client's connection is one too many."""
+    detail = f"This router has as many connections as it takes: {most} (max_connections)."
+    return Refusal(503, "too_many_connections", detail, retry_after_s=1)
+
+
+def overloaded(error: OverloadedError) -> Refusal:
+    """The router itself cannot."""
+    return Refusal(503, error.error_type, str(error), retry_after_s=1)
 
 
 def bad_gateway(error: UnreachableError | BrokenError) -> Refusal:

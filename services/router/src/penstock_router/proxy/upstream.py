@@ -5,6 +5,7 @@ comes on it; while it is idle, whatever comes ends it.
 """
 
 import asyncio
+import errno
 import select
 from collections.abc import Callable
 from typing import Final, Protocol, cast
@@ -23,6 +24,12 @@ HIGH_WATER_BYTES: Final = 4_096
 _SWEEP_S: Final = 1.0
 #: A connection idle for so long may be closing at the worker's side: it is looked at before a use.
 _STALE_S: Final = 0.5
+#: Errors of a connection that are this side's: no file or buffer is left, or no port.
+_OWN_FAULTS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+#: Connections that were cut are closed by then.
+_CLOSING_S: Final = 0.01
 
 
 def readable(transport: asyncio.Transport, events: int = select.POLLIN) -> bool:
@@ -37,6 +44,13 @@ class UnreachableError(PenstockError):
 
     error_type = "worker_unreachable"
     status_hint = 502
+
+
+class OverloadedError(PenstockError):
+    """This machine or process has no connection left to give; nothing was sent to the worker."""
+
+    error_type = "router_overloaded"
+    status_hint = 503
 
 
 class BrokenError(PenstockError):
@@ -142,6 +156,9 @@ class WorkerConnection(asyncio.Protocol):
         self.transport.abort()
 
 
+ConnectResult = WorkerConnection | UnreachableError | OverloadedError
+
+
 class Upstream:
     """A pool of connections to every worker."""
 
@@ -178,7 +195,7 @@ class Upstream:
         return None
 
     def connect(
-        self, address: Address, on_done: Callable[[WorkerConnection | UnreachableError], None]
+        self, address: Address, on_done: Callable[[ConnectResult], None]
     ) -> asyncio.Task[None]:
         """Open a connection; `on_done` is called once, unless the task is cancelled before."""
         task = self._loop.create_task(
@@ -188,24 +205,31 @@ class Upstream:
         task.add_done_callback(self._connecting.discard)
         return task
 
-    async def _connect(
-        self, address: Address, on_done: Callable[[WorkerConnection | UnreachableError], None]
-    ) -> None:
+    async def _connect(self, address: Address, on_done: Callable[[ConnectResult], None]) -> None:
+        result = await self._try_connect(address)
+        if isinstance(result, OverloadedError) and self.idle:
+            self._close_idle()
+            await asyncio.sleep(_CLOSING_S)
+            result = await self._try_connect(address)
+        on_done(result)
+
+    async def _try_connect(self, address: Address) -> ConnectResult:
         connection = WorkerConnection(self, address)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await self._loop.create_connection(lambda: connection, address.host, address.port)
         except TimeoutError:
             detail = f"no answer within {self._connect_timeout_s:g} s (connect_timeout_s)"
-            on_done(UnreachableError(f"The worker takes no connection: {detail}."))
+            return UnreachableError(f"The worker takes no connection: {detail}.")
         except OSError as error:
-            on_done(UnreachableError(f"The worker takes no connection: {error}"))
+            if error.errno in _OWN_FAULTS:
+                return OverloadedError(f"This router has no connection left to give: {error}")
+            return UnreachableError(f"The worker takes no connection: {error}")
         except asyncio.CancelledError:
             if hasattr(connection, "transport"):  # it was made in this very turn
                 connection.abort()
             raise
-        else:
-            on_done(connection)
+        return connection
 
     def put(self, connection: WorkerConnection) -> None:
         """Keep a connection for the next request."""
@@ -288,6 +312,9 @@ class Upstream:
             self._sweeping.cancel()
         for task in self._connecting:
             task.cancel()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         for connections in self._idle.values():
             for connection in connections:
                 connection.abort()
