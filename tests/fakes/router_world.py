@@ -31,6 +31,7 @@ from penstock_common.specs import parse_endpoint
 from penstock_common.states import DesiredState, EndpointState, WorkerState
 from penstock_router.app import Router
 from penstock_router.settings import RouterSettings
+from tests.support.bus import PatientBus
 
 CLOCK = SystemClock()
 NODE = "node-test"
@@ -229,7 +230,7 @@ def nats_settings(url: str) -> NatsSettings:
 
 @contextlib.asynccontextmanager
 async def running_world(nats_url: str) -> AsyncIterator[World]:
-    bus = await Bus.connect(nats_settings(nats_url), name="world", clock=CLOCK)
+    bus = await PatientBus.connect(nats_settings(nats_url), name="world", clock=CLOCK)
     world = World(bus)
     try:
         await world.start()

@@ -22,6 +22,7 @@ from penstock_node_agent.node.heartbeat import Heartbeat, NodeIdentity
 from penstock_node_agent.node.host_facts import HostFacts
 from penstock_node_agent.runtimes.protocol import Runtime
 from penstock_node_agent.workers.advice import advised
+from tests.support.bus import PatientBus
 from tests.support.nats_server import NatsServer
 
 NODE = "node-test"
@@ -192,7 +193,8 @@ class AgentRig:
         return bus
 
     async def open(self) -> None:
-        bus = await self.bus("test")
+        bus = await PatientBus.connect(self._settings, name="test", clock=self._clock)
+        self._stack.push_async_callback(bus.close)
         await ensure_streams(bus)
         self.scheduler = SchedulerStandIn(bus)
         await self.scheduler.statuses.start()

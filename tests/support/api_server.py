@@ -20,6 +20,7 @@ from penstock_common.nats.connection import Bus, Received
 from penstock_common.nats.kv import Bucket
 from penstock_common.settings import NatsSettings
 from penstock_common.states import EndpointState
+from tests.support.bus import PatientBus
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_port
 
@@ -78,7 +79,7 @@ class ApiServer:
         self.bus: Bus
 
     async def start(self) -> None:
-        self.bus = await Bus.connect(
+        self.bus = await PatientBus.connect(
             NatsSettings(
                 nats_url=self.nats.url,
                 nats_user=self.settings.nats_user,

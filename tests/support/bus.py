@@ -2,12 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from typing_extensions import override
+
 from penstock_common.clock import Clock, SystemClock
-from penstock_common.nats.connection import Bus
+from penstock_common.nats.connection import Bus, Received
 from penstock_common.settings import NatsSettings
+
+
+class PatientBus(Bus):
+    """For who plays the other services: 2 s without an answer, as in a stall, end no test."""
+
+    @override
+    async def request(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        timeout_s: float = 60.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> Received:
+        return await super().request(subject, data, timeout_s=max(timeout_s, 60.0), headers=headers)
 
 
 @asynccontextmanager
