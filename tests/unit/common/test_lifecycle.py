@@ -87,6 +87,18 @@ def test_a_signal_before_ready_ends_it_at_once(notified: socket.socket) -> None:
         ("return", 0, ""),
         ("raise LookupError('bug')", 1, "service failed"),
         ("raise lifecycle.MisconfiguredError('no such file')", 2, "service misconfigured"),
+        ("raise lifecycle.BusDisconnectedError", 1, "NATS was lost while the service started\n"),
+        (
+            "raise ExceptionGroup('', [lifecycle.BusTimeoutError(), lifecycle.NoRespondersError()])",
+            1,
+            "NATS was lost while the service started\n",
+        ),
+        (
+            "raise ExceptionGroup('', [lifecycle.BusTimeoutError(), LookupError('bug')])",
+            1,
+            "service failed",
+        ),
+        ("lifecycle.notify_ready(); raise lifecycle.BusDisconnectedError", 1, "service failed"),
     ],
 )
 @pytest.mark.slow
@@ -94,7 +106,9 @@ def test_the_exit_code_says_how_it_ended(
     notified: socket.socket, body: str, code: int, says: str
 ) -> None:
     process = start(body, notified)
-    assert says in process.communicate(timeout=60)[1]
+    told = process.communicate(timeout=60)[1]
+    assert told.startswith(says)
+    assert ("Traceback" in told) == (says == "service failed")
     assert process.returncode == code
 
 

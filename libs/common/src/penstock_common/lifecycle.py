@@ -26,7 +26,12 @@ from pathlib import Path
 import uvloop
 
 from penstock_common.clock import SystemClock
-from penstock_common.errors import PenstockError
+from penstock_common.errors import (
+    BusDisconnectedError,
+    BusTimeoutError,
+    NoRespondersError,
+    PenstockError,
+)
 from penstock_common.health import HEALTH_VARIABLE, HealthReport, keep_health_file
 
 logger = logging.getLogger(__name__)
@@ -126,11 +131,29 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         )
         return 2
     except Exception as error:
-        logger.exception("service failed", extra={"action": "service_failed", "error": str(error)})
+        lost = None if _phase.ready else _nats_lost(error)
+        if lost is None:
+            told = {"action": "service_failed", "error": str(error)}
+            logger.exception("service failed", extra=told)
+        else:  # no bug of ours: whoever keeps this process starts it again
+            logger.error(
+                "NATS was lost while the service started",
+                extra={"action": "service_failed", "error": str(lost)},
+            )
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     return 0
+
+
+def _nats_lost(error: BaseException) -> PenstockError | None:
+    """The error of a NATS that went away, if there is no other in this one."""
+    if isinstance(error, (BusDisconnectedError, BusTimeoutError, NoRespondersError)):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        found = [_nats_lost(each) for each in error.exceptions]
+        return None if None in found else found[0]
+    return None
 
 
 async def _main(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
