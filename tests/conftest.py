@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.nats_server import NatsServer
 
-# No deadline per example: a busy machine is no bug, and pytest bounds each test.
-settings.register_profile("penstock", deadline=None)
+# No deadline per example, and no bound on how long examples take to make: a busy machine is no bug,
+# and pytest bounds each test.
+settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("penstock")
 
 

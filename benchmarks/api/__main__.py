@@ -28,7 +28,8 @@ from penstock_common.nats.connection import Bus
 from penstock_common.settings import NatsSettings
 from tests.support.api_process import RunningApi, api_process
 from tests.support.api_server import ADMIN_KEY
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 from tests.support.router_process import router_process
 
 RESULTS: Final = Path(__file__).parents[1] / "results"

@@ -29,7 +29,7 @@ import aiohttp
 from benchmarks.cold_start.plot import PHASES, draw
 from penstock_common.clock import SystemClock
 from tests.support.installation import ROOT, Installation
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 
 CLOCK = SystemClock()
 SERVER = ROOT / "examples/openai_echo/server.py"

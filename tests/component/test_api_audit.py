@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock_api.audit.reader import AuditFilter, AuditReader
-from penstock_api.audit.trail import Attempt, AuditTrail, Bounds
+from penstock_api.audit.trail import TICK_S, Attempt, AuditTrail, Bounds
 from penstock_common import subjects
 from penstock_common.errors import BusDisconnectedError
 from penstock_common.nats.connection import Bus
@@ -158,6 +158,7 @@ async def test_what_is_refused_is_on_record_and_who_guesses_is_counted(api: ApiS
     assert (record["status"], record["reason"], record["changes"]) == (422, "invalid_document", [])
     assert wrong.headers["X-Request-Id"] == record["request_id"]
 
+    began = CLOCK.monotonic()
     for n in range(50):
         await api.ask("GET", "/v1/endpoints", key=f"guess-{n}")
     await api.ask("DELETE", "/v1/endpoints/echo", key=key["key"])
@@ -168,7 +169,8 @@ async def test_what_is_refused_is_on_record_and_who_guesses_is_counted(api: ApiS
 
     await eventually(counted)
     denied = await trail(api, "?key=nobody")
-    assert len(denied) < 10
+    windows = (CLOCK.monotonic() - began) / TICK_S + 2  # those that it took, begun and ended within
+    assert len(denied) <= windows
     assert {(d["status"], d["reason"], d["action"]) for d in denied} == {
         (401, "unauthorized", "endpoints_show_all")
     }

@@ -14,6 +14,7 @@ from penstock_api.rpc import bus_client
 from penstock_api.rpc.service import OPERATIONS
 from penstock_common import subjects
 from penstock_common.subjects import CALLS_READING
+from tests.support.api_events import stored
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
 from tests.support.asyncapi import validator
 from tests.support.bus import eventually as until
@@ -262,6 +263,7 @@ async def test_no_caller_has_the_api_write_for_it(api: ApiServer, caller: Caller
     created = await caller.create("echo")
     before = await api.record(created.document["id"])
     target = subjects.kv_subject(subjects.ENDPOINTS, before.endpoint_id)
+    await eventually(lambda: stored(api))  # that it was made is told behind it
     events = await api.listen(subjects.EVENTS_ALL)
     for reply in (target, subjects.endpoint_event("ep-1", "created"), "_INBOX", "_INBOX.*.a"):
         await caller.client.publish("penstock.v1.api.endpoint.list", b"", reply=reply)
@@ -277,7 +279,7 @@ async def test_it_takes_calls_again_after_a_restart_of_nats(api: ApiServer, call
     api.nats.kill()
     api.nats.start()
     async with calling(api.nats.url) as again:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     shown = await again.call("endpoint.get", {"endpoint": "echo"}, timeout_s=2)

@@ -16,7 +16,7 @@ from penstock_common import subjects
 from penstock_common.events.catalogue import CATALOGUE, Service
 from penstock_common.events.examples import ENDPOINT_ID, EXAMPLES
 from penstock_common.messages import NodeDrained
-from tests.support.api_events import assigned, drained, tell
+from tests.support.api_events import assigned, drained, stored, tell
 from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
 from tests.support.api_streams import Stream, read, streamed
 from tests.support.cloud_events import read_json
@@ -97,7 +97,7 @@ FILTERS: list[tuple[str, list[str]]] = [
 
 async def test_events_are_found_by_what_they_concern(api: ApiServer) -> None:
     made = await api.create()
-    await eventually(lambda: _stored(api, 1))
+    await eventually(lambda: stored(api))
     await tell(
         api,
         assigned("wk-1", made["id"]),
@@ -109,11 +109,6 @@ async def test_events_are_found_by_what_they_concern(api: ApiServer) -> None:
         found = shown(await read(api, all_of(query)))
         wanted = [made["id"] if e == "ep" else e for e in expected]
         assert (query, found) == (query, [*wanted, "caught_up"])
-
-
-async def _stored(api: ApiServer, count: int) -> bool:
-    info = await api.bus.api(f"STREAM.INFO.{subjects.EVENTS}")
-    return bool(info["state"]["last_seq"] >= count)
 
 
 async def test_a_deleted_endpoint_is_asked_about_by_its_id(api: ApiServer) -> None:
@@ -359,6 +354,6 @@ async def test_a_batch_of_cloud_events_links_to_the_next(api: ApiServer) -> None
 
 async def test_events_of_the_api_itself_say_which_service_told_them(api: ApiServer) -> None:
     await api.create()
-    await eventually(lambda: _stored(api, 1))
+    await eventually(lambda: stored(api))
     (event,) = (await page(api)).events
     assert event.source == f"/penstock/{Service.API}"

@@ -13,7 +13,7 @@ from penstock_common.specs import EndpointSpec
 from tests.support.api_server import Answer, ApiServer
 from tests.support.nats_server import NatsServer
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(600)]
 
 leaves = (
     st.none()

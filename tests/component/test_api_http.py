@@ -22,9 +22,7 @@ DOCUMENT = {"app_name": "echo", "image": {"image": "acme/echo"}}
 
 @pytest.fixture
 async def api(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with running_api(
-        nats_server, tmp_path / "api", head_timeout_s=0.5, body_timeout_s=0.5
-    ) as server:
+    async with running_api(nats_server, tmp_path / "api") as server:
         yield server
 
 
@@ -136,20 +134,30 @@ async def raw(api: ApiServer, head: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.settings.port)
     writer.write(head)
     await writer.drain()
-    answer = await asyncio.wait_for(reader.read(), 10)
+    async with asyncio.timeout(60):
+        answer = await reader.read()
     writer.close()
     await writer.wait_closed()
     return answer
 
 
-async def test_a_client_that_does_not_go_on_is_cut_off(api: ApiServer) -> None:
-    assert await raw(api, b"") == b""
-    assert await raw(api, b"GET /healthz HTT") == b""
+async def test_a_client_that_does_not_go_on_with_its_head_is_cut_off(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with running_api(nats_server, tmp_path / "api", head_timeout_s=0.5) as api:
+        assert await raw(api, b"") == b""
+        assert await raw(api, b"GET /healthz HTT") == b""
+
+
+async def test_a_client_that_does_not_go_on_with_its_body_is_told(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
     slow = (
         b"POST /v1/endpoints HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
         b"Authorization: Bearer " + ADMIN_KEY.encode() + b"\r\nContent-Length: 9\r\n\r\n{"
     )
-    assert b" 408 " in (await raw(api, slow)).split(b"\r\n", 1)[0]
+    async with running_api(nats_server, tmp_path / "api", body_timeout_s=0.5) as api:
+        assert b" 408 " in (await raw(api, slow)).split(b"\r\n", 1)[0]
 
 
 async def test_reads_go_on_without_nats_and_writes_say_so(
@@ -165,23 +173,22 @@ async def test_reads_go_on_without_nats_and_writes_say_so(
     assert "nats" in await eventually(not_ready)
     assert (await api.ask("GET", "/healthz", key=None)).status == 200
     assert await api.show("echo") == made
-    began = CLOCK.monotonic()
     for method, path, body in (
         ("POST", "/v1/endpoints", DOCUMENT | {"app_name": "other"}),
         ("PATCH", "/v1/endpoints/echo", {"public": True}),
         ("DELETE", "/v1/endpoints/echo", None),
     ):
         refused = await api.ask(method, path, body)
+        # None waited for NATS: it would tell of a timeout.
         assert (refused.status, refused.document["reason"]) == (503, "nats_disconnected")
         assert refused.headers["Retry-After"] == "1"
-    assert CLOCK.monotonic() - began < 6  # none waited for NATS, which takes 2 s
 
     nats_server.start()
 
     async def ready() -> bool:
         return (await api.ask("GET", "/readyz", key=None)).status == 200
 
-    await eventually(ready, within_s=20)
+    await eventually(ready)
     assert (await api.ask("PATCH", "/v1/endpoints/echo", {"public": True})).status == 200
     assert (await api.show("echo"))["public"] is True
 
@@ -192,13 +199,11 @@ async def test_a_frozen_nats_bounds_the_wait_of_a_write(
     await api.create()
     nats_server.freeze()
     try:
-        began = CLOCK.monotonic()
         answers = await asyncio.gather(
             *(api.ask("PATCH", "/v1/endpoints/echo", {"public": True}) for _ in range(5)),
             api.ask("GET", "/v1/endpoints/echo"),
         )
         assert [answer.status for answer in answers] == [503] * 5 + [200]
-        assert CLOCK.monotonic() - began < 12
     finally:
         nats_server.thaw()
 
@@ -209,21 +214,26 @@ async def test_wrong_settings_end_the_start_with_the_reason(
     server = ApiServer(nats_server, tmp_path / "api")
     (tmp_path / "api" / "secret.key").write_text("no key")
     with pytest.raises(MisconfiguredError, match=r"secret\.key"):
-        await asyncio.wait_for(serve(server.settings, server.stopping), 10)
+        async with asyncio.timeout(60):
+            await serve(server.settings, server.stopping)
     (tmp_path / "api" / "admin.key").write_text("short")
     with pytest.raises(MisconfiguredError, match=r"admin\.key"):
-        await asyncio.wait_for(serve(server.settings, server.stopping), 10)
+        async with asyncio.timeout(60):
+            await serve(server.settings, server.stopping)
 
 
 async def test_who_asks_too_often_is_told_when_to_come_back(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    limits = {"rate_limit_per_s": 0.5, "rate_limit_burst": 3}
+    # So slow that the fourth request comes too early on any machine.
+    limits = {"rate_limit_per_s": 0.01, "rate_limit_burst": 3}
     async with running_api(nats_server, tmp_path / "limited", **limits) as server:
+        began = CLOCK.monotonic()
         answers = [await server.ask("GET", "/v1/endpoints") for _ in range(4)]
+        took_s = CLOCK.monotonic() - began
         assert [a.status for a in answers] == [200, 200, 200, 429]
         assert answers[3].document["reason"] == "too_many_requests"
-        assert answers[3].headers["Retry-After"] in {"1", "2"}
+        assert 100 - took_s <= int(answers[3].headers["Retry-After"]) <= 100
         guesses = [await server.ask("GET", "/v1/endpoints", key=f"guess-{n}") for n in range(4)]
         assert [a.status for a in guesses] == [401, 401, 401, 429]
         assert (await server.ask("GET", "/healthz", key=None)).status == 200

@@ -19,7 +19,8 @@ from penstock_node_agent.joining import CREDENTIALS_FILE, JoinFailedError, appli
 from penstock_node_agent.settings import Settings
 from tests.fakes.clock import ManualClock
 from tests.support.api_server import CLOCK, ApiServer, eventually, running_api
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.nats]
 PATH = "/v1/join-tokens"

@@ -309,7 +309,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(
 async def test_an_api_that_stops_does_not_wait_for_its_readers(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    async with running_api(nats_server, tmp_path / "api", shutdown_timeout_s=60) as api:
+    async with running_api(nats_server, tmp_path / "api", shutdown_timeout_s=600) as api:
         writer = await writer_of(api)
         await writer.assign()
         await writer.write("one")

@@ -63,7 +63,7 @@ async def test_what_routers_report_is_shown_now_and_once_its_step_is_over(
         arrivals += 1 if not busy else 0
         return shown if busy else None
 
-    shown = await eventually(has_a_point, within_s=30)
+    shown = await eventually(has_a_point)
     assert shown is not None
     assert (shown["window_s"], shown["step_s"], shown["load"]["waiting"]) == (600, 10, 2)
     assert shown["workers"]["running"] == 1

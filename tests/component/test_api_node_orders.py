@@ -218,14 +218,14 @@ async def test_the_client_waits_for_a_drain_and_sees_it_taken_back(api: ApiServe
         await client.nodes.drain("node-a", "fan")
         with pytest.raises(WaitTimeoutError):
             await client.nodes.wait_until_drained("node-a", timeout_s=0.3, poll_s=0.05)
-        waiting = asyncio.create_task(client.nodes.wait_until_drained("node-a", timeout_s=10))
+        waiting = asyncio.create_task(client.nodes.wait_until_drained("node-a", timeout_s=60))
         await unassign(api)
         assert (await waiting).state == "drained"
         await client.nodes.uncordon("node-a")
         with pytest.raises(DrainEndedError):
-            await client.nodes.wait_until_drained("node-a", timeout_s=10)
+            await client.nodes.wait_until_drained("node-a", timeout_s=60)
         with pytest.raises(ApiError):
-            await client.nodes.wait_until_drained("node-x", timeout_s=10)
+            await client.nodes.wait_until_drained("node-x", timeout_s=60)
 
 
 async def begin(api: ApiServer, *arguments: str) -> asyncio.subprocess.Process:
@@ -249,14 +249,14 @@ async def begin(api: ApiServer, *arguments: str) -> asyncio.subprocess.Process:
 async def penstock(api: ApiServer, *arguments: str) -> tuple[int | None, str]:
     """Exit code and stdout of the command."""
     process = await begin(api, *arguments)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, _ = await process.communicate()
     return process.returncode, out.decode()
 
 
 async def next_line(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return (await process.stdout.readline()).decode()
 
 

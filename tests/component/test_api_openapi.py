@@ -24,7 +24,8 @@ CHECKS = (
 )
 
 
-@pytest.mark.timeout(300)
+# Its work is bounded by count, some ten thousand requests; the rest is how fast the machine is.
+@pytest.mark.timeout(900)
 async def test_schemathesis_finds_no_breach(nats_server: NatsServer, tmp_path: Path) -> None:
     async with running_api(nats_server, tmp_path / "api") as api:
         # fmt: off
@@ -32,6 +33,7 @@ async def test_schemathesis_finds_no_breach(nats_server: NatsServer, tmp_path: P
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{api.url}/openapi.json",
             "--header", f"Authorization: Bearer {ADMIN_KEY}",
             "--checks", ",".join(CHECKS), "--max-examples", "8", "--seed", "1",
+            "--request-timeout", "60",  # of one that hangs; by default 10 s, which a stall may take
             # Streams that do not end by themselves are for test_api_logs.py and test_api_events.py.
             "--header", "Accept: application/json",
             "--exclude-path-regex", "/logs$",
@@ -54,7 +56,7 @@ async def test_the_pages_of_the_api_open_without_a_key(
         assert over_nats.status == 200
         assert over_nats.document["asyncapi"] == "3.0.0"
         for path in ("/docs", "/docs/asyncapi"):
-            async with asyncio.timeout(5), api.session.get(api.url + path) as page:
+            async with api.session.get(api.url + path) as page:
                 assert page.status == 200
                 assert page.content_type == "text/html"
                 assert "default-src 'none'" in page.headers["Content-Security-Policy"]

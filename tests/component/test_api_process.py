@@ -22,8 +22,11 @@ async def test_it_says_where_it_serves_and_ends_at_once_when_told(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(path)
         notify.setblocking(False)
-        process = await start_api(api_settings(nats_server, tmp_path) | {"NOTIFY_SOCKET": path})
-        async with asyncio.timeout(40):
+        process = await start_api(
+            api_settings(nats_server, tmp_path)
+            | {"NOTIFY_SOCKET": path, "PENSTOCK_API_SHUTDOWN_TIMEOUT_S": "600"}
+        )
+        async with asyncio.timeout(60):
             ready = (await asyncio.get_running_loop().sock_recv(notify, 4096)).decode()
     url = dict(line.split("=", 1) for line in ready.splitlines())["X_URL"]
     async with aiohttp.ClientSession() as session:
@@ -33,7 +36,7 @@ async def test_it_says_where_it_serves_and_ends_at_once_when_told(
         if not nats_alive:
             nats_server.kill()
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             _, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     assert b"Traceback" not in err, err.decode()
@@ -52,7 +55,7 @@ async def test_an_operators_mistake_ends_it_with_2(
     nats_server: NatsServer, tmp_path: Path, wrong: dict[str, str], told: str
 ) -> None:
     process = await start_api(api_settings(nats_server, tmp_path) | wrong)
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         _, err = await process.communicate()
     assert process.returncode == 2, err.decode()
     assert told in err.decode()

@@ -95,13 +95,16 @@ async def test_a_worker_is_shown_from_its_assignment_to_its_last_request(api: Ap
         completions_total=0,
         workers=(load,),
     )
-    await api.bus.publish(subjects.queue_metrics(made["id"]), report.encode())
 
-    async def is_busy() -> bool:
-        return (await workers())[0]["in_flight"] == 2
+    async def busy() -> dict[str, object] | None:
+        # Again each time: an old report counts no more.
+        await api.bus.publish(subjects.queue_metrics(made["id"]), report.encode())
+        (worker,) = await workers()
+        return worker if (worker["in_flight"], worker["state"]) == (2, "running") else None
 
-    await eventually(is_busy)
-    (worker,) = await workers()
+    found = await eventually(busy)
+    assert found is not None
+    worker = found
     assert (worker["state"], worker["host"], worker["port"]) == ("running", "127.0.0.1", 4000)
     assert worker["phases_ms"] == {"decided": 0.0, "assigned": 3.0, "healthy": 250.0}
 

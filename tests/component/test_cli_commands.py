@@ -23,7 +23,8 @@ from penstock_common.subjects import ENDPOINT_STATUS, NODES, SCALE_HISTORY
 from tests.fakes.scheduler_records import make_node
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
 from tests.support.command_inside import Outcome, run_inside
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
@@ -54,7 +55,7 @@ class Penstock:
             cwd=self.folder,
             env=self.env | env,
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             out, err = await process.communicate(stdin.encode())
         assert b"Traceback" not in err, err.decode()
         assert process.returncode is not None
@@ -271,7 +272,7 @@ async def test_create_waits_until_it_serves_or_has_failed(penstock: Penstock) ->
 
 
 async def _made(api: ApiServer, app: str) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer = await api.ask("GET", f"/v1/endpoints/{app}")
             if answer.status == 200:
@@ -411,5 +412,6 @@ async def test_a_reader_that_leaves_early_is_no_error_for_people(penstock: Penst
         env=penstock.env,
         cwd=penstock.folder,
     )
-    _, err = await asyncio.wait_for(process.communicate(), 30)
+    async with asyncio.timeout(60):
+        _, err = await process.communicate()
     assert b"Traceback" not in err

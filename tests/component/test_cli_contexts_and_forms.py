@@ -1,6 +1,7 @@
 """Contexts, YAML, colours and completion of the command, against a real api."""
 
 import asyncio
+import contextlib
 import os
 import pty
 import sys
@@ -14,7 +15,7 @@ from penstock_cli.input.yaml_text import parse_text
 from tests.component.test_cli_commands import Penstock, penstock
 from tests.support.api_server import ADMIN_KEY
 from tests.support.command_inside import Outcome
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 
 __all__ = ["penstock"]
 
@@ -33,7 +34,7 @@ env:
   AT: 22:00
 """
 #: Of completion; a busy machine needs longer than a person would wait.
-PATIENT = {"PENSTOCK_COMPLETION_TIMEOUT_S": "20"}
+PATIENT = {"PENSTOCK_COMPLETION_TIMEOUT_S": "60"}
 
 
 async def complete(penstock: Penstock, line: str, **env: str) -> Outcome:
@@ -188,7 +189,7 @@ async def test_bash_itself_completes_with_the_script(penstock: Penstock) -> None
         | PATIENT
         | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, _ = await process.communicate()
     assert out == b"echo\n"
 
@@ -221,9 +222,20 @@ async def at_terminal(penstock: Penstock, *arguments: str, **env: str) -> str:
             cwd=penstock.folder,
             env={**penstock.env, "COLUMNS": "80", "LINES": "24", "TERM": "xterm", **env},
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
-        return os.read(ours, 65536).decode()
+    finally:
+        os.close(theirs)
+    return _written(ours)
+
+
+def _written(ours: int) -> str:
+    """All that was written on a terminal that nobody has open any more; closes our end."""
+    written = b""
+    try:
+        with contextlib.suppress(OSError):  # which is how Linux says that it was all
+            while data := os.read(ours, 65_536):
+                written += data
     finally:
         os.close(ours)
-        os.close(theirs)
+    return written.decode()

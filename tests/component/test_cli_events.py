@@ -13,8 +13,8 @@ from penstock_client.client import PenstockClient
 from penstock_client.documents import EventDocument, EventGapDocument
 from penstock_client.errors import ApiError
 from penstock_common import subjects
-from tests.support.api_events import assigned, drained, tell
-from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, running_api
+from tests.support.api_events import assigned, drained, stored, tell
+from tests.support.api_server import ADMIN_KEY, CLOCK, ApiServer, eventually, running_api
 from tests.support.commands import command, run
 from tests.support.nats_server import NatsServer
 
@@ -70,7 +70,7 @@ async def test_a_follower_outlives_the_api_without_loss_or_repetition(
     waiting = asyncio.ensure_future(anext(events))
     async with running_api(nats_server, tmp_path / "two", port=port) as api:
         await tell(api, drained(2), drained(3))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             found = [await waiting, await anext(events)]
         assert [e.subject for e in found if isinstance(e, EventDocument)] == ["node-2", "node-3"]
         await events.aclose()
@@ -98,6 +98,7 @@ async def test_what_the_api_refuses_is_raised(api: ApiServer) -> None:
 
 async def test_events_are_printed_a_line_each(api: ApiServer) -> None:
     made = await api.create()
+    await eventually(lambda: stored(api))
     await tell(api, assigned("wk-1", made["id"]), drained(1))
 
     code, out, err = await run(api, "events", "--endpoint", "echo")
@@ -116,7 +117,7 @@ async def test_it_follows_until_it_is_left(api: ApiServer) -> None:
     await tell(api, drained(1))
     process = await command(api, "events", "--follow", "--tail", "1", "--json")
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert json.loads(await process.stdout.readline())["subject"] == "node-1"
         await tell(api, drained(2))
         assert json.loads(await process.stdout.readline())["subject"] == "node-2"

@@ -15,7 +15,8 @@ from penstock_common.states import WorkerState
 from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
 from tests.support.commands import command, run
 from tests.support.log_writer import Writer, writer_of
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
@@ -69,7 +70,7 @@ async def test_following_goes_on_until_one_leaves(api: ApiServer) -> None:
     await writer.write("one")
     process = await command(api, "worker", "logs", "wk-1", "--follow")
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await process.stdout.readline() == b"one\n"
         await writer.write("two")
         assert await process.stdout.readline() == b"two\n"
@@ -84,7 +85,7 @@ async def test_following_ends_with_the_worker(api: ApiServer) -> None:
     await writer.write("one")
     process = await command(api, "worker", "logs", "wk-1", "-f")
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await process.stdout.readline() == b"one\n"
         await writer.write("two", ended=True)
         await writer.say(WorkerState.FAILED)

@@ -69,7 +69,7 @@ async def test_at_a_terminal_it_asks_without_showing_the_answer(penstock: Pensto
         )
         # getpass throws away what was typed before it asked: answer until it has read
         told = asyncio.create_task(process.communicate())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not told.done():
                 os.write(ours, b"s3cret\n")
                 await asyncio.wait({told}, timeout=0.2)

@@ -10,7 +10,7 @@ from tests.support.api_server import running_api
 from tests.support.nats_server import NatsServer
 from tests.support.webhook_receiver import Receiver, running_receiver
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from penstock_client.client import PenstockClient
 from penstock_client.errors import ApiError, NotServingError, UnreachableError, WaitTimeoutError
 from penstock_common.states import EndpointState
 from tests.support.api_server import ADMIN_KEY, ApiServer, eventually, running_api
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.nats]
 
@@ -88,7 +89,7 @@ async def test_webhooks_have_typed_methods(client: PenstockClient) -> None:
     assert caught.value.reason == "webhook_disabled"
     assert (await client.webhooks.update(made.id, {"enabled": True})).enabled
     begun = await client.webhooks.test(made.id)
-    tried = await client.webhooks.wait_for_attempt(made.id, begun.event_id, after=0, timeout_s=20)
+    tried = await client.webhooks.wait_for_attempt(made.id, begun.event_id, after=0, timeout_s=60)
     assert tried.attempts[0].error is not None
     assert (await client.webhooks.redeliver(made.id, begun.event_id)).event_id == begun.event_id
     listed = [found.event_id async for found in client.webhooks.deliveries(made.id, page_size=1)]
@@ -133,19 +134,19 @@ async def test_the_waits_end_as_they_should(client: PenstockClient, api: ApiServ
     with pytest.raises(WaitTimeoutError, match="is deploying"):
         await client.endpoints.wait_until_serving("echo", timeout_s=0.3)
     await api.say(made.id, EndpointState.SERVING)
-    assert (await client.endpoints.wait_until_serving("echo", timeout_s=5)).id == made.id
+    assert (await client.endpoints.wait_until_serving("echo", timeout_s=60)).id == made.id
     await client.endpoints.pause("echo")
     with pytest.raises(NotServingError, match="paused"):
-        await client.endpoints.wait_until_serving("echo", timeout_s=5)
+        await client.endpoints.wait_until_serving("echo", timeout_s=60)
     with pytest.raises(ApiError, match="nobody"):
-        await client.endpoints.wait_until_serving("nobody", timeout_s=5)
+        await client.endpoints.wait_until_serving("nobody", timeout_s=60)
     async with asyncio.TaskGroup() as group:
-        group.create_task(client.endpoints.wait_until_gone("echo", timeout_s=10))
+        group.create_task(client.endpoints.wait_until_gone("echo", timeout_s=60))
         await client.endpoints.delete("echo")
         await api.say(made.id, EndpointState.DELETING)
     async with PenstockClient(api.url, "wrong") as stranger:
         with pytest.raises(ApiError, match="not known"):
-            await stranger.endpoints.wait_until_gone("echo", timeout_s=5)
+            await stranger.endpoints.wait_until_gone("echo", timeout_s=60)
 
 
 async def test_a_wait_outlives_an_api_that_is_away(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ async def test_a_wait_outlives_an_api_that_is_away(nats_server: NatsServer, tmp_
     await first.say(made["id"], EndpointState.SERVING)
     async with PenstockClient(first.url, ADMIN_KEY) as client:
         await first.stop()
-        wait = asyncio.create_task(client.endpoints.wait_until_serving("echo", timeout_s=20))
+        wait = asyncio.create_task(client.endpoints.wait_until_serving("echo", timeout_s=60))
         second = ApiServer(nats_server, tmp_path / "api", port=first.settings.port)
         await second.start()
         try:

@@ -19,7 +19,7 @@ from penstock_node_agent.workers.probes import (
     speaks_tls,
 )
 from tests.support.certificates import self_signed
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -52,7 +52,7 @@ def saying(*pieces: bytes) -> Handler:
 
 
 async def probe(
-    address: Started, path: str | None = "/health", *, proxied: bool = False, timeout_s: float = 5
+    address: Started, path: str | None = "/health", *, proxied: bool = False, timeout_s: float = 60
 ) -> Answer:
     async with asked(ProbeTarget(address, path, proxied), timeout_s) as answer:
         return answer
@@ -103,7 +103,7 @@ async def test_a_silent_server_is_waited_for_no_longer_than_the_timeout() -> Non
     async def handle(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with serving(handle) as address, asyncio.timeout(20):
+    async with serving(handle) as address, asyncio.timeout(60):
         answer = await probe(address, timeout_s=0.05)
 
     assert answer == Answer(Reply.TIMED_OUT, waited_s=0.05)
@@ -118,7 +118,7 @@ async def test_the_answer_is_known_before_the_body_ends() -> None:
         await finished.wait()
         writer.write(OK[-2:])
 
-    async with serving(handle) as address, asked(ProbeTarget(address, "/health"), 5) as answer:
+    async with serving(handle) as address, asked(ProbeTarget(address, "/health"), 60) as answer:
         assert answer.healthy
         finished.set()
 
@@ -177,10 +177,10 @@ async def test_a_server_that_speaks_tls_is_told_from_one_that_does_not(tmp_path:
     server = await asyncio.start_server(never, "127.0.0.1", 0, ssl=context)
     async with server:
         address = Started("127.0.0.1", server.sockets[0].getsockname()[1])
-        assert await speaks_tls(address, 5)
+        assert await speaks_tls(address, 60)
         answer = await probe(address)
     assert (answer.healthy, answer.is_riddle) == (False, True)
 
     async with serving(saying(OK)) as plain:
         assert not await speaks_tls(plain, 0.05)
-    assert not await speaks_tls(Started("127.0.0.1", free_port()), 5)
+    assert not await speaks_tls(Started("127.0.0.1", free_port()), 60)

@@ -12,7 +12,7 @@ def test_wrong_settings_end_it_with_2_and_say_which() -> None:
         env=env,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert ended.returncode == 2

@@ -64,7 +64,7 @@ def child(name: str, code: str, *, stop_order: int = 1, grace_s: float = 2.0) ->
 
 async def test_ready_children_run_and_stop_leaves_none(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        await w.supervisor.start([child("a", READY), child("b", READY)], wait_s=10)
+        await w.supervisor.start([child("a", READY), child("b", READY)], wait_s=60)
         pids = w.supervisor.pids
         assert set(pids) == {"a", "b"}
     for pid in pids.values():
@@ -75,10 +75,11 @@ async def test_ready_children_run_and_stop_leaves_none(tmp_path: Path) -> None:
 
 async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        await w.supervisor.start([child("a", READY)], wait_s=10)
+        await w.supervisor.start([child("a", READY)], wait_s=60)
         first = w.starts.get_nowait()
         os.kill(first, signal.SIGKILL)
-        second = await asyncio.wait_for(w.starts.get(), 10)
+        async with asyncio.timeout(60):
+            second = await w.starts.get()
         assert second != first
         assert any("SIGKILL" in line for line in w.lines)
 
@@ -93,7 +94,7 @@ async def test_a_child_that_dies_quickly_again_and_again_stops_all_and_says_why(
         with pytest.raises(
             ChildFailedError, match=r"a ended with code 3 .* 6th failed start: no disk"
         ):
-            await w.supervisor.start([child("a", code)], wait_s=30)
+            await w.supervisor.start([child("a", code)], wait_s=100)
 
 
 async def test_a_misconfigured_child_is_not_tried_again(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ async def test_a_misconfigured_child_is_not_tried_again(tmp_path: Path) -> None:
     )
     async with world(tmp_path) as w:
         with pytest.raises(ChildFailedError, match=r"^no engine$") as caught:
-            await w.supervisor.start([child("a", code)], wait_s=30)
+            await w.supervisor.start([child("a", code)], wait_s=100)
         assert caught.value.exit_code == 2
         assert w.starts.qsize() == 1
 
@@ -116,21 +117,29 @@ async def test_a_child_that_never_gets_ready_is_named(tmp_path: Path) -> None:
 async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + READY
     async with world(tmp_path) as w:
-        await w.supervisor.start([child("deaf", code, grace_s=0.2)], wait_s=10)
+        await w.supervisor.start([child("deaf", code, grace_s=0.2)], wait_s=60)
         pid = w.supervisor.pids["deaf"]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
 async def test_its_end_is_seen_although_a_grandchild_holds_its_output(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    holding = os.open(fifo, os.O_RDWR)  # who reads it reads on until this is closed
     code = (
         "import subprocess, sys\n"
-        "subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(8)'])\n" + READY
+        f"subprocess.Popen([sys.executable, '-S', '-c', {f'open({str(fifo)!r}).read()'!r}])\n"
+        + READY
     )
-    async with world(tmp_path) as w:
-        await w.supervisor.start([child("a", code)], wait_s=10)
-        os.kill(w.starts.get_nowait(), signal.SIGKILL)
-        assert await asyncio.wait_for(w.starts.get(), 5)
+    try:
+        async with world(tmp_path) as w:
+            await w.supervisor.start([child("a", code)], wait_s=60)
+            os.kill(w.starts.get_nowait(), signal.SIGKILL)
+            async with asyncio.timeout(60):
+                assert await w.starts.get()
+    finally:
+        os.close(holding)
 
 
 async def test_a_child_that_is_just_being_started_is_told_to_end_as_well(
@@ -167,9 +176,9 @@ async def test_a_child_that_ails_is_ended_and_started_again(tmp_path: Path) -> N
 
     async with world(tmp_path) as w:
         spec = dataclasses.replace(child("a", READY), ailment=ailment)
-        await w.supervisor.start([spec], wait_s=30)
+        await w.supervisor.start([spec], wait_s=60)
         first = await w.starts.get()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await w.starts.get() != first
         assert "a: it forgets everything" in w.lines
         assert any("ended with SIGTERM" in line for line in w.lines)
@@ -179,8 +188,8 @@ async def test_a_log_that_cannot_be_written_ends_no_child(tmp_path: Path) -> Non
     (tmp_path / "a.log").symlink_to("/dev/full")
     code = READY.replace("time.sleep(60)", "print('goes on', flush=True); time.sleep(60)")
     async with world(tmp_path) as w:
-        await w.supervisor.start([child("a", code)], wait_s=30)
-        async with asyncio.timeout(30):
+        await w.supervisor.start([child("a", code)], wait_s=60)
+        async with asyncio.timeout(60):
             while "a: goes on" not in w.lines:  # noqa: ASYNC110 - nothing tells us but looking
                 await asyncio.sleep(0.01)
         assert w.supervisor.pids["a"] == w.starts.get_nowait()

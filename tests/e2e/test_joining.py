@@ -10,8 +10,8 @@ import pytest
 
 from penstock_node_agent.joining import CREDENTIALS_FILE
 from tests.support.installation import PENSTOCK, ROOT, Installation, eventually
-from tests.support.nats_server import free_port
 from tests.support.node_agent import AGENT
+from tests.support.ports import free_port
 
 GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]

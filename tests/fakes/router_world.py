@@ -292,7 +292,7 @@ async def running_router(nats_url: str, **settings: Any) -> AsyncIterator[Runnin
 
 
 @contextlib.asynccontextmanager
-async def http_client(*, total_s: float = 30) -> AsyncIterator[aiohttp.ClientSession]:
+async def http_client(*, total_s: float = 60) -> AsyncIterator[aiohttp.ClientSession]:
     """A client with a connection per request, which asks for exactly what it is told."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),

@@ -92,6 +92,9 @@ class FakeHost:
         #: set = starts go through
         self.gate = asyncio.Event()
         self.gate.set()
+        #: set = stops that raise nothing go through
+        self.stop_gate = asyncio.Event()
+        self.stop_gate.set()
         #: status with which new workers' servers answer
         self.status = 200
         self.grace: dict[str, float] = {}
@@ -227,6 +230,7 @@ class FakeRuntime(Runtime):
     async def stop(self, worker_id: str, grace_s: float) -> Exit | None:
         if self.host.stop_errors:
             raise self.host.stop_errors.popleft()
+        await self.host.stop_gate.wait()
         worker = self.host.workers.get(worker_id)
         if worker is None:
             return None

@@ -8,7 +8,7 @@ import pytest
 from penstock_common.states import WorkerReason
 from penstock_node_agent.runtimes.protocol import Progress, StartFailedError
 from tests.support.docker_workers import DockerWorkers, docker_workers
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 from tests.support.small_registry import SmallRegistry
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]

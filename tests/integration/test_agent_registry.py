@@ -24,7 +24,8 @@ from tests.support.agent_rig import NODE, agent_rig
 from tests.support.api_server import ApiServer, running_api
 from tests.support.docker_engine import docker_host
 from tests.support.docker_registry import PASSWORD, USERNAME, PrivateRegistry
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(120)]
 

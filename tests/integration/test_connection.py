@@ -18,7 +18,8 @@ from penstock_common.lifecycle import MisconfiguredError
 from penstock_common.nats.connection import Bus, Received
 from penstock_common.settings import NatsSettings
 from tests.support.bus import connected, eventually
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.nats
 

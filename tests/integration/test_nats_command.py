@@ -14,7 +14,7 @@ from penstock_common.errors import BusTimeoutError
 from penstock_common.nats.connection import Bus
 from penstock_common.settings import NatsSettings
 from tests.support.installation import PENSTOCK, eventually
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 from tests.support.small_disk import fill, small_disk
 
 pytestmark = pytest.mark.nats

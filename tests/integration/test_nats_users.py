@@ -27,7 +27,8 @@ from penstock_common.settings import NatsSettings
 from penstock_common.subjects import inbox_prefix
 from tests.support.api_server import CLOCK, eventually, running_api
 from tests.support.nats_calls import Caller
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 from tests.support.webhook_receiver import running_receiver
 
 ROOT = Path(__file__).parents[2]

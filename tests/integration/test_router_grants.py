@@ -20,7 +20,8 @@ from tests.fakes.router_world import (
     until,
     waiting,
 )
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 from tests.support.upstream import UpstreamServer, running_upstream
 
 pytestmark = pytest.mark.nats

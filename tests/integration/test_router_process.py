@@ -10,7 +10,8 @@ import pytest
 from penstock_common import subjects
 from penstock_common.nats.kv import Bucket
 from tests.fakes.router_world import http_client, running_world, until
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 from tests.support.router_process import router_process
 from tests.support.upstream import running_upstream
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,8 @@ from penstock_common import subjects
 from penstock_common.errors import BusRefusedError
 from penstock_common.nats.streams import STREAMS, check_durability, ensure_streams, ticket_consumer
 from tests.support.bus import connected
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.nats
 
@@ -122,25 +124,26 @@ async def test_a_ticket_expires(nats_server: NatsServer) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_server_that_syncs(
-    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def durability_of(folder: Path, *, sync: bool) -> None:
+    server = NatsServer(folder, sync=sync)
+    server.start()
+    try:
+        async with connected(server.url) as bus:
+            await check_durability(bus, server.monitor_url + "/")
+    finally:
+        server.stop()
+
+
+async def test_a_server_that_syncs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with connected(nats_server.url) as bus:
-        await check_durability(bus, nats_server.monitor_url + "/")
+    await durability_of(tmp_path / "nats", sync=True)
     assert actions(caplog) == ["durability_synced"]
 
 
 async def test_a_server_that_does_not_sync_is_told_loudly(
-    tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = NatsServer(tmp_path_factory.mktemp("nats"), sync=False)
-    server.start()
-    try:
-        async with connected(server.url) as bus:
-            await check_durability(bus, server.monitor_url)
-    finally:
-        server.stop()
+    await durability_of(tmp_path / "nats", sync=False)
     records = [r for r in caplog.records if getattr(r, "action", "") == "durability_not_synced"]
     assert [r.levelno for r in records] == [logging.WARNING]
     assert records[0].sync_interval_s == 120  # type: ignore[attr-defined]  # from extra

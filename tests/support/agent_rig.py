@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from penstock_common import entropy, ids, subjects
-from penstock_common.clock import SystemClock
+from penstock_common.clock import Clock, SystemClock
 from penstock_common.errors import PenstockError
 from penstock_common.messages import NodeRecord, WorkerAssignment, WorkerStatus
 from penstock_common.nats.connection import ANSWER_S, Bus
@@ -30,13 +30,13 @@ NODE = "node-test"
 
 
 def endpoint_spec(command: str, **sections: Any) -> EndpointSpec:
-    """A spec that runs this command, probed often; `sections` replace whole sections."""
+    """A spec that runs this command, probed often and with patience; `sections` replace whole ones."""
     document: dict[str, Any] = {
         "name": "test",
         "app_name": "test",
         "image": {"image": "fake:1", "command": command},
-        "workers": {"start_timeout_s": 60, "stop_grace_s": 2},
-        "health": {"interval_s": 0.1, "timeout_s": 10},
+        "workers": {"start_timeout_s": 120, "stop_grace_s": 2},
+        "health": {"interval_s": 0.1, "timeout_s": 30},
         "gpu": {"count": 0},
     }
     return EndpointSpec.model_validate(document | sections)
@@ -213,8 +213,9 @@ class AgentRig:
         stop_workers_on_exit: bool = True,
         restart_grace_s: int = 30,
         engine_patience_s: float = 30.0,
+        clock: Clock | None = None,
     ) -> RunningAgent:
-        """Start an agent and wait until it serves."""
+        """Start an agent and wait until it serves; `clock` tells the ages of its workers."""
         bus = await self.bus("agent", answer_s=ANSWER_S)
         beats = await self.bus("agent beats", answer_s=ANSWER_S)
         await ensure_streams(bus)
@@ -240,7 +241,7 @@ class AgentRig:
                 bus=bus,
                 runtime=runtime,
                 heartbeat=heartbeat,
-                clock=self._clock,
+                clock=clock or self._clock,
                 sealer=sealer,
                 stop_workers_on_exit=stop_workers_on_exit,
                 restart_grace_s=restart_grace_s,

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from penstock_api import tables
 from penstock_api.app import serve
 from penstock_api.settings import ApiSettings
 from penstock_common import sealing, subjects
@@ -20,7 +21,12 @@ from penstock_common.nats.kv import Bucket
 from penstock_common.settings import NatsSettings
 from penstock_common.states import EndpointState
 from tests.support.bus import PATIENT_S
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
+
+#: An api that stands still for two seconds answers a write before it shows it; tests go on with what
+#: is shown.
+tables.SETTLE_TIMEOUT_S = 60.0  # type: ignore[misc]
 
 CLOCK = SystemClock()
 ADMIN_KEY = "admin-key-of-the-tests-0123456789"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from penstock_common.clock import SystemClock
 from tests.support.docker_engine import IMAGE, docker_host
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 from tests.support.requirements import require
 
 CLOCK = SystemClock()

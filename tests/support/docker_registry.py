@@ -14,7 +14,7 @@ from typing import Any
 from docker import APIClient
 
 from penstock_common.clock import SystemClock
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 from tests.support.requirements import require
 
 CLOCK = SystemClock()

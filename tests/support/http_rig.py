@@ -26,6 +26,7 @@ from penstock_router.proxy.server import ProxyServer
 from penstock_router.proxy.upstream import Upstream
 from penstock_router.roster import Roster
 from penstock_router.settings import RouterSettings
+from tests.fakes.held_time import HeldTime
 
 CLOCK = SystemClock()
 ROUTER = "rt-rig"
@@ -35,7 +36,8 @@ class HttpRig:
     """One router that knows what a test tells it; serves whoever waits from its own slots."""
 
     def __init__(self, *, clock: Clock = CLOCK, **settings: Any) -> None:
-        self.settings = RouterSettings.model_validate({"port": 0} | settings)
+        patient = {"connect_timeout_s": 60, "worker_keepalive_s": 3600}
+        self.settings = RouterSettings.model_validate({"port": 0} | patient | settings)
         self.catalogue = Catalogue()
         ids = itertools.count()
         self.dispatcher = Dispatcher(
@@ -71,6 +73,14 @@ class HttpRig:
         self.upstream = Upstream(self.settings)
         self.server = ProxyServer(gate, self.upstream, self.settings)
         self.port = 0
+
+    def hold_time(self) -> HeldTime:
+        """Have the limits of connections come when the test says so; to be called before any is made."""
+        context = self.server._context
+        held: Any = HeldTime(context.loop)
+        context.loop = self.upstream._loop = held
+        context.now = held.time
+        return held  # type: ignore[no-any-return]
 
     # ---- DispatchEvents
 

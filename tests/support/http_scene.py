@@ -32,7 +32,7 @@ async def running_scene() -> AsyncIterator[Scene]:
         running_rig(max_line_bytes=1024, max_head_bytes=4096, max_headers=16) as rig,
         raw_client(rig.port) as client,
     ):
-        rig.put_endpoint(workers={"max_concurrency": 2, "request_timeout_s": 60})
+        rig.put_endpoint(workers={"max_concurrency": 2, "request_timeout_s": 300})
         rig.put_worker(worker.port)
         yield Scene(rig, worker, client)
         await client_leaves(client)

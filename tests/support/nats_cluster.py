@@ -18,7 +18,8 @@ from penstock_common.nats.connection import Bus
 from penstock_common.nats.permissions import OPERATOR
 from penstock_common.settings import NatsSettings
 from tests.support.installation import CLOCK, eventually
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
+from tests.support.ports import free_port
 from tests.support.requirements import require
 
 PAGE: Final = Path(__file__).parents[2] / "docs/operations.md"

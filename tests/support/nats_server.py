@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -12,23 +11,11 @@ import time
 from pathlib import Path
 
 from penstock_common.clock import SystemClock
+from tests.support.ports import free_port
 
 CLOCK = SystemClock()
 #: A server that starts is given so long: a busy disk may hold it up.
 _START_S = 60.0
-#: Below those that the kernel gives to whoever names none: a client's connection, or a server of
-#: another test, takes none of them between its finding and its use, or while its server is away.
-_PORTS = range(10_000, 20_000)
-
-
-def free_port() -> int:
-    """A TCP port that nobody uses, and that is nobody's by chance later."""
-    for port in random.SystemRandom().sample(_PORTS, 100):
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError(f"no free port found among {_PORTS}")
 
 
 def nats_server_binary() -> str:
@@ -43,7 +30,16 @@ def nats_server_binary() -> str:
 class NatsServer:
     """One server; `kill` and `start` keep port and store."""
 
-    def __init__(self, folder: Path, *, max_payload: int = 1_048_576, sync: bool = True) -> None:
+    def __init__(self, folder: Path, *, max_payload: int = 1_048_576, sync: bool = False) -> None:
+        """A server that does not run yet.
+
+        Args:
+            folder: of its own.
+            max_payload: bytes of the largest message.
+            sync: have on disk what it acknowledges. Else the kernel has it, which is as much as a test
+                can tell, since it kills the server and not the machine; and no disk that others keep
+                busy for seconds makes a write fail that the product waits 2 s for.
+        """
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._configured = False
@@ -111,7 +107,7 @@ class NatsServer:
         while CLOCK.monotonic() < deadline:
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", self.port), timeout=0.2),
+                socket.create_connection(("127.0.0.1", self.port), timeout=1),
             ):
                 if self._process.poll() is None:
                     return True

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
 T = TypeVar("T")
+#: What comes at once on a machine that runs; a longer wait is a hang.
+_HANGS_S = 60.0
 
 
-async def _soon(coming: Awaitable[T]) -> T:
-    """What is on its way; fails when nothing comes for a minute."""
-    async with asyncio.timeout(60):
-        return await coming
+async def within(awaitable: Awaitable[T]) -> T:
+    """Its result, unless it hangs."""
+    async with asyncio.timeout(_HANGS_S):
+        return await awaitable
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -35,18 +37,18 @@ class RawConnection:
 
     async def head(self) -> bytes:
         """The next request's head."""
-        return await _soon(self.reader.readuntil(b"\r\n\r\n"))
+        return await within(self.reader.readuntil(b"\r\n\r\n"))
 
     async def read(self, n: int) -> bytes:
-        return await _soon(self.reader.readexactly(n))
+        return await within(self.reader.readexactly(n))
 
     async def until(self, end: bytes) -> bytes:
-        return await _soon(self.reader.readuntil(end))
+        return await within(self.reader.readuntil(end))
 
     async def ended(self) -> bytes:
         """What came until the router closed it, or cut it."""
         try:
-            return await _soon(self.reader.read())
+            return await within(self.reader.read())
         except ConnectionResetError:
             return b""
 
@@ -73,7 +75,7 @@ class RawWorker:
         self._all: list[RawConnection] = []
 
     async def connection(self) -> RawConnection:
-        return await _soon(self._connections.get())
+        return await within(self._connections.get())
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = RawConnection(reader, writer)
@@ -108,18 +110,18 @@ class RawClient:
         self.writer.write(data)
 
     async def head(self) -> bytes:
-        return await _soon(self.reader.readuntil(b"\r\n\r\n"))
+        return await within(self.reader.readuntil(b"\r\n\r\n"))
 
     async def read(self, n: int) -> bytes:
-        return await _soon(self.reader.readexactly(n))
+        return await within(self.reader.readexactly(n))
 
     async def until(self, end: bytes) -> bytes:
-        return await _soon(self.reader.readuntil(end))
+        return await within(self.reader.readuntil(end))
 
     async def ended(self) -> bytes:
         """What came until the router closed the connection, or cut it."""
         try:
-            return await _soon(self.reader.read())
+            return await within(self.reader.read())
         except ConnectionResetError:
             return b"(cut)"
 

@@ -65,14 +65,14 @@ async def router_scene(nats_server: NatsServer) -> AsyncIterator[Scene]:
     async with (
         running_world(nats_server.url) as world,
         running_upstream() as worker,
-        running_router(nats_server.url, domain="ex.com") as running,
+        running_router(nats_server.url, domain="ex.com", connect_timeout_s=60) as running,
         http_client() as client,
     ):
         endpoint_id = await world.put_endpoint(
             "echo",
             running.router,
-            workers={"max_concurrency": 2, "request_timeout_s": 5},
-            queue={"max_waiting": 3, "max_wait_s": 5},
+            workers={"max_concurrency": 2, "request_timeout_s": 300},
+            queue={"max_waiting": 3, "max_wait_s": 300},
         )
         await world.put_lease()
         await world.run_worker(endpoint_id, "wk-1", worker.port, running.router)

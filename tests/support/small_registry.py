@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from tests.support.nats_server import free_port
+from tests.support.ports import free_port
 
 
 class SmallRegistry:

@@ -13,7 +13,7 @@ async def test_a_graceful_end_stops_the_workers_and_leaves(rig: AgentRig, host: 
     await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
     assert await rig.scheduler.node() is not None
 
-    await running.stop(within_s=5)
+    await running.stop()
 
     status = await rig.scheduler.until_state(worker.worker_id, WorkerState.STOPPED)
     assert status.reason is WorkerReason.AGENT_STOPPED
@@ -29,7 +29,7 @@ async def test_a_graceful_end_may_leave_the_workers_running(rig: AgentRig, host:
     assert before is not None
     assert not before.restarting
 
-    await running.stop(within_s=5)
+    await running.stop()
 
     assert host.workers[worker.worker_id].exit is None
     status = rig.scheduler.status(worker.worker_id)
@@ -51,13 +51,13 @@ async def test_an_agent_without_workers_or_without_a_grace_is_not_awaited_back(
     rig: AgentRig, host: FakeHost
 ) -> None:
     running = await rig.start(FakeRuntime(host), stop_workers_on_exit=False)
-    await running.stop(within_s=5)
+    await running.stop()
     assert await rig.scheduler.node() is None
 
     running = await rig.start(FakeRuntime(host), stop_workers_on_exit=False, restart_grace_s=0)
     worker = await rig.scheduler.assign(SERVE)
     await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
-    await running.stop(within_s=5)
+    await running.stop()
     assert await rig.scheduler.node() is None
     assert host.workers[worker.worker_id].exit is None
 

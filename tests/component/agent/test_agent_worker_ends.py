@@ -13,6 +13,7 @@ from penstock_node_agent.runtimes.protocol import (
     StartFailedError,
     StopFailedError,
 )
+from tests.fakes.clock import LeapingClock
 from tests.fakes.runtime import FakeHost, FakeRuntime
 from tests.support.agent_rig import AgentRig, endpoint_spec, said
 
@@ -114,16 +115,21 @@ async def test_a_worker_that_never_gets_healthy_fails_in_time(
     rig: AgentRig, host: FakeHost
 ) -> None:
     host.status = 503
-    await rig.start(FakeRuntime(host))
-    spec = endpoint_spec("serve", workers={"start_timeout_s": 0.3, "stop_grace_s": 1})
+    clock = LeapingClock()
+    await rig.start(FakeRuntime(host), clock=clock)
 
-    worker = await rig.scheduler.assign(spec)
+    worker = await rig.scheduler.assign(SERVE)
 
+    def is_probed() -> bool:
+        return worker.worker_id in host.workers and host.workers[worker.worker_id].requests > 1
+
+    await rig.scheduler.until(is_probed)
+    clock.leap(SERVE.workers.start_timeout_s)
     status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
     assert status.reason is WorkerReason.START_TIMEOUT
     message = status.message or ""
     assert re.match(
-        r"not healthy within 0\.3 s; the (last of \d+ probes|only probe): "
+        r"not healthy within 120 s; the (last of \d+ probes|only probe): "
         r"GET /health on port \d+ answered 503; its log says why; .* or raise "
         r"workers\.start_timeout_s",
         message,
@@ -152,12 +158,13 @@ async def test_a_worker_that_starts_tells_why_it_is_not_healthy_and_seldom(
     fake.status = 503
     await rig.scheduler.until(lambda: "503" in getattr(told(), "message", ""))
     assert getattr(told(), "fix", "") is None, "it may only need longer"
+    await rig.scheduler.until(lambda: fake.requests > 10)
     fake.status = 200
     status = await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
 
     assert status.health_problem is None
     starting = [s for s in rig.scheduler.history if s.state is WorkerState.STARTING]
-    assert len(starting) < 10 < fake.requests
+    assert len(starting) < 10
 
 
 async def test_a_worker_that_falls_silent_is_stopped_as_unhealthy(
@@ -168,14 +175,17 @@ async def test_a_worker_that_falls_silent_is_stopped_as_unhealthy(
         "serve", health={"interval_s": 0.1, "timeout_s": 0.1, "failure_threshold": 2}
     )
     worker = await rig.scheduler.assign(spec)
-    running = await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
+    await rig.scheduler.until(lambda: worker.worker_id in host.workers)
+    fake = host.workers[worker.worker_id]
+    # Two late answers in a row, as on a machine that stands still, are a silence as well.
+    await rig.scheduler.until(lambda: WorkerState.RUNNING in rig.scheduler.states(worker.worker_id))
 
-    host.workers[worker.worker_id].status = 0
+    fake.status = 0
 
     status = await rig.scheduler.until_state(worker.worker_id, WorkerState.FAILED)
     assert status.reason is WorkerReason.UNHEALTHY
     assert said(status) == (
-        f"2 probes in a row failed; the last: GET /health on port {running.port} was not answered "
+        f"2 probes in a row failed; the last: GET /health on port {fake.port} was not answered "
         "within 0.1 s"
     )
     assert rig.scheduler.states(worker.worker_id)[-2:] == [
@@ -188,6 +198,7 @@ async def test_a_worker_is_ended_only_when_its_stop_is_proven(
     rig: AgentRig, host: FakeHost
 ) -> None:
     host.stop_errors.append(StopFailedError("a process survives SIGKILL"))
+    host.stop_gate.clear()
     await rig.start(FakeRuntime(host))
     worker = await rig.scheduler.assign(SERVE)
     await rig.scheduler.until_state(worker.worker_id, WorkerState.RUNNING)
@@ -196,6 +207,7 @@ async def test_a_worker_is_ended_only_when_its_stop_is_proven(
 
     await rig.scheduler.until_state(worker.worker_id, WorkerState.DRAINING)
     assert host.workers[worker.worker_id].exit is None
+    host.stop_gate.set()
     await rig.scheduler.until_state(worker.worker_id, WorkerState.STOPPED)
 
 

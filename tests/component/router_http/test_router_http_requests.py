@@ -96,7 +96,8 @@ async def test_the_body_is_asked_for_once_there_is_a_slot(scene: Scene) -> None:
     )
     await until(lambda: scene.rig.waiting() == 1)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(scene.client.reader.read(1), 0.05)
+        async with asyncio.timeout(0.05):
+            await scene.client.reader.read(1)
     first[0].abort()
     assert await scene.client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
     await scene.worker.connection()

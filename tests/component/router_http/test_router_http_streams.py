@@ -30,7 +30,7 @@ def memory_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def put(rig: HttpRig, port: int, *, slots: int = 2, timeout_s: float = 30) -> None:
+def put(rig: HttpRig, port: int, *, slots: int = 2, timeout_s: float = 300) -> None:
     rig.put_endpoint(workers={"max_concurrency": slots, "request_timeout_s": timeout_s})
     rig.put_worker(port)
 
@@ -38,7 +38,7 @@ def put(rig: HttpRig, port: int, *, slots: int = 2, timeout_s: float = 30) -> No
 async def stalls(measure: Callable[[], int]) -> int:
     """The measured number, once it has stood still for a while."""
     seen, same = -1, 0
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while same < 5:
             await asyncio.sleep(0.05)
             now = measure()
@@ -257,7 +257,11 @@ async def test_an_answer_that_broke_off_before_its_body_has_no_first_byte() -> N
 async def refusal(rig: HttpRig, request: bytes) -> tuple[int, str, str]:
     async with raw_client(rig.port) as client:
         client.write(request)
-        answer = await client.ended()
+        return told(await client.ended())
+
+
+def told(answer: bytes) -> tuple[int, str, str]:
+    """Status, reason and detail of a problem."""
     body = json.loads(answer.partition(b"\r\n\r\n")[2])
     return body["status"], body["reason"], body["detail"]
 
@@ -266,13 +270,20 @@ CLOSING_GET = b"GET /echo/x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
 
 async def test_a_head_that_takes_too_long_takes_no_slot() -> None:
-    async with running_raw_worker() as worker, running_rig(header_timeout_s=0.2) as rig:
+    async with running_raw_worker() as worker, running_rig(header_timeout_s=20) as rig:
         put(rig, worker.port)
-        status, reason, detail = await refusal(rig, CLOSING_GET[:-2])
+        time, connections = rig.hold_time(), rig.server._context.connections
+        async with raw_client(rig.port) as client, raw_client(rig.port) as silent:
+            client.write(CLOSING_GET[:-2])
+            await until(lambda: len(connections) == 2)
+            await until(lambda: any(each._begun for each in connections))  # type: ignore[attr-defined]
+            time.advance(19)
+            assert not any(each._closing for each in connections)  # type: ignore[attr-defined]
+            time.advance(2)
+            status, reason, detail = told(await client.ended())
+            assert await silent.ended() == b""
         assert (status, reason) == (408, "header_timeout")
         assert "header_timeout_s" in detail
-        async with raw_client(rig.port) as client:  # says nothing at all
-            assert await client.ended() == b""
         assert rig.dispatcher.lanes["ep-echo"].arrivals_total == 0
 
 
@@ -313,18 +324,23 @@ async def test_a_request_that_takes_too_long_is_left() -> None:
 
 
 async def test_a_worker_that_pauses_too_long_is_cut() -> None:
-    async with running_raw_worker() as worker, running_rig(stream_idle_timeout_s=0.3) as rig:
+    async with running_raw_worker() as worker, running_rig(stream_idle_timeout_s=10) as rig:
         put(rig, worker.port)
+        time = rig.hold_time()
         async with raw_client(rig.port) as client:
             client.write(GET)
             connection = await worker.connection()
             await connection.head()
             connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
+            await client.head()
             for _ in range(5):
-                await asyncio.sleep(0.1)
+                time.advance(9)
                 connection.write(b"x")
-            answer = await client.ended()
-            assert answer.endswith(b"xxxxx") or answer == b"(cut)"
+                assert await client.read(1) == b"x"
+            time.advance(9)
+            assert rig.in_use() == 1
+            time.advance(2)
+            assert await client.ended() in (b"", b"(cut)")
             await connection.ended()
         assert rig.in_use() == 0
 
@@ -350,17 +366,20 @@ async def test_a_port_that_answers_nothing_is_a_timeout_of_the_connection() -> N
 
 
 async def test_idle_connections_to_workers_are_closed() -> None:
-    async with running_raw_worker() as worker, running_rig(worker_keepalive_s=0.1) as rig:
+    async with running_raw_worker() as worker, running_rig(worker_keepalive_s=10) as rig:
         put(rig, worker.port)
+        time = rig.hold_time()
         async with raw_client(rig.port) as client:
             client.write(GET)
             connection = await worker.connection()
             await connection.head()
             connection.write(OK)
             await client.until(b"ok")
+            time.advance(9)
             assert rig.upstream.idle == 1
-            assert await connection.ended() == b""
+            time.advance(2)
             assert rig.upstream.idle == 0
+            assert await connection.ended() == b""
 
 
 # ---- many, and clients that people use
@@ -390,7 +409,8 @@ async def test_many_clients_leave_no_slot_behind() -> None:
         assert served == sum(1 for i in range(120) if i % 3 and i % 4)
         await until(lambda: rig.in_use() == 0 and rig.waiting() == 0)
         assert rig.server.in_flight == 0
-        assert worker.most_in_flight <= 4  # one may end at the worker a little after it is left
+        # One of each slot may end at the worker a little after it is left.
+        assert worker.most_in_flight <= 6
 
 
 def openai_answer(stream: bool) -> bytes:
@@ -452,6 +472,7 @@ async def test_the_openai_client_is_served() -> None:
             base_url=f"http://127.0.0.1:{rig.port}/echo/v1",
             api_key="k",
             max_retries=0,
+            timeout=60,
         ) as client:
             messages: Any = [{"role": "user", "content": "hi"}]
             answer = await client.chat.completions.create(model="m", messages=messages)

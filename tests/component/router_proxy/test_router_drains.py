@@ -40,7 +40,7 @@ async def test_a_draining_worker_gets_no_request_and_the_report_says_so(scene: S
     await until(lambda: load() == (0, False, revision))
     # A planned stop may be taken back.
     await scene.world.assign("ep-echo", "wk-1", scene.router.router_id)
-    assert await asyncio.wait_for(late, 5) == "slept"
+    assert await late == "slept"
 
 
 async def test_the_first_who_waits_is_reported_at_once(
@@ -87,10 +87,10 @@ async def test_a_drain_lets_requests_end_and_refuses_new_ones(scene: Scene) -> N
     uploading = asyncio.create_task(scene.json("/echo/count", "POST", data=pieces()))
     await until(lambda: scene.worker.in_flight == 2)
     scene.running.router._settings = scene.router._settings.model_copy(
-        update={"drain_timeout_s": 5.0}
+        update={"drain_timeout_s": 300.0}
     )
     drained = asyncio.create_task(scene.router.drain())
-    assert (await asyncio.wait_for(waits, 2))[1]["reason"] == "router_stopping"
+    assert (await waits)[1]["reason"] == "router_stopping"
     with pytest.raises(aiohttp.ClientConnectorError):
         await scene.json("/echo/echo")
     assert not drained.done()
@@ -98,4 +98,5 @@ async def test_a_drain_lets_requests_end_and_refuses_new_ones(scene: Scene) -> N
     assert (await uploading)["n_bytes"] == 6
     scene.worker.release.set()
     assert await held == "held"
-    await asyncio.wait_for(drained, 2)
+    async with asyncio.timeout(60):
+        await drained

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.fakes.router_world import (
+    CLOCK,
     in_use,
     until,
 )
@@ -18,15 +19,17 @@ pytestmark = pytest.mark.nats
 
 
 async def test_passes_a_request_and_says_who_served_it(scene: Scene) -> None:
+    began = CLOCK.monotonic()
     async with scene.client.post(
         scene.url("/echo/echo/a%2Fb?q=%20x&y"), data=b"hello", headers={"X-Mine": "1"}
     ) as response:
+        took_s = CLOCK.monotonic() - began
         body = await response.json()
         assert response.status == 200
         assert response.headers.getall("Set-Cookie") == ["a=1", "b=2"]
         assert response.headers["X-Penstock-Worker"] == "wk-1"
         assert response.headers["X-Penstock-Cold-Start"] == "0"
-        assert int(response.headers["X-Penstock-Queue-Ms"]) < 100
+        assert 0 <= int(response.headers["X-Penstock-Queue-Ms"]) <= took_s * 1000
         assert response.headers["X-Request-Id"]
     assert body["method"] == "POST"
     assert body["target"] == "/echo/a%2Fb?q=%20x&y"
@@ -48,7 +51,8 @@ async def test_adds_no_header_that_the_client_did_not_send(scene: Scene) -> None
     writer.write(
         b"GET /echo/echo HTTP/1.1\r\nHost: h\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\r\n"
     )
-    answer = await asyncio.wait_for(reader.read(), 5)
+    async with asyncio.timeout(60):
+        answer = await reader.read()
     writer.close()
     body = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert sorted(name.lower() for name, _ in body["headers"]) == [
@@ -67,7 +71,8 @@ async def test_streams_events_as_they_come(scene: Scene) -> None:
         assert response.headers["Content-Type"] == "text/event-stream"
         for i in range(3):
             scene.worker.step.release()
-            piece = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 2)
+            async with asyncio.timeout(60):
+                piece = await response.content.readuntil(b"\n\n")
             assert piece == f"data: {i}\n\n".encode()
         assert await response.content.read() == b""
 
@@ -102,7 +107,7 @@ async def test_a_slow_reader_holds_the_worker_back(scene: Scene) -> None:
     writer.write(b"GET /echo/pour HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n")
     poured = -1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while poured != scene.worker.poured_bytes:
             poured = scene.worker.poured_bytes
             await asyncio.sleep(0.2)  # long enough for megabytes, if nothing held them back
@@ -127,7 +132,8 @@ async def test_keeps_a_clients_connection_open(scene: Scene) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", scene.url("/").port or 0)
     for _ in range(3):
         writer.write(b"GET /echo/big?n=3 HTTP/1.1\r\nHost: h\r\n\r\n")
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        async with asyncio.timeout(60):
+            head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200")
         assert await reader.readexactly(3) == b"xxx"
     writer.close()

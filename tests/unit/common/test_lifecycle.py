@@ -34,7 +34,7 @@ def notified(tmp_path: Path) -> Iterator[socket.socket]:
     """The supervisor's end of sd_notify."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(20)
+        sock.settimeout(60)
         yield sock
 
 
@@ -54,7 +54,7 @@ def test_the_first_signal_drains(notified: socket.socket, number: signal.Signals
     assert notified.recv(1000).decode().splitlines() == ["READY=1", "X_URL=http://x"]
     process.send_signal(number)
     assert notified.recv(1000) == b"STOPPING=1"
-    assert process.communicate(timeout=20)[1] == ""
+    assert process.communicate(timeout=60)[1] == ""
     assert process.returncode == 0
 
 
@@ -68,7 +68,7 @@ def test_only_a_second_sigint_forces(notified: socket.socket) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.3)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 130
 
 
@@ -77,7 +77,7 @@ def test_a_signal_before_ready_ends_it_at_once(notified: socket.socket) -> None:
     process = start("lifecycle._notify('STATUS=starting'); await asyncio.sleep(60)", notified)
     assert notified.recv(1000) == b"STATUS=starting"
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -118,7 +118,7 @@ def test_a_service_ends_when_its_supervisor_has_ended(notified: socket.socket) -
     process = start(DRAINS, notified, PENSTOCK_SUPERVISOR_PID="1")
     if os.getpid() == 1:
         pytest.skip("this process is the first of its machine")
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -132,7 +132,7 @@ def test_the_health_file_follows_the_service(notified: socket.socket, tmp_path: 
     process = start(body, notified, PENSTOCK_HEALTH_FILE=str(file))
 
     def comes_to(problem: str) -> None:
-        deadline = CLOCK.monotonic() + 20
+        deadline = CLOCK.monotonic() + 60
         while read_problem(file, CLOCK.monotonic()) != problem:
             assert CLOCK.monotonic() < deadline, problem
             with pytest.raises(subprocess.TimeoutExpired):
@@ -144,7 +144,7 @@ def test_the_health_file_follows_the_service(notified: socket.socket, tmp_path: 
         comes_to("the service stops")
     finally:
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_an_abstract_socket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

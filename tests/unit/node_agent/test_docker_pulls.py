@@ -26,7 +26,7 @@ class Engine:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         self._loop.call_soon_threadsafe(self.changed.set)
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         with self.lock:
             self.at_once -= 1
         yield {"status": "done"}
@@ -35,7 +35,7 @@ class Engine:
         return
 
     async def until_begun(self, n: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.begun) < n:
                 self.changed.clear()
                 await self.changed.wait()

@@ -107,7 +107,9 @@ def test_a_draining_worker_of_a_lost_node_is_forgotten() -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     n_min=st.integers(1, 3),

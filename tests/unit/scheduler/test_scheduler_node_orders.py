@@ -219,7 +219,9 @@ def test_a_node_whose_agent_restarts_gets_no_worker_and_keeps_those_it_has() -> 
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     n_min=st.integers(1, 3),

@@ -25,6 +25,9 @@ class DaemonThreads:
         self._name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        #: jobs that no thread has begun, and threads that have none; one that takes a job leaves both
+        #: at once, so neither hides that a further thread is needed
+        self._queued = 0
         self._idle = 0
         self._count = 0
 
@@ -35,9 +38,10 @@ class DaemonThreads:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
-        self._jobs.put((work, future, loop))
         with self._lock:
-            if self._jobs.qsize() > self._idle and self._count < self._limit:
+            self._queued += 1
+            self._jobs.put((work, future, loop))
+            if self._queued > self._idle and self._count < self._limit:
                 self._count += 1
                 name = f"{self._name}-{self._count}"
                 threading.Thread(target=self._serve, name=name, daemon=True).start()
@@ -55,8 +59,9 @@ class DaemonThreads:
             job = self._jobs.get()
             with self._lock:
                 self._idle -= 1
-            if job is _STOP:
-                return
+                if job is _STOP:
+                    return
+                self._queued -= 1
             _do(*job)
 
 

@@ -2,7 +2,8 @@
 
 NVML's calls block, for seconds on a sick GPU, so they run in a thread of their own, one reading at
 a time. Whoever asks waits a moment at most and then gets what is known; once a reading hangs for
-`timeout_s`, every GPU counts as one that does not answer, until it ends.
+`timeout_s`, every GPU counts as one that does not answer, until it ends. That is believed at the second
+look: at the first it may be this process that stood still, with the machine that it runs on.
 """
 
 import asyncio
@@ -47,8 +48,8 @@ class NvmlProbe:
 
         Args:
             load: gives the module `pynvml`, or a stand-in.
-            timeout_s: the first reading is waited for so long; a later one that takes longer makes
-                the GPUs unhealthy.
+            timeout_s: the first reading is waited for so long; a later one that takes longer, as two
+                who ask see one after the other, makes the GPUs unhealthy.
             patience_s: so long a later reading is waited for.
         """
         self._known = KnownGpus()
@@ -60,32 +61,48 @@ class NvmlProbe:
         self._asking: asyncio.Future[Readout | NvmlFailedError | None] | None = None
         self._asked_at = 0.0
         self._asked_before = False
+        #: since when the reading under way is known to take too long; None = it is not
+        self._overdue_at: float | None = None
         self._told_absent = False
         self._told_unread: set[Unread] = set()
         #: called when an error event came: `inventory` tells something new
         self.on_news: Callable[[], None] = lambda: None
 
     async def inventory(self) -> GpuInventory:
-        """The GPUs now, or as they were a moment ago; none without a driver."""
-        self._loop = asyncio.get_running_loop()
+        """The GPUs now, or as they were a moment ago; none without a driver.
+
+        Several may ask at once, as when a node's workers end together; they share one reading.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        began = loop.time()
         if self._asking is None:
             self._asking = self._thread.run(self._ask)
-            self._asked_at = self._loop.time()
+            self._asked_at, self._overdue_at = began, None
+        asking = self._asking
         wait_s = self._patience_s if self._asked_before else self._timeout_s
         self._asked_before = True
-        done, _ = await asyncio.wait({self._asking}, timeout=wait_s)
-        if done:
-            self._learn(self._asking.result())
+        done, _ = await asyncio.wait({asking}, timeout=wait_s)
+        if asking is not self._asking:
+            pass  # another who asked has learnt from it
+        elif done:
             self._asking = None
-        elif self._loop.time() - self._asked_at >= self._timeout_s:
-            logger.error("NVML does not answer", extra={"action": "nvml_hangs"})
-            self._known.fall_silent("the driver does not answer")
+            self._learn(asking.result())
+        elif loop.time() - self._asked_at >= self._timeout_s:
+            self._note_overdue(began, loop.time())
         return self._known.inventory
 
     async def close(self) -> None:
         """Let NVML go, unless it hangs; nothing may be asked any more."""
         await asyncio.wait({self._thread.run(self._session.close)}, timeout=_CLOSE_S)
         self._thread.close()
+
+    def _note_overdue(self, began: float, now: float) -> None:
+        """The reading takes too long, as one sees now who asked at `began`."""
+        if self._overdue_at is None:
+            self._overdue_at = now
+        elif began >= self._overdue_at:
+            logger.error("NVML does not answer", extra={"action": "nvml_hangs"})
+            self._known.fall_silent("the driver does not answer")
 
     def _learn(self, answer: Readout | NvmlFailedError | None) -> None:
         if isinstance(answer, Readout):
