@@ -13,7 +13,7 @@ from tests.support.installation import PENSTOCK, ROOT, Installation, eventually
 from tests.support.traffic import RATE_PER_S, enough, traffic
 
 GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 N_CLIENTS = 4
 
 

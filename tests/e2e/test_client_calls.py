@@ -19,7 +19,7 @@ from penstock_client.retrying import NEVER
 from penstock_client.sync.client import PenstockSyncClient
 from tests.support.installation import ROOT, Installation, eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 ECHO = f"{sys.executable} {ROOT}/examples/openai_echo/server.py"
 CHAT = "/v1/chat/completions"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.installation import ROOT, Installation, eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 PAGE = (ROOT / "docs/client.md").read_text()
 EXAMPLES = re.findall(r"## (.+?)\n|```python\n(.+?)```", PAGE, re.DOTALL)

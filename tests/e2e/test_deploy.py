@@ -10,7 +10,7 @@ import pytest
 from tests.support.installation import PENSTOCK, ROOT, Installation
 from tests.support.terminal import on_terminal
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 SERVER = ROOT / "examples/openai_echo/server.py"
 DOCUMENT = f"""\

@@ -15,7 +15,7 @@ from tests.support.small_disk import fill, small_disk
 
 WORKER = "python3 tests/support/gauge_worker.py"
 SIZE_MIB = 160
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 
 class Site:

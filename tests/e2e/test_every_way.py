@@ -10,7 +10,7 @@ import pytest
 from tests.support.installation import Installation, eventually
 from tests.support.ways import GPU, WAYS, PausingWay
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 
 @pytest.fixture

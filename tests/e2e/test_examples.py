@@ -16,7 +16,7 @@ from penstock_cli.input.yaml_text import parse_text
 from tests.support.installation import PENSTOCK, ROOT, Installation, processes_with
 from tests.support.requirements import require
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 BASE_IMAGE = "python:3.11-slim"
 
 

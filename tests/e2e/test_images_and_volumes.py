@@ -18,7 +18,6 @@ from tests.support.waiting_program import waiting_program
 
 pytestmark = [
     *(pytest.mark.docker, pytest.mark.nats, pytest.mark.slow),
-    pytest.mark.timeout(180),
 ]
 
 

@@ -14,7 +14,7 @@ from tests.support.node_agent import AGENT
 from tests.support.ports import free_port
 
 GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 
 class Host:

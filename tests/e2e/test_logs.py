@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.installation import PENSTOCK, ROOT, Installation, eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 ECHO = f"{sys.executable} {ROOT}/examples/openai_echo/server.py"
 
 

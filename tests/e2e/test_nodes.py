@@ -31,7 +31,7 @@ SERVER = (
     "s.end_headers(), s.wfile.write(b'{}')); "
     "http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), H).serve_forever()"
 )
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 
 async def nodes(penstock: Installation) -> dict[str, tuple[int, int]]:

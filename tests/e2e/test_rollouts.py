@@ -11,7 +11,7 @@ from tests.support.installation import ROOT, Installation, eventually
 from tests.support.traffic import RATE_PER_S, enough, traffic
 
 GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 
 @pytest.fixture

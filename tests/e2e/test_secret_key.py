@@ -11,7 +11,7 @@ import pytest
 from penstock_common.sealing import new_key
 from tests.support.installation import PENSTOCK, Installation, eventually, processes_with
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 #: Answers with what a worker sees of its own and of its secrets.
 SHOWS = """

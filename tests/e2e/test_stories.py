@@ -14,7 +14,7 @@ from tests.support.installation import ROOT, Installation, eventually, processes
 
 ECHO = f"{sys.executable} {ROOT}/examples/openai_echo/server.py"
 GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.support.traffic import enough
 
 GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
 PLAIN = ("--runtime", "process", "--gpus", "none")
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 
 async def up_fails(*options: str, env: dict[str, str] | None = None) -> str:

@@ -9,7 +9,7 @@ from penstock_client.client import PenstockClient
 from tests.e2e.test_stories import GAUGE
 from tests.support.installation import Installation, eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 
 def gauge(app: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.installation import PENSTOCK, ROOT, Installation, eventually
 
 GAUGE = f"{sys.executable} {ROOT}/tests/support/gauge_worker.py"
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 
 class HeldRequest:

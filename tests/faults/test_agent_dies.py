@@ -24,7 +24,7 @@ from tests.support.docker_registry import PASSWORD, USERNAME, PrivateRegistry
 from tests.support.nats_server import NatsServer
 from tests.support.own_engine import own_engine
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SERVER = (
     "import http.server, os; H = http.server.BaseHTTPRequestHandler; "

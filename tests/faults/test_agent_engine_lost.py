@@ -17,7 +17,6 @@ from tests.support.own_engine import OwnEngine, own_engine
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.slow,
-    pytest.mark.timeout(120),
     # The SDK leaves the socket of each refused connection to the garbage collector.
     pytest.mark.filterwarnings("ignore:.*socket.*family=1:pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:unclosed <socket.*family=1:ResourceWarning"),

@@ -17,7 +17,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.router_process import Process, router_process
 from tests.support.upstream import running_upstream
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 N_CLIENTS = 300
 N_SLOTS = 3

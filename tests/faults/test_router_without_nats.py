@@ -12,7 +12,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.router_process import router_process
 from tests.support.upstream import running_upstream
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 GONE_S = 10.0
 N_CLIENTS = 20

@@ -28,7 +28,7 @@ from tests.support.installation import PENSTOCK, Installation
 from tests.support.nats_server import NatsServer
 from tests.support.process_workers import process_settings
 
-pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.nats]
 
 
 @pytest.fixture

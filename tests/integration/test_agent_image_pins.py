@@ -27,7 +27,7 @@ from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.docker_registry import PASSWORD, USERNAME, PrivateRegistry
 from tests.support.nats_server import NatsServer
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
 async def credentials() -> Credentials:

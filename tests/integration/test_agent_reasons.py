@@ -25,7 +25,7 @@ from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.docker_registry import PrivateRegistry
 from tests.support.nats_server import NatsServer
 
-pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow]
 
 SERVER = (
     "import http.server, os, sys; answers = iter([200] * 3); "

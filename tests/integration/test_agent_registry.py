@@ -27,7 +27,7 @@ from tests.support.docker_registry import PASSWORD, USERNAME, PrivateRegistry
 from tests.support.nats_server import NatsServer
 from tests.support.ports import free_port
 
-pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow]
 
 GOOD = Credentials(USERNAME, PASSWORD)
 

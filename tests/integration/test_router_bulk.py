@@ -10,7 +10,7 @@ from tests.support.bulk import BulkWorker, download, upload
 from tests.support.nats_server import NatsServer
 from tests.support.router_process import router_process
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
 N_BYTES = 2 << 30
 MOST_GROWTH = 64 << 20

@@ -23,7 +23,7 @@ from tests.support.api_server import ADMIN_KEY, ApiServer, running_api
 from tests.support.docker_engine import IMAGE, docker_host
 from tests.support.nats_server import NatsServer
 
-pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.docker, pytest.mark.nats, pytest.mark.slow]
 
 SECRET = f"canary-secret-{uuid.uuid4().hex}"
 PASSWORD = f"canary-password-{uuid.uuid4().hex}"
