@@ -86,6 +86,12 @@ class EndpointClosedError(CallRefusedError):
     error_type: ClassVar[str] = "endpoint_closed"
 
 
+class RouterBusyError(CallRefusedError):
+    """This router takes no more for a moment; another one may."""
+
+    error_type: ClassVar[str] = "router_busy"
+
+
 class WorkerFailedError(CallRefusedError):
     """A worker had the request, and broke off or took too long; it may have done its work."""
 
@@ -104,6 +110,9 @@ _BY_REASON: Final[dict[str, type[CallRefusedError]]] = {
     "crash_backoff": StartsFailError,
     "paused": EndpointClosedError,
     "deleting": EndpointClosedError,
+    "router_stopping": RouterBusyError,
+    "router_overloaded": RouterBusyError,
+    "too_many_connections": RouterBusyError,
     "worker_unreachable": WorkerFailedError,
     "worker_disconnected": WorkerFailedError,
     "first_byte_timeout": WorkerFailedError,
