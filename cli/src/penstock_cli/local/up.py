@@ -335,7 +335,8 @@ async def _up(options: UpOptions, folder: DataDir) -> None:
                 announced = True
                 on_change()
                 line = " ".join(f"{name}={url}" for name, url in addresses.urls.items())
-                print(f"ready {line} data={folder.path}", flush=True)  # noqa: T201 - the contract
+                with contextlib.suppress(OSError):  # nobody may read it; what runs goes on
+                    os.write(sys.stdout.fileno(), f"ready {line} data={folder.path}\n".encode())
                 await _until(stopping, _raise_failure(supervisor))
         finally:
             await supervisor.stop()
