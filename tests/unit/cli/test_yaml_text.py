@@ -34,6 +34,18 @@ def test_json_is_read_as_json_however_it_is_indented(value: Any) -> None:
     assert parse_text(json.dumps(value, indent="\t")) == value
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"k" * 2000: {"\u0301" * 300: [{"n" * 1025: 1}, "x" * 3000, {}]}}),
+        '{"a"\n:\n{"b" :[1\n,\n{"c"\n\n:2}]}}',
+    ],
+    ids=["long keys", "keys and colons on lines of their own"],
+)
+def test_json_has_keys_that_yaml_has_not(text: str) -> None:
+    assert parse_text(text) == parse_text(text, only_json=True) == json.loads(text)
+
+
 def test_the_words_are_those_of_yaml_1_2() -> None:
     text = (
         "a: on\nb: 22:00\nc: 2024-01-01\nd: 0x1F\ne: 1e3\nf: ~\ng:\nh: 'null'\ni: !!str 1\nj: True"

@@ -103,13 +103,27 @@ class _Loader(yaml.BaseLoader):
         return tag
 
 
+class _JsonLoader(_Loader):
+    """Takes the keys that JSON has: of any length, and perhaps on another line than their colon.
+
+    YAML wants a key to end within 1,024 characters and on its line (YAML 1.2.2, 7.4.2), and its
+    scanner forgets those that do not.
+    """
+
+    @override
+    def stale_possible_simple_keys(self) -> None:
+        pass
+
+
 def _compose(text: str, *, only_json: bool) -> list[yaml.Node]:
+    loader: type[_Loader] = _Loader
     if _is_json(text, only_json=only_json):
+        loader = _JsonLoader
         # No text in JSON holds a tab, and YAML takes none between. The others stand in texts only.
         text = text.replace("\t", " ")
         text = _JSON_ONLY.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:
-        return list(yaml.compose_all(text, Loader=_Loader))
+        return list(yaml.compose_all(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text) from None
     except yaml.reader.ReaderError as error:
