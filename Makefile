@@ -3,6 +3,7 @@
 #   make demo [ONCE=1] [RUNTIME=docker]   set up, start everything, show the whole way of a request
 #   make demo-embeddings                  the same with a real sentence-embedding model
 #   make test [AFTER_CHECK=1] [JOBS=3]    set up, run every test (AFTER_CHECK: those that check leaves out)
+#   make fuzz [ROUNDS=3]                  set up, run the unit tests with examples never seen before
 #   make test-gpu                         set up, run the tests that need an NVIDIA GPU
 #   make check                            ruff, mypy strict, import-linter, unit tests
 #   make lock                             remake requirements.lock (and the examples' ones)
@@ -30,7 +31,7 @@ MEMBERS := libs/common libs/client libs/autoscaler services/api services/schedul
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo demo-embeddings setup check test test-gpu lock sync-client wheels images bench-cold-start bench-simulate bench-placement bench-api bench-fleet bench-cli-start bench-router clean
+.PHONY: demo demo-embeddings setup check test fuzz test-gpu lock sync-client wheels images bench-cold-start bench-simulate bench-placement bench-api bench-fleet bench-cli-start bench-router clean
 
 demo: setup
 	@$(BIN)/penstock demo --runtime $(RUNTIME) $(if $(ONCE),--once)
@@ -65,6 +66,12 @@ check: setup $(VENV)/.embeddings
 test: setup $(VENV)/.embeddings
 	$(BIN)/pytest $(SPREAD) $(if $(AFTER_CHECK),--ignore=tests/unit) tests
 	$(if $(AFTER_CHECK),$(BIN)/pytest $(SPREAD) tests/unit -m "nats or docker or gpu or slow")
+
+fuzz: setup
+	for round in $$(seq $(or $(ROUNDS),3)); do \
+		$(BIN)/pytest -q $(SPREAD) tests/unit -m "not nats and not docker and not gpu and not slow" \
+			--hypothesis-profile=fuzz || exit 1; \
+	done
 
 test-gpu: setup
 	$(BIN)/pytest -m gpu tests/gpu

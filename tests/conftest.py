@@ -11,7 +11,10 @@ from tests.support.nats_server import NatsServer
 
 # No deadline per example, and no bound on how long examples take to make: a busy machine is no bug,
 # and pytest bounds each test.
-settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples each time: whether a commit is good is no matter of luck. `make fuzz` looks for
+# new ones; what it finds becomes an `@example` or a test.
+settings.register_profile("fuzz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("penstock", settings.get_profile("fuzz"), derandomize=True)
 settings.load_profile("penstock")
 
 
