@@ -15,8 +15,9 @@ class Settings(ServiceSettings):
 
     #: seconds between decisions when nothing happens; whatever happens brings one at once
     tick_s: Annotated[float, Field(gt=0, le=10)] = 0.5
-    #: life of the leader's lease in whole seconds: so long nothing is decided after a leader died
-    lease_ttl_s: Annotated[int, Field(ge=2, le=60)] = 5
+    #: life of the leader's lease in whole seconds: so long, and the half second that NATS takes to tell
+    #: of its end, nothing is decided after a leader died
+    lease_ttl_s: Annotated[int, Field(ge=2, le=60)] = 4
     #: how often a scheduler that does not lead tries to
     candidate_interval_s: Annotated[float, Field(gt=0, le=10)] = 0.5
     #: a node or router is lost when silent for so long; not below the TTL of its heartbeat (10 s)
