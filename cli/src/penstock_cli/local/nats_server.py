@@ -13,6 +13,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -60,20 +61,28 @@ def _ailment(monitor_url: str, store: Path) -> str | None:
 
 def _health_problem(monitor_url: str) -> str | None:
     """What the server says is wrong with it; None = nothing, or it says nothing."""
-    # A proxy of the environment has no business here.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{monitor_url}/healthz", timeout=_ASK_S):
-            return None
-    except urllib.error.HTTPError as error:
-        with error:
-            body = error.read()
-    except OSError:  # whether it serves at all is somebody else's question
+        body = _complaint(f"{monitor_url}/healthz")
+    except (OSError, HTTPException):  # whether it serves at all is somebody else's question
+        return None
+    if body is None:
         return None
     try:
         return str(json.loads(body)["error"])
     except (ValueError, TypeError, KeyError):
         return body.decode(errors="replace")
+
+
+def _complaint(url: str) -> bytes | None:
+    """The body of an answer that is no 2xx; None = it is one."""
+    # A proxy of the environment has no business here.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=_ASK_S):
+            return None
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read()
 
 
 def _has_room(folder: Path) -> bool:
